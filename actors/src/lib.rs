@@ -1,0 +1,1 @@
+//! Supervised actors with bounded mailboxes: the embedded library of Odeum.

@@ -1,0 +1,1 @@
+//! Nodes among nodes: transport, membership, replicated store, placement and routing.

@@ -1,0 +1,1 @@
+//! Small programs that show Odeum, and the guests they run.

@@ -1,0 +1,1 @@
+//! Measures Odeum against the systems it stands beside.

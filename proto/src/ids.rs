@@ -1,0 +1,430 @@
+//! Names of things. Each is a newtype with `Display` and `FromStr`, so that one cannot be taken
+//! for another and what is printed can be typed back.
+//!
+//! Names are validated where they enter, decoding included: a value of these types is valid.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::limits;
+
+/// A name that cannot be one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// Nothing was given.
+    #[error("a {what} cannot be empty")]
+    Empty {
+        /// What the name was for.
+        what: &'static str,
+    },
+    /// More bytes than the bound.
+    #[error("a {what} has at most {limit} bytes, this one has {got}")]
+    TooLong {
+        /// What the name was for.
+        what: &'static str,
+        /// The bound in bytes.
+        limit: usize,
+        /// The length in bytes.
+        got: usize,
+    },
+    /// A character outside the alphabet.
+    #[error("{character:?} cannot be in a {what}: {allowed}")]
+    Character {
+        /// What the name was for.
+        what: &'static str,
+        /// The first character at fault.
+        character: char,
+        /// What is allowed, in words.
+        allowed: &'static str,
+    },
+    /// Not of the form that `Display` prints.
+    #[error("{given:?} is no {what}: expected {form}")]
+    Form {
+        /// What was wanted.
+        what: &'static str,
+        /// What was given.
+        given: Box<str>,
+        /// The form, in words.
+        form: &'static str,
+    },
+}
+
+const LABEL: &str = "lower-case letters, digits and inner hyphens are allowed";
+const PRINTABLE: &str = "printable ASCII without spaces is allowed";
+
+fn check_length(what: &'static str, text: &str, limit: usize) -> Result<(), IdError> {
+    match text.len() {
+        0 => Err(IdError::Empty { what }),
+        got if got > limit => Err(IdError::TooLong { what, limit, got }),
+        _ => Ok(()),
+    }
+}
+
+fn check_label(what: &'static str, text: &str) -> Result<(), IdError> {
+    check_length(what, text, limits::NAME_BYTES)?;
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let at_fault = text.chars().find(|&c| !inner(c));
+    let hyphen_at_an_end = (text.starts_with('-') || text.ends_with('-')).then_some('-');
+    match at_fault.or(hyphen_at_an_end) {
+        Some(character) => Err(IdError::Character { what, character, allowed: LABEL }),
+        None => Ok(()),
+    }
+}
+
+fn check_printable(what: &'static str, text: &str, limit: usize) -> Result<(), IdError> {
+    check_length(what, text, limit)?;
+    match text.chars().find(|c| !c.is_ascii_graphic()) {
+        Some(character) => Err(IdError::Character { what, character, allowed: PRINTABLE }),
+        None => Ok(()),
+    }
+}
+
+/// A text newtype: cheap to clone, validated on every way in.
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                let check: fn(&'static str, &str) -> Result<(), IdError> = $check;
+                check($what, text)?;
+                Ok(Self(text.into()))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+            fn try_from(text: String) -> Result<Self, IdError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.as_str().to_owned()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+text_id! {
+    /// One member of a cluster, for as long as its data folder lives. It is a DNS label and is in
+    /// the node's certificate. Never reused for another data folder: Raft counts its votes by it.
+    NodeId, "node id", check_label
+}
+
+text_id! {
+    /// A plain name chosen by a user, such as a firmware's: a DNS label.
+    Name, "name", check_label
+}
+
+text_id! {
+    /// A registered sort of entity: how it is made, frozen and thawed.
+    EntityKind, "entity kind", check_label
+}
+
+text_id! {
+    /// One request of one caller, the idempotency key: a retry carries the id of the first try.
+    RequestId, "request id", |what, text| check_printable(what, text, limits::REQUEST_ID_BYTES)
+}
+
+text_id! {
+    /// A session: replicated state with typed variables. A firmware's sessions are
+    /// `<firmware>/<name>`, so that two firmwares never write the same one.
+    SessionId, "session id", |what, text| {
+        check_printable(what, text, limits::NAME_BYTES + 1 + limits::KEY_BYTES)
+    }
+}
+
+impl RequestId {
+    /// A new id that no other request has.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(Uuid::new_v4().hyphenated().to_string().into())
+    }
+}
+
+impl SessionId {
+    /// The session called `name` of the entity called `owner`.
+    ///
+    /// # Errors
+    /// [`IdError`] when the name is empty, too long or not printable ASCII.
+    pub fn owned_by(owner: &EntityId, name: &str) -> Result<Self, IdError> {
+        check_printable("session name", name, limits::KEY_BYTES)?;
+        format!("{}/{name}", owner.key()).parse()
+    }
+}
+
+/// A number newtype that only counts upward.
+macro_rules! counter {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub u64);
+
+        impl $name {
+            /// The one after this.
+            #[must_use]
+            pub fn next(self) -> Self {
+                Self(self.0 + 1)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = std::num::ParseIntError;
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                text.parse().map(Self)
+            }
+        }
+    };
+}
+
+counter! {
+    /// How often a node has started on its data folder. Kept on disk, so that no clock decides
+    /// which of two lives of a node is the later one.
+    Incarnation
+}
+
+counter! {
+    /// The fencing token of an activation. It grows with every placement of its entity; the store
+    /// refuses what carries an older one.
+    Epoch
+}
+
+counter! {
+    /// A point in the history of the store: the log index of a change.
+    Revision
+}
+
+/// A Raft group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum GroupId {
+    /// Nodes, placement, specs, and in a cluster without data groups the sessions too.
+    Control,
+    /// Sessions, by hash of their ids.
+    Data(u16),
+}
+
+impl fmt::Display for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Control => f.pad("control"),
+            Self::Data(n) => f.pad(&format!("data-{n}")),
+        }
+    }
+}
+
+impl FromStr for GroupId {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let data = || text.strip_prefix("data-").and_then(|n| n.parse().ok()).map(Self::Data);
+        (text == "control").then_some(Self::Control).or_else(data).ok_or_else(|| IdError::Form {
+            what: "group",
+            given: text.into(),
+            form: "`control` or `data-N`",
+        })
+    }
+}
+
+/// A movable unit with a cluster-wide name, active on exactly one node at a time. Printed as
+/// `kind/key`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EntityId {
+    kind: EntityKind,
+    key: Name,
+}
+
+impl EntityId {
+    /// The entity of `kind` called `key`.
+    #[must_use]
+    pub fn new(kind: EntityKind, key: Name) -> Self {
+        Self { kind, key }
+    }
+
+    /// Its registered sort.
+    #[must_use]
+    pub fn kind(&self) -> &EntityKind {
+        &self.kind
+    }
+
+    /// Its name among its kind.
+    #[must_use]
+    pub fn key(&self) -> &Name {
+        &self.key
+    }
+}
+
+impl fmt::Display for EntityId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind, self.key)
+    }
+}
+
+impl fmt::Debug for EntityId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for EntityId {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let (kind, key) = text.split_once('/').ok_or_else(|| IdError::Form {
+            what: "entity",
+            given: text.into(),
+            form: "`kind/key`",
+        })?;
+        Ok(Self { kind: kind.parse()?, key: key.parse()? })
+    }
+}
+
+/// A random 128-bit identity.
+macro_rules! random_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// A new one that no other has.
+            #[must_use]
+            pub fn random() -> Self {
+                Self(Uuid::new_v4())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.hyphenated().fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                text.parse().map(Self)
+            }
+        }
+    };
+}
+
+random_id! {
+    /// A cluster, from the first start of its first node on.
+    ClusterId
+}
+
+random_id! {
+    /// A data folder. A node that comes back with its id and another disk has lost its votes and
+    /// its log, and is refused.
+    DiskId
+}
+
+/// The blake3 hash of some bytes, their name in caches and logs. Printed as 64 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of `bytes`.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(*blake3::hash(bytes).as_bytes())
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&blake3::Hash::from_bytes(self.0).to_hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        blake3::Hash::from_hex(text).map(|hash| Self(*hash.as_bytes())).map_err(|_| IdError::Form {
+            what: "digest",
+            given: text.into(),
+            form: "64 hex digits",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_node_id_is_a_dns_label() {
+        for good in ["n1", "a", "rack-7-node-12"] {
+            assert!(good.parse::<NodeId>().is_ok(), "{good}");
+        }
+        let too_long = "x".repeat(limits::NAME_BYTES + 1);
+        for bad in ["", "N1", "n_1", "-n", "n-", "n 1", "ä", &too_long] {
+            assert!(bad.parse::<NodeId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn decoding_validates_names() {
+        let bytes = crate::codec::encode("Not A Label").expect("encodes");
+        assert!(crate::codec::decode::<NodeId>(&bytes).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_can_be_typed_back(n in any::<u16>(), bytes in any::<Vec<u8>>()) {
+            let group = GroupId::Data(n);
+            prop_assert_eq!(group.to_string().parse::<GroupId>(), Ok(group));
+            let digest = Digest::of(&bytes);
+            prop_assert_eq!(digest.to_string().parse::<Digest>(), Ok(digest));
+        }
+
+        #[test]
+        fn entity_ids_round_trip(kind in "[a-z][a-z0-9]{0,8}", key in "[a-z0-9]{1,12}") {
+            let id: EntityId = format!("{kind}/{key}").parse().expect("valid");
+            prop_assert_eq!(id.to_string().parse::<EntityId>(), Ok(id));
+        }
+    }
+}

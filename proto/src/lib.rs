@@ -1,0 +1,20 @@
+//! Odeum's ids, limits, codec and wire types: all that crosses a wire or reaches a disk.
+//!
+//! A type lives here when its bytes leave the process, and only then. What those bytes are is
+//! pinned per wire version by the golden files in `proto/tests/golden/`; a change that alters
+//! them needs a new [`wire::MAJOR`] or an additive migration.
+//!
+//! Bytes from outside never panic and never allocate by their own word: every decode goes
+//! through [`codec`], which is bounded by [`limits`].
+
+pub mod call;
+pub mod codec;
+pub mod ids;
+pub mod limits;
+pub mod store;
+pub mod wire;
+
+pub use ids::{
+    ClusterId, Digest, DiskId, EntityId, EntityKind, Epoch, GroupId, IdError, Incarnation, Name,
+    NodeId, RequestId, Revision, SessionId,
+};

@@ -1,0 +1,56 @@
+//! Bounds on everything that comes from outside, each with its unit and its reason.
+//!
+//! They are checked before memory is reserved, so a lying length costs its sender the
+//! connection and us nothing.
+
+/// Longest name of a node, firmware, kind or variable namespace, in bytes. A DNS label may have
+/// 63; half of it keeps names on one line of a table.
+pub const NAME_BYTES: usize = 32;
+
+/// Longest session id (without the firmware's name), entity key or variable key, in bytes.
+pub const KEY_BYTES: usize = 128;
+
+/// Longest idempotency key, in bytes: a UUID has 36, a URL-safe SHA-256 has 44.
+pub const REQUEST_ID_BYTES: usize = 64;
+
+/// Largest message to an entity and largest reply, in bytes. Larger things are blobs.
+pub const MESSAGE_BYTES: usize = 1 << 20;
+
+/// Largest value of one session variable, in bytes. A variable is rewritten whole through the
+/// log, so this bounds what one message can make every replica write.
+pub const VARIABLE_BYTES: usize = 256 << 10;
+
+/// Most variables in one session.
+pub const VARIABLES_PER_SESSION: usize = 4_096;
+
+/// Most sessions in the store. All of them are in memory on every replica.
+pub const SESSIONS: usize = 1_000_000;
+
+/// Most variable writes that one message of a guest may make.
+pub const WRITES_PER_MESSAGE: usize = 1_024;
+
+/// Requests whose replies are remembered per entity, so that a retry is answered instead of
+/// repeated. At 1,000 calls a second it covers the last four seconds of retries, and every
+/// caller with fewer than this many calls in flight for as long as it takes.
+pub const DEDUPLICATION_WINDOW: usize = 4_096;
+
+/// Largest remembered reply in the deduplication window, in bytes. A larger reply is
+/// acknowledged once; its retry is answered with `ReplyForgotten` instead of being repeated.
+pub const REMEMBERED_REPLY_BYTES: usize = 4 << 10;
+
+/// Largest frame on the control, consensus and lane classes, in bytes: a batch of messages of
+/// [`MESSAGE_BYTES`] with room for their envelopes.
+pub const FRAME_BYTES: usize = 4 << 20;
+
+/// Largest transfer on the bulk class, in bytes: a package, a snapshot.
+pub const BULK_BYTES: usize = 256 << 20;
+
+/// Largest firmware package, in bytes.
+pub const PACKAGE_BYTES: usize = 64 << 20;
+
+/// Largest datagram, in bytes: what QUIC always carries in one packet, so that a probe is never
+/// refused for its size before path MTU discovery is done.
+pub const DATAGRAM_BYTES: usize = 1_150;
+
+/// Most nodes of a cluster in one roster message.
+pub const NODES: usize = 1_024;

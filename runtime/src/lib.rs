@@ -1,0 +1,1 @@
+//! What an Odeum node runs: firmware, the HTTP API and the command line.

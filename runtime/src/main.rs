@@ -1,0 +1,3 @@
+//! The `odeum` binary.
+
+fn main() {}
