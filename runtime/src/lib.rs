@@ -1,1 +1,3 @@
 //! What an Odeum node runs: firmware, the HTTP API and the command line.
+
+pub mod api;

@@ -1,0 +1,453 @@
+//! A client of the HTTP API: what the command line and the demo speak to a node with.
+
+use std::{fmt, time::Duration};
+
+use odeum_proto::{Name, NodeId, RequestId, SessionId};
+use reqwest::{Client, Method, RequestBuilder, Response, Url, header::HeaderMap};
+use serde::de::DeserializeOwned;
+
+use super::types::{
+    ActorNode, CallAnswer, CallOptions, DEADLINE_HEADER, DeployOptions, Deployed, EPOCH_HEADER,
+    ErrorBody, FirmwareSummary, NODE_HEADER, NodeStatus, NodeSummary, REPLAYED_HEADER,
+    REQUEST_HEADER, SESSION_HEADER, Session, SessionPage,
+};
+
+/// How long to wait for a TCP connection. Loopback and a LAN need a millisecond; one lost SYN is
+/// sent again after one second.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long any request other than a call or a deployment may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a deployment may take: 64 MiB are sent, checked, compiled and copied to another node.
+const DEPLOY_TIMEOUT: Duration = Duration::from_secs(180);
+/// What a call's answer may take longer than its deadline: the node answers at the deadline, and
+/// that answer is on its way for a while on a busy machine.
+const ANSWER_SLACK: Duration = Duration::from_secs(2);
+/// Longest answer that is read, in bytes: a page of [`MAX_PAGE`](super::types::MAX_PAGE) sessions
+/// or a session with a thousand large variables.
+const ANSWER_BYTES: usize = 256 << 20;
+
+/// Why a request has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The node answered and said no. `retryable` says whether a retry may help.
+    #[error("{message}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The fixed word for machines, such as `not-found`.
+        code: Box<str>,
+        /// What happened, for people.
+        message: Box<str>,
+        /// Whether the same request may succeed a moment later.
+        retryable: bool,
+    },
+    /// Nothing listens there. The request had no effect; start the node or correct the address.
+    #[error("no node answers at {url}: {reason}")]
+    NotRunning {
+        /// Where.
+        url: Url,
+        /// What the system said.
+        reason: Box<str>,
+    },
+    /// The connection stood, and then no complete answer came. Whether the request had an effect
+    /// is unknown: retry a call with the same request id.
+    #[error("{url} gave no answer: {reason}")]
+    NoAnswer {
+        /// Where.
+        url: Url,
+        /// What happened to the connection.
+        reason: Box<str>,
+    },
+    /// What answered does not speak this API; something else listens there.
+    #[error("{url} does not answer as an Odeum node does: {reason}")]
+    NotOdeum {
+        /// Where.
+        url: Url,
+        /// What is wrong with the answer.
+        reason: Box<str>,
+    },
+    /// The address is none.
+    #[error(
+        "{given:?} is no address of an API: {reason}; expected something like http://127.0.0.1:7070"
+    )]
+    BadUrl {
+        /// What was given.
+        given: Box<str>,
+        /// What is wrong with it.
+        reason: Box<str>,
+    },
+    /// No HTTP client could be made on this system.
+    #[error("cannot set up an HTTP client: {reason}")]
+    Client {
+        /// What the library said.
+        reason: Box<str>,
+    },
+}
+
+impl ApiError {
+    /// Whether the same request (a call: with the same request id) may succeed a moment later,
+    /// there or at another node.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Refused { retryable, .. } => *retryable,
+            Self::NotRunning { .. } | Self::NoAnswer { .. } => true,
+            Self::NotOdeum { .. } | Self::BadUrl { .. } | Self::Client { .. } => false,
+        }
+    }
+
+    /// The node's fixed word for what happened, when a node answered.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Refused { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+}
+
+/// A client of one node's API. Cheap to clone; clones share their connections.
+#[derive(Clone)]
+pub struct ApiClient {
+    http: Client,
+    base: Url,
+}
+
+impl fmt::Debug for ApiClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiClient").field("base", &self.base.as_str()).finish_non_exhaustive()
+    }
+}
+
+impl ApiClient {
+    /// A client of the node at `url`, such as `http://127.0.0.1:7070`. Connects when first used.
+    /// Proxy settings of the environment are ignored: a node is reached directly.
+    ///
+    /// # Errors
+    /// [`ApiError::BadUrl`] when it is no HTTP address.
+    pub fn new(url: &str) -> Result<Self, ApiError> {
+        let bad = |reason: &dyn fmt::Display| ApiError::BadUrl {
+            given: url.into(),
+            reason: reason.to_string().into(),
+        };
+        let mut base = Url::parse(url).map_err(|error| bad(&error))?;
+        if base.scheme() != "http" {
+            return Err(bad(&"only http is spoken here"));
+        }
+        if base.host_str().is_none() {
+            return Err(bad(&"it names no host"));
+        }
+        base.set_query(None);
+        base.set_fragment(None);
+        let http = Client::builder()
+            .no_proxy()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(REQUEST_TIMEOUT)
+            .build()
+            .map_err(|error| ApiError::Client { reason: chain(&error) })?;
+        Ok(Self { http, base })
+    }
+
+    /// The address it speaks to.
+    #[must_use]
+    pub fn url(&self) -> &Url {
+        &self.base
+    }
+
+    /// The node, as it sees itself.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn status(&self) -> Result<NodeStatus, ApiError> {
+        self.get_json(&["v1", "status"]).await
+    }
+
+    /// Whether the node takes requests: it is in a cluster and its store has a leader.
+    ///
+    /// # Errors
+    /// See [`ApiError`]; a node that is not ready yet is [`ApiError::Refused`] and retryable.
+    pub async fn ready(&self) -> Result<(), ApiError> {
+        self.send(self.request(Method::GET, &["readyz"])).await.map(drop)
+    }
+
+    /// All nodes of the cluster, as this one sees them.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn nodes(&self) -> Result<Vec<NodeSummary>, ApiError> {
+        self.get_json(&["v1", "nodes"]).await
+    }
+
+    /// Everything that is deployed.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn firmware(&self) -> Result<Vec<FirmwareSummary>, ApiError> {
+        self.get_json(&["v1", "firmware"]).await
+    }
+
+    /// One deployed firmware.
+    ///
+    /// # Errors
+    /// See [`ApiError`]; an unknown one is [`ApiError::Refused`] with status 404.
+    pub async fn firmware_of(&self, name: &Name) -> Result<FirmwareSummary, ApiError> {
+        self.get_json(&["v1", "firmware", name.as_str()]).await
+    }
+
+    /// Deploys `package` (wasm or wat bytes) under `name`, or replaces what has that name.
+    ///
+    /// # Errors
+    /// See [`ApiError`]; bytes that are no valid firmware are [`ApiError::Refused`] with 422.
+    pub async fn put_firmware(
+        &self,
+        name: &Name,
+        package: Vec<u8>,
+        options: &DeployOptions,
+    ) -> Result<Deployed, ApiError> {
+        let mut url = self.path(&["v1", "firmware", name.as_str()]);
+        let given = [("memory", &options.memory), ("time", &options.time)];
+        for (key, value) in given {
+            if let Some(value) = value {
+                url.query_pairs_mut().append_pair(key, value);
+            }
+        }
+        let request = self.http.request(Method::PUT, url).timeout(DEPLOY_TIMEOUT).body(package);
+        self.json(self.send(request).await?).await
+    }
+
+    /// Removes a firmware; its sessions stay.
+    ///
+    /// # Errors
+    /// See [`ApiError`]; an unknown one is [`ApiError::Refused`] with status 404.
+    pub async fn delete_firmware(&self, name: &Name) -> Result<(), ApiError> {
+        self.send(self.request(Method::DELETE, &["v1", "firmware", name.as_str()])).await.map(drop)
+    }
+
+    /// Sends `body` to the firmware called `name`, wherever it runs, and waits for its reply.
+    ///
+    /// # Errors
+    /// See [`ApiError`]. After a retryable one the same [`CallOptions::request`] may be sent
+    /// again: its effect happens once.
+    pub async fn call(
+        &self,
+        name: &Name,
+        body: Vec<u8>,
+        options: &CallOptions,
+    ) -> Result<CallAnswer, ApiError> {
+        let id = options.request.clone().unwrap_or_else(RequestId::random);
+        let mut request = self
+            .request(Method::POST, &["v1", "firmware", name.as_str(), "call"])
+            .timeout(options.deadline + ANSWER_SLACK)
+            .header(REQUEST_HEADER, id.as_str())
+            .header(DEADLINE_HEADER, humantime::format_duration(options.deadline).to_string())
+            .body(body);
+        if let Some(session) = &options.session {
+            request = request.header(SESSION_HEADER, session);
+        }
+        let answer = self.send(request).await?;
+        let (node, epoch, replayed) = self.call_headers(answer.headers())?;
+        let body = self.body(answer).await?;
+        Ok(CallAnswer { body, request: id, node, epoch, replayed })
+    }
+
+    /// A page of at most `limit` sessions with ids behind `after`.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn sessions(
+        &self,
+        limit: usize,
+        after: Option<&SessionId>,
+    ) -> Result<SessionPage, ApiError> {
+        let mut url = self.path(&["v1", "sessions"]);
+        url.query_pairs_mut().append_pair("limit", &limit.to_string());
+        if let Some(after) = after {
+            url.query_pairs_mut().append_pair("after", after.as_str());
+        }
+        self.json(self.send(self.http.get(url)).await?).await
+    }
+
+    /// A session with its variables.
+    ///
+    /// # Errors
+    /// See [`ApiError`]; an unknown one is [`ApiError::Refused`] with status 404.
+    pub async fn session(&self, id: &SessionId) -> Result<Session, ApiError> {
+        self.get_json(&session_path(id)).await
+    }
+
+    /// Deletes a session with its variables.
+    ///
+    /// # Errors
+    /// See [`ApiError`]; an unknown one is [`ApiError::Refused`] with status 404.
+    pub async fn delete_session(&self, id: &SessionId) -> Result<(), ApiError> {
+        self.send(self.request(Method::DELETE, &session_path(id))).await.map(drop)
+    }
+
+    /// The node's supervision tree.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn actors(&self) -> Result<ActorNode, ApiError> {
+        self.get_json(&["v1", "actors"]).await
+    }
+
+    /// The node's supervision tree, drawn.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn actors_text(&self) -> Result<String, ApiError> {
+        let mut url = self.path(&["v1", "actors"]);
+        url.query_pairs_mut().append_pair("format", "text");
+        let body = self.body(self.send(self.http.get(url)).await?).await?;
+        String::from_utf8(body).map_err(|error| self.not_odeum(&error))
+    }
+
+    fn path(&self, segments: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        // An http address always has a path to extend.
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(segments);
+        }
+        url
+    }
+
+    fn request(&self, method: Method, segments: &[&str]) -> RequestBuilder {
+        self.http.request(method, self.path(segments))
+    }
+
+    async fn get_json<T: DeserializeOwned>(&self, segments: &[&str]) -> Result<T, ApiError> {
+        self.json(self.send(self.request(Method::GET, segments)).await?).await
+    }
+
+    /// Sends and turns every answer that is no success into an error.
+    async fn send(&self, request: RequestBuilder) -> Result<Response, ApiError> {
+        let answer = request.send().await.map_err(|error| self.no_answer(&error))?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let body = self.body(answer).await?;
+        let Ok(ErrorBody { error, message, retryable }) = serde_json::from_slice(&body) else {
+            return Err(self.not_odeum(&format_args!("status {status} without an error in JSON")));
+        };
+        Err(ApiError::Refused {
+            status: status.as_u16(),
+            code: error.into(),
+            message: message.into(),
+            retryable,
+        })
+    }
+
+    async fn json<T: DeserializeOwned>(&self, answer: Response) -> Result<T, ApiError> {
+        let body = self.body(answer).await?;
+        serde_json::from_slice(&body).map_err(|error| self.not_odeum(&error))
+    }
+
+    /// Reads the body chunk by chunk, so that its length is bounded by us and not by what it
+    /// says of itself.
+    async fn body(&self, mut answer: Response) -> Result<Vec<u8>, ApiError> {
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|error| self.no_answer(&error))? {
+            if body.len() + chunk.len() > ANSWER_BYTES {
+                return Err(self.not_odeum(&"the answer does not end"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    fn call_headers(
+        &self,
+        headers: &HeaderMap,
+    ) -> Result<(NodeId, odeum_proto::Epoch, bool), ApiError> {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let missing = |name| self.not_odeum(&format_args!("header {name} is missing or wrong"));
+        let node = text(NODE_HEADER).and_then(|node| node.parse().ok());
+        let epoch = text(EPOCH_HEADER).and_then(|epoch| epoch.parse().ok());
+        Ok((
+            node.ok_or_else(|| missing(NODE_HEADER))?,
+            epoch.ok_or_else(|| missing(EPOCH_HEADER))?,
+            text(REPLAYED_HEADER) == Some("true"),
+        ))
+    }
+
+    fn no_answer(&self, error: &reqwest::Error) -> ApiError {
+        let url = self.base.clone();
+        if error.is_connect() {
+            return ApiError::NotRunning { url, reason: root_cause(error) };
+        }
+        let reason = if error.is_timeout() { "it took too long".into() } else { chain(error) };
+        ApiError::NoAnswer { url, reason }
+    }
+
+    fn not_odeum(&self, reason: &dyn fmt::Display) -> ApiError {
+        ApiError::NotOdeum { url: self.base.clone(), reason: reason.to_string().into() }
+    }
+}
+
+/// Session ids are `<firmware>/<name>`: one path segment each, so that `/` stays readable. The
+/// name may contain more of them.
+fn session_path(id: &SessionId) -> Vec<&str> {
+    ["v1", "sessions"].into_iter().chain(id.as_str().split('/')).collect()
+}
+
+/// An error with its causes on one line. reqwest's own text stops before the cause.
+fn chain(error: &reqwest::Error) -> Box<str> {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text.into()
+}
+
+/// The innermost cause: `Connection refused (os error 111)`.
+fn root_cause(error: &reqwest::Error) -> Box<str> {
+    let mut inner: &dyn std::error::Error = error;
+    while let Some(cause) = inner.source() {
+        inner = cause;
+    }
+    inner.to_string().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_http_address_is_refused_with_the_reason() {
+        for bad in ["", "localhost:7070", "https://127.0.0.1:7070", "127.0.0.1"] {
+            assert!(matches!(ApiClient::new(bad), Err(ApiError::BadUrl { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_session_id_with_slashes_and_odd_characters_reaches_the_server_whole() {
+        let client = ApiClient::new("http://127.0.0.1:7070/").expect("an address");
+        let id: SessionId = "counter/a?b#c%2F/d".parse().expect("an id");
+        assert_eq!(
+            client.path(&session_path(&id)).as_str(),
+            "http://127.0.0.1:7070/v1/sessions/counter/a%3Fb%23c%252F/d"
+        );
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_told_apart_from_no_answer() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        let client = ApiClient::new(&url).expect("an address");
+
+        let (answer, _) = tokio::join!(client.status(), async {
+            drop(listener.accept().await.expect("accepts"));
+        });
+        assert!(matches!(answer, Err(ApiError::NoAnswer { .. })), "{answer:?}");
+
+        drop(listener);
+        let answer = client.status().await;
+        let Err(error @ ApiError::NotRunning { .. }) = answer else { unreachable!("{answer:?}") };
+        assert!(error.to_string().contains("refused"), "{error}");
+        assert!(error.is_retryable());
+    }
+}
