@@ -7,9 +7,11 @@
 //! Bytes from outside never panic and never allocate by their own word: every decode goes
 //! through [`codec`], which is bounded by [`limits`].
 
+pub mod blob;
 pub mod call;
 pub mod codec;
 pub mod ids;
+pub mod join;
 pub mod limits;
 pub mod store;
 pub mod wire;
