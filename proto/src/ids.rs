@@ -162,6 +162,11 @@ text_id! {
     }
 }
 
+impl EntityKind {
+    /// The kind of everything that a firmware package runs as.
+    pub const FIRMWARE: &'static str = "firmware";
+}
+
 impl RequestId {
     /// A new id that no other request has.
     #[must_use]
@@ -272,6 +277,12 @@ impl EntityId {
     #[must_use]
     pub fn new(kind: EntityKind, key: Name) -> Self {
         Self { kind, key }
+    }
+
+    /// The entity that is the firmware called `name`.
+    #[must_use]
+    pub fn firmware(name: Name) -> Self {
+        Self { kind: EntityKind(EntityKind::FIRMWARE.into()), key: name }
     }
 
     /// Its registered sort.
@@ -401,6 +412,10 @@ mod tests {
             assert!(good.parse::<NodeId>().is_ok(), "{good}");
         }
         let too_long = "x".repeat(limits::NAME_BYTES + 1);
+        assert_eq!(
+            EntityKind::FIRMWARE.parse::<EntityKind>().map(|k| k.to_string()),
+            Ok("firmware".into())
+        );
         for bad in ["", "N1", "n_1", "-n", "n-", "n 1", "ä", &too_long] {
             assert!(bad.parse::<NodeId>().is_err(), "{bad}");
         }
