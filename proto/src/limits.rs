@@ -29,6 +29,20 @@ pub const SESSIONS: usize = 1_000_000;
 /// Most variable writes that one message of a guest may make.
 pub const WRITES_PER_MESSAGE: usize = 1_024;
 
+/// Largest sum of keys, values and reply in one commit, in bytes. A commit is one log entry, and an
+/// entry with its envelope travels in one frame of [`FRAME_BYTES`].
+pub const COMMIT_BYTES: usize = 3 << 20;
+
+/// Most session data and remembered replies in one Raft group, in bytes with their overhead. All
+/// of it is in one snapshot, which travels in one transfer of [`BULK_BYTES`].
+pub const GROUP_BYTES: u64 = 192 << 20;
+
+/// Most firmwares of a cluster. Every node knows and plans all of them.
+pub const FIRMWARES: usize = 1_024;
+
+/// Longest version text of a binary, in bytes: `major.minor.patch` with a commit hash behind it.
+pub const VERSION_BYTES: usize = 64;
+
 /// Requests whose replies are remembered per entity, so that a retry is answered instead of
 /// repeated. At 1,000 calls a second it covers the last four seconds of retries, and every
 /// caller with fewer than this many calls in flight for as long as it takes.
@@ -54,3 +68,7 @@ pub const DATAGRAM_BYTES: usize = 1_150;
 
 /// Most nodes of a cluster in one roster message.
 pub const NODES: usize = 1_024;
+
+/// Most node ids that a cluster ever sees. A removed node's id is remembered for good, because
+/// Raft must never meet it again on another disk.
+pub const NODE_IDS_EVER: usize = 65_536;

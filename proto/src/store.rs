@@ -182,7 +182,8 @@ pub enum Refusal {
         /// The one that was claimed.
         claimed: ClusterId,
     },
-    /// The node id belongs to another data folder. Choose another id, or remove the old node.
+    /// The node id belongs to another data folder. Choose another id: Raft counts votes by it, so
+    /// it stays with its first disk even after the node was removed.
     #[error("node {node} runs on disk {is}; disk {claimed} cannot take its name")]
     OtherDisk {
         /// The node.

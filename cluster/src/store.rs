@@ -1,0 +1,5 @@
+//! The replicated store: what the cluster has agreed on, and how it came to it.
+
+pub mod state;
+
+pub use state::{Remembered, Session, State};
