@@ -1,3 +1,4 @@
 //! What an Odeum node runs: firmware, the HTTP API and the command line.
 
 pub mod api;
+pub mod config;

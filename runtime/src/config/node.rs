@@ -1,0 +1,178 @@
+//! The sections and keys of a node's configuration, with their defaults.
+//!
+//! The keys in a file are these fields in kebab-case: `[api] listen` is [`ApiConfig::listen`].
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use odeum_proto::NodeId;
+use serde::{Deserialize, Serialize};
+
+use super::units::{ByteSize, HumanDuration};
+
+/// All settings of a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct NodeConfig {
+    /// Who it is and where its data is.
+    pub node: NodeSection,
+    /// Its HTTP API.
+    pub api: ApiConfig,
+    /// Its place among other nodes.
+    pub cluster: ClusterConfig,
+    /// Bounds on firmware.
+    pub firmware: FirmwareConfig,
+    /// The replicated store.
+    pub store: StoreConfig,
+    /// What it logs.
+    pub log: LogConfig,
+}
+
+/// `[node]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct NodeSection {
+    /// The node's name in the cluster. When left out: the name the data folder has already, else
+    /// one made from the host's name.
+    pub name: Option<NodeId>,
+    /// Where everything it keeps is: log, packages, certificates.
+    pub data_dir: PathBuf,
+    /// Makes a certificate authority and the node's certificate when there are none. Whoever can
+    /// read that folder can join the cluster, so this is for development.
+    pub dev: bool,
+}
+
+impl Default for NodeSection {
+    fn default() -> Self {
+        Self { name: None, data_dir: PathBuf::from("odeum-data"), dev: false }
+    }
+}
+
+/// `[api]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ApiConfig {
+    /// Where it listens (TCP). Port 0 takes any free one; `ports.json` in the data folder tells
+    /// which.
+    pub listen: SocketAddr,
+    /// Whether it may listen elsewhere than on loopback. It asks nobody for a password: who
+    /// reaches it controls the cluster.
+    pub allow_remote: bool,
+    /// How long a stopping node waits for requests that are under way. More lets slow calls
+    /// finish, less stops sooner.
+    pub drain: HumanDuration,
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7070)),
+            allow_remote: false,
+            drain: HumanDuration(Duration::from_secs(5)),
+        }
+    }
+}
+
+/// `[cluster]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ClusterConfig {
+    /// Where it listens for other nodes (UDP). Port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// The address other nodes reach it at. When left out: the listening address, or with
+    /// `0.0.0.0` the address of the interface that leads to the node it joins.
+    pub advertise: Option<SocketAddr>,
+    /// Nodes to join by, each `HOST:PORT`; one that answers is enough. When empty, a new data
+    /// folder founds a cluster of its own and an old one resumes its cluster.
+    pub join: Vec<String>,
+    /// Folder with `ca.pem`, `node.pem` and `node.key`. When left out: `certs` in the data
+    /// folder.
+    pub certs: Option<PathBuf>,
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 7071)),
+            advertise: None,
+            join: Vec::new(),
+            certs: None,
+        }
+    }
+}
+
+/// `[firmware]`: bounds for what does not state its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct FirmwareConfig {
+    /// Linear memory of one instance. More lets larger guests run, less lets more of them run.
+    pub memory: ByteSize,
+    /// Time for one message. More lets slow guests finish, less stops endless loops sooner.
+    pub message_time: HumanDuration,
+}
+
+impl Default for FirmwareConfig {
+    fn default() -> Self {
+        Self {
+            memory: ByteSize::mebibytes(64),
+            message_time: HumanDuration(Duration::from_secs(1)),
+        }
+    }
+}
+
+/// `[store]`: the timing of consensus. The same on all nodes of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct StoreConfig {
+    /// How often the leader makes itself heard. Less notices its death sooner, more costs less
+    /// traffic; at least three round trips.
+    pub heartbeat: HumanDuration,
+    /// The shortest silence after which a node stands for election.
+    pub election_min: HumanDuration,
+    /// The longest such silence. The wider the range, the rarer a split vote.
+    pub election_max: HumanDuration,
+    /// Log entries between two snapshots. More writes less often, less replays faster.
+    pub snapshot_every: u64,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            heartbeat: HumanDuration(Duration::from_millis(100)),
+            election_min: HumanDuration(Duration::from_millis(400)),
+            election_max: HumanDuration(Duration::from_millis(800)),
+            snapshot_every: 50_000,
+        }
+    }
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LogConfig {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// What is logged, as `tracing` filter directives such as `info,odeum_cluster=debug`. The
+    /// variables `ODEUM_LOG` and, below it, `RUST_LOG` set it too.
+    pub filter: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        // openraft reports every election and every lost peer in its own words; ours are enough.
+        Self { format: LogFormat::Text, filter: "info,openraft=error".to_owned() }
+    }
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for machines.
+    Json,
+}
