@@ -1,4 +1,5 @@
 //! What an Odeum node runs: firmware, the HTTP API and the command line.
 
 pub mod api;
+pub mod cli;
 pub mod config;

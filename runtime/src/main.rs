@@ -1,3 +1,11 @@
-//! The `odeum` binary.
+//! The `odeum` binary: parses the command line and runs it.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use odeum_runtime::cli::Cli;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    Box::pin(Cli::parse().run()).await
+}

@@ -1,5 +1,7 @@
 //! A client of the HTTP API: what the command line and the demo speak to a node with.
 
+mod error;
+
 use std::{fmt, time::Duration};
 
 use odeum_proto::{Name, NodeId, RequestId, SessionId};
@@ -11,6 +13,8 @@ use super::types::{
     ErrorBody, FirmwareSummary, NODE_HEADER, NodeStatus, NodeSummary, REPLAYED_HEADER,
     REQUEST_HEADER, SESSION_HEADER, Session, SessionPage,
 };
+
+pub use error::ApiError;
 
 /// How long to wait for a TCP connection. Loopback and a LAN need a millisecond; one lost SYN is
 /// sent again after one second.
@@ -25,86 +29,6 @@ const ANSWER_SLACK: Duration = Duration::from_secs(2);
 /// Longest answer that is read, in bytes: a page of [`MAX_PAGE`](super::types::MAX_PAGE) sessions
 /// or a session with a thousand large variables.
 const ANSWER_BYTES: usize = 256 << 20;
-
-/// Why a request has no result.
-#[derive(Debug, thiserror::Error)]
-pub enum ApiError {
-    /// The node answered and said no. `retryable` says whether a retry may help.
-    #[error("{message}")]
-    Refused {
-        /// The HTTP status.
-        status: u16,
-        /// The fixed word for machines, such as `not-found`.
-        code: Box<str>,
-        /// What happened, for people.
-        message: Box<str>,
-        /// Whether the same request may succeed a moment later.
-        retryable: bool,
-    },
-    /// Nothing listens there. The request had no effect; start the node or correct the address.
-    #[error("no node answers at {url}: {reason}")]
-    NotRunning {
-        /// Where.
-        url: Url,
-        /// What the system said.
-        reason: Box<str>,
-    },
-    /// The connection stood, and then no complete answer came. Whether the request had an effect
-    /// is unknown: retry a call with the same request id.
-    #[error("{url} gave no answer: {reason}")]
-    NoAnswer {
-        /// Where.
-        url: Url,
-        /// What happened to the connection.
-        reason: Box<str>,
-    },
-    /// What answered does not speak this API; something else listens there.
-    #[error("{url} does not answer as an Odeum node does: {reason}")]
-    NotOdeum {
-        /// Where.
-        url: Url,
-        /// What is wrong with the answer.
-        reason: Box<str>,
-    },
-    /// The address is none.
-    #[error(
-        "{given:?} is no address of an API: {reason}; expected something like http://127.0.0.1:7070"
-    )]
-    BadUrl {
-        /// What was given.
-        given: Box<str>,
-        /// What is wrong with it.
-        reason: Box<str>,
-    },
-    /// No HTTP client could be made on this system.
-    #[error("cannot set up an HTTP client: {reason}")]
-    Client {
-        /// What the library said.
-        reason: Box<str>,
-    },
-}
-
-impl ApiError {
-    /// Whether the same request (a call: with the same request id) may succeed a moment later,
-    /// there or at another node.
-    #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        match self {
-            Self::Refused { retryable, .. } => *retryable,
-            Self::NotRunning { .. } | Self::NoAnswer { .. } => true,
-            Self::NotOdeum { .. } | Self::BadUrl { .. } | Self::Client { .. } => false,
-        }
-    }
-
-    /// The node's fixed word for what happened, when a node answered.
-    #[must_use]
-    pub fn code(&self) -> Option<&str> {
-        match self {
-            Self::Refused { code, .. } => Some(code),
-            _ => None,
-        }
-    }
-}
 
 /// A client of one node's API. Cheap to clone; clones share their connections.
 #[derive(Clone)]
@@ -372,7 +296,7 @@ impl ApiClient {
     }
 
     fn no_answer(&self, error: &reqwest::Error) -> ApiError {
-        let url = self.base.clone();
+        let url = self.address();
         if error.is_connect() {
             return ApiError::NotRunning { url, reason: root_cause(error) };
         }
@@ -380,8 +304,13 @@ impl ApiClient {
         ApiError::NoAnswer { url, reason }
     }
 
+    /// The address as a person would write it.
+    fn address(&self) -> Box<str> {
+        self.base.as_str().trim_end_matches('/').into()
+    }
+
     fn not_odeum(&self, reason: &dyn fmt::Display) -> ApiError {
-        ApiError::NotOdeum { url: self.base.clone(), reason: reason.to_string().into() }
+        ApiError::NotOdeum { url: self.address(), reason: reason.to_string().into() }
     }
 }
 

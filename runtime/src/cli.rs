@@ -1,0 +1,107 @@
+//! The command line. Every command but those that start nodes is a client of a node's HTTP API.
+//!
+//! Results go to stdout, everything else to stderr. Exit codes: 0 done, 2 wrong usage (an unknown
+//! flag or setting, a value that does not fit), 1 anything else.
+
+mod call;
+mod config;
+mod delete;
+mod error;
+mod get;
+pub mod logs;
+mod out;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::api::client::ApiClient;
+use error::CliError;
+use out::{Out, OutputFormat};
+
+/// Where a node's API is unless told otherwise.
+const DEFAULT_API: &str = "http://127.0.0.1:7070";
+
+/// Runs WebAssembly firmware as supervised actors, on one node or many
+///
+/// What firmware keeps in its sessions is in a replicated store: it survives the crash of the
+/// firmware, of its node and, with three nodes or more, the loss of a machine.
+#[derive(Debug, Parser)]
+#[command(name = "odeum", version)]
+#[command(after_help = "Exit codes: 0 done, 2 wrong usage, 1 anything else.")]
+pub struct Cli {
+    #[command(flatten)]
+    global: GlobalArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+struct GlobalArgs {
+    /// The node to talk to
+    #[arg(long, global = true, help_heading = "Everywhere", env = "ODEUM_API", value_name = "URL", default_value = DEFAULT_API)]
+    api_url: String,
+    /// How results are printed
+    #[arg(long, short, global = true, help_heading = "Everywhere", value_enum)]
+    #[arg(value_name = "FORMAT", default_value = "table")]
+    output: OutputFormat,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Deploy a firmware and wait until it runs
+    Run(run::RunArgs),
+    /// Send a message to a firmware and print its reply
+    Call(call::CallArgs),
+    /// Show nodes, firmware, sessions or actors
+    #[command(subcommand)]
+    Get(get::GetCommand),
+    /// Remove a firmware or a session
+    #[command(subcommand)]
+    Delete(delete::DeleteCommand),
+    /// Show a node's settings
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+}
+
+/// What a command works with.
+#[derive(Debug)]
+struct Session {
+    api_url: String,
+    out: Out,
+}
+
+impl Session {
+    fn api(&self) -> Result<ApiClient, CliError> {
+        Ok(ApiClient::new(&self.api_url)?)
+    }
+}
+
+impl Cli {
+    /// Carries the command out and says on stderr what went wrong, if anything did.
+    pub async fn run(self) -> ExitCode {
+        let Self { global: GlobalArgs { api_url, output }, command } = self;
+        let session = Session { api_url, out: Out::new(output) };
+        match dispatch(&session, command).await {
+            Ok(code) => code,
+            Err(error) => {
+                session.out.complain(&error);
+                error.exit_code()
+            }
+        }
+    }
+}
+
+async fn dispatch(session: &Session, command: Command) -> Result<ExitCode, CliError> {
+    match command {
+        Command::Run(args) => run::run(session, args).await,
+        Command::Call(args) => call::call(session, args).await,
+        Command::Get(command) => get::get(session, command).await,
+        Command::Delete(command) => delete::delete(session, command).await,
+        Command::Config(command) => config::config(session, command),
+    }
+    .map(|()| ExitCode::SUCCESS)
+}

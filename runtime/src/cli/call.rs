@@ -1,0 +1,82 @@
+//! `odeum call`: one message to a firmware, and its reply.
+
+use std::io::Read;
+
+use clap::Args;
+use odeum_proto::{Name, RequestId, limits};
+use serde_json::json;
+
+use super::{CliError, Session};
+use crate::{
+    api::types::{CallOptions, MAX_DEADLINE, Text},
+    config::{ByteSize, HumanDuration},
+};
+
+/// Arguments of `odeum call`.
+#[derive(Debug, Args)]
+#[command(after_help = "The reply is written to stdout as it is; `-o json` tells too which node \
+                        gave it.\n\nExample: odeum call counter increment --session alice")]
+pub(crate) struct CallArgs {
+    /// The firmware, wherever it runs
+    #[arg(value_name = "FIRMWARE")]
+    name: Name,
+    /// The message; `-` reads it from stdin
+    #[arg(value_name = "MESSAGE", allow_hyphen_values = true)]
+    message: String,
+    /// The session the message is about [default: the firmware's own]
+    #[arg(long)]
+    session: Option<String>,
+    /// Name of this request: sent again under the same name, it takes effect once
+    #[arg(long, value_name = "ID")]
+    request_id: Option<RequestId>,
+    /// How long to wait for the reply
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = deadline)]
+    deadline: HumanDuration,
+}
+
+pub(super) async fn call(session: &Session, args: CallArgs) -> Result<(), CliError> {
+    let api = session.api()?;
+    let message = match args.message.as_str() {
+        "-" => read_stdin()?,
+        text => text.as_bytes().to_vec(),
+    };
+    let request = args.request_id.unwrap_or_else(RequestId::random);
+    let options = CallOptions {
+        request: Some(request.clone()),
+        session: args.session,
+        deadline: args.deadline.0,
+    };
+    let answer = api.call(&args.name, message, &options).await.map_err(|error| {
+        // Nothing listened, so nothing can be doubled.
+        let repeat = error.may_have_had_an_effect();
+        if repeat { CliError::Call { error, request } } else { error.into() }
+    })?;
+    let json = json!({
+        "reply": Text::of(&answer.body),
+        "node": answer.node,
+        "epoch": answer.epoch,
+        "request": answer.request,
+        "replayed": answer.replayed,
+    });
+    session.out.reply(&json, &answer.body)
+}
+
+fn read_stdin() -> Result<Vec<u8>, CliError> {
+    let mut message = Vec::new();
+    let limit = limits::MESSAGE_BYTES as u64;
+    // Blocking is fine: nothing else runs before the message is known.
+    let read = std::io::stdin().lock().take(limit + 1).read_to_end(&mut message);
+    read.map_err(|reason| CliError::Stdin { reason })?;
+    if message.len() > limits::MESSAGE_BYTES {
+        return Err(CliError::TooLarge { what: "the message".into(), limit: ByteSize(limit) });
+    }
+    Ok(message)
+}
+
+fn deadline(text: &str) -> Result<HumanDuration, String> {
+    let deadline: HumanDuration = text.parse().map_err(|error| format!("{error}"))?;
+    if deadline.0.is_zero() || deadline.0 > MAX_DEADLINE {
+        return Err(format!("it must be more than 0s and at most {}", HumanDuration(MAX_DEADLINE)));
+    }
+    Ok(deadline)
+}

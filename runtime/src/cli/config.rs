@@ -1,0 +1,100 @@
+//! `odeum config`: the settings a node would run with. Also the flags that set them.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Subcommand};
+use odeum_proto::NodeId;
+use serde_json::{Value, json};
+
+use super::{
+    CliError, Session,
+    out::{cell, table},
+};
+use crate::config::{Flag, LogFormat, Resolved, Sources};
+
+/// What to do with the settings.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print every setting in force and where its value comes from
+    ///
+    /// It reads what `odeum up` with the same flags would read: the defaults, the file,
+    /// variables such as ODEUM_API__LISTEN, flags. The later wins.
+    Show(NodeFlags),
+}
+
+/// The flags that are settings of a node.
+#[derive(Debug, Args)]
+pub(crate) struct NodeFlags {
+    /// Read settings from this TOML file
+    #[arg(long, value_name = "FILE", env = "ODEUM_CONFIG")]
+    config: Option<PathBuf>,
+    /// Folder for everything the node keeps
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Make a certificate authority and a certificate when there are none
+    #[arg(long)]
+    dev: bool,
+    /// The node's name in the cluster
+    #[arg(long, value_name = "NAME")]
+    node: Option<NodeId>,
+    /// A node of the cluster to join; may be given more than once
+    #[arg(long, value_name = "HOST:PORT")]
+    join: Vec<String>,
+    /// Folder with ca.pem, node.pem and node.key
+    #[arg(long, value_name = "DIR")]
+    certs: Option<PathBuf>,
+    /// Where the HTTP API listens (TCP)
+    #[arg(long, value_name = "ADDR")]
+    api: Option<SocketAddr>,
+    /// Where the node listens for other nodes (UDP)
+    #[arg(long, value_name = "ADDR")]
+    cluster: Option<SocketAddr>,
+    /// How log lines look
+    #[arg(long, value_name = "TEXT|JSON", value_enum, hide_possible_values = true)]
+    log_format: Option<LogFormat>,
+}
+
+impl NodeFlags {
+    /// The settings in force with these flags.
+    pub(super) fn resolve(self) -> Result<Resolved, CliError> {
+        let Self { config, data_dir, dev, node, join, certs, api, cluster, log_format } = self;
+        let given = [
+            ("--data-dir", "node.data-dir", data_dir.map(|dir| json!(dir))),
+            ("--dev", "node.dev", dev.then_some(Value::Bool(true))),
+            ("--node", "node.name", node.map(|name| json!(name))),
+            ("--join", "cluster.join", (!join.is_empty()).then(|| json!(join))),
+            ("--certs", "cluster.certs", certs.map(|dir| json!(dir))),
+            ("--api", "api.listen", api.map(|addr| json!(addr))),
+            ("--cluster", "cluster.listen", cluster.map(|addr| json!(addr))),
+            ("--log-format", "log.format", log_format.map(|format| json!(format))),
+        ];
+        let flag = |(name, key, value): (_, _, Option<Value>)| {
+            value.map(|value| Flag { name, key, value })
+        };
+        let flags = given.into_iter().filter_map(flag).collect();
+        Ok(Sources::gather(config.as_deref(), flags)?.resolve()?)
+    }
+}
+
+pub(super) fn config(session: &Session, command: ConfigCommand) -> Result<(), CliError> {
+    let ConfigCommand::Show(flags) = command;
+    let entries = flags.resolve()?.entries()?;
+    let json: BTreeMap<&str, Value> = entries
+        .iter()
+        .map(|entry| {
+            let value = json!({ "value": entry.value, "from": entry.origin.to_string() });
+            (entry.key.as_str(), value)
+        })
+        .collect();
+    session.out.result(&json, |_| {
+        let rows = entries.iter().map(|entry| {
+            let value = match &entry.value {
+                Value::Null => None,
+                Value::String(text) => cell(text),
+                other => cell(other),
+            };
+            [cell(&entry.key), value, cell(&entry.origin)]
+        });
+        table(["SETTING", "VALUE", "FROM"], rows)
+    })
+}

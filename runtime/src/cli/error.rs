@@ -1,0 +1,123 @@
+//! Why a command failed: one line that says what, where, and what to do about it.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use odeum_proto::{IdError, Name, RequestId};
+
+use crate::{
+    api::client::ApiError,
+    config::{ByteSize, ConfigError, HumanDuration},
+};
+
+/// Exit code of wrong usage, the same that clap uses.
+const USAGE: u8 = 2;
+
+/// A command that failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// The node said no, or there is none.
+    #[error("{error}{}", hint(.error))]
+    Api {
+        /// What happened.
+        error: ApiError,
+    },
+    /// A call that may be repeated safely.
+    #[error("{error}; to try again without doubling the effect, add `--request-id {request}`")]
+    Call {
+        /// What happened.
+        error: ApiError,
+        /// The idempotency key of the call.
+        request: RequestId,
+    },
+    /// The settings cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A file cannot be read.
+    #[error("cannot read {}: {reason}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// Nothing can be read from stdin.
+    #[error("cannot read the message from stdin: {reason}")]
+    Stdin {
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// Something is larger than a node takes.
+    #[error("{what} has more than {limit}, the most a node takes")]
+    TooLarge {
+        /// What it is.
+        what: Box<str>,
+        /// The bound.
+        limit: ByteSize,
+    },
+    /// The name of a file cannot be the name of a firmware.
+    #[error("{} cannot give the firmware its name ({reason}): choose one with --name", path.display())]
+    NoName {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: IdError,
+    },
+    /// The firmware was deployed and cannot run.
+    #[error("{name} is deployed and does not run: {reason}")]
+    Failed {
+        /// The firmware.
+        name: Name,
+        /// Why it does not run.
+        reason: Box<str>,
+    },
+    /// The firmware was deployed and did not start in time.
+    #[error("{name} is deployed and {state} after {waited}{}; watch it with `odeum get firmware`", because(.reason.as_deref()))]
+    NotRunning {
+        /// The firmware.
+        name: Name,
+        /// How it fares.
+        state: crate::api::types::FirmwareState,
+        /// How long was waited.
+        waited: HumanDuration,
+        /// Its last error.
+        reason: Option<Box<str>>,
+    },
+    /// The result cannot be written.
+    #[error("cannot write the result: {0}")]
+    Output(#[from] std::io::Error),
+    /// The result cannot be put into JSON: a programming error.
+    #[error("cannot write the result as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl From<ApiError> for CliError {
+    fn from(error: ApiError) -> Self {
+        Self::Api { error }
+    }
+}
+
+impl CliError {
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        let usage = match self {
+            Self::Api { error: ApiError::BadUrl { .. } } | Self::NoName { .. } => true,
+            Self::Config(error) => error.is_usage(),
+            _ => false,
+        };
+        if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+    }
+}
+
+fn hint(error: &ApiError) -> &'static str {
+    match error {
+        ApiError::NotRunning { .. } => {
+            ": start one with `odeum up --dev`, or name another with --api-url"
+        }
+        ApiError::NotOdeum { .. } => ": name the node's address with --api-url",
+        ApiError::Refused { retryable: true, .. } => " (this may pass: try again)",
+        _ => "",
+    }
+}
+
+fn because(reason: Option<&str>) -> String {
+    reason.map(|reason| format!(" ({reason})")).unwrap_or_default()
+}

@@ -1,0 +1,208 @@
+//! `odeum get`: what there is.
+
+use clap::Subcommand;
+use odeum_proto::{Name, SessionId};
+
+use super::{
+    CliError, Session,
+    out::{cell, table},
+};
+use crate::{
+    api::types::{
+        ActorNode, DEFAULT_PAGE, FirmwareSummary, MAX_PAGE, NodeSummary, Session as StoredSession,
+        SessionPage, Text,
+    },
+    config::{ByteSize, HumanDuration},
+};
+
+/// Hex digits of a digest that a table shows; `-o json` shows all.
+const SHORT_DIGEST: usize = 12;
+/// Characters of a value that a table shows; `-o json` shows all.
+const SHORT_VALUE: usize = 60;
+
+/// What to show.
+#[derive(Debug, Subcommand)]
+pub(crate) enum GetCommand {
+    /// The cluster's nodes, as the asked node sees them
+    #[command(visible_alias = "node")]
+    Nodes,
+    /// Deployed firmware: where it runs and how it fares
+    Firmware {
+        /// Only this one
+        name: Option<Name>,
+    },
+    /// Sessions in the replicated store; with an ID, the variables of that one
+    #[command(visible_alias = "session")]
+    Sessions {
+        /// Show this session's variables
+        id: Option<SessionId>,
+        /// Most sessions to show
+        #[arg(long, default_value_t = DEFAULT_PAGE as u64,
+              value_parser = clap::value_parser!(u64).range(1..=MAX_PAGE as u64))]
+        limit: u64,
+        /// Begin behind this session
+        #[arg(long, value_name = "ID")]
+        after: Option<SessionId>,
+    },
+    /// The actors of the asked node
+    Actors {
+        /// Draw them as a tree
+        #[arg(long)]
+        tree: bool,
+    },
+}
+
+pub(super) async fn get(session: &Session, command: GetCommand) -> Result<(), CliError> {
+    let api = session.api()?;
+    match command {
+        GetCommand::Nodes => session.out.result(&api.nodes().await?, |nodes| nodes_table(nodes)),
+        GetCommand::Firmware { name: Some(name) } => {
+            session.out.result(&api.firmware_of(&name).await?, |one| {
+                firmware_table(std::slice::from_ref(one))
+            })
+        }
+        GetCommand::Firmware { name: None } => {
+            session.out.result(&api.firmware().await?, |all| firmware_table(all))
+        }
+        GetCommand::Sessions { id: Some(id), .. } => {
+            session.out.result(&api.session(&id).await?, session_table)
+        }
+        GetCommand::Sessions { id: None, limit, after } => {
+            let limit = usize::try_from(limit).unwrap_or(MAX_PAGE);
+            let page = api.sessions(limit, after.as_ref()).await?;
+            session.out.result(&page, sessions_table)?;
+            if let Some(next) = &page.next {
+                session.out.note(&format!("there are more: add `--after {next}`"));
+            }
+            Ok(())
+        }
+        GetCommand::Actors { tree: true } if session.out.is_table() => {
+            session.out.text(&api.actors_text().await?)
+        }
+        GetCommand::Actors { .. } => session.out.result(&api.actors().await?, actors_table),
+    }
+}
+
+fn nodes_table(nodes: &[NodeSummary]) -> String {
+    table(
+        ["NODE", "STATE", "SINCE", "ROLE", "LINK", "CLUSTER", "API", "STARTS", "VERSION"],
+        nodes.iter().map(|node| {
+            [
+                cell(&node.id),
+                cell(node.state),
+                node.since_ms.map(|ms| seconds(ms).to_string()),
+                node.role.map(|role| role.to_string()),
+                node.link.as_ref().map(|link| match (link.up, link.rtt_us) {
+                    (true, Some(rtt)) => format!("up, {rtt} µs"),
+                    (true, None) => "up".to_owned(),
+                    (false, _) => "down".to_owned(),
+                }),
+                cell(node.cluster_addr),
+                cell(node.api_addr),
+                cell(node.incarnation),
+                cell(&node.version),
+            ]
+        }),
+    )
+}
+
+fn firmware_table(firmware: &[FirmwareSummary]) -> String {
+    table(
+        ["NAME", "STATE", "NODE", "EPOCH", "RESTARTS", "MEMORY", "SIZE", "DIGEST", "LAST ERROR"],
+        firmware.iter().map(|one| {
+            [
+                cell(&one.name),
+                cell(one.state),
+                one.node.as_ref().map(ToString::to_string),
+                one.epoch.map(|epoch| epoch.to_string()),
+                one.restarts.map(|restarts| restarts.to_string()),
+                one.memory_bytes.map(|bytes| ByteSize(bytes).rounded()),
+                cell(ByteSize(one.size).rounded()),
+                cell(one.digest.to_string().get(..SHORT_DIGEST).unwrap_or_default()),
+                one.last_error.clone(),
+            ]
+        }),
+    )
+}
+
+fn sessions_table(page: &SessionPage) -> String {
+    table(
+        ["SESSION", "VARIABLES", "REVISION"],
+        page.sessions.iter().map(|one| [cell(&one.id), cell(one.variables), cell(one.revision)]),
+    )
+}
+
+fn session_table(session: &StoredSession) -> String {
+    table(
+        ["VARIABLE", "VALUE", "VERSION", "REVISION"],
+        session.variables.iter().map(|(key, variable)| {
+            let value = match &variable.value {
+                Text::Utf8(text) => shortened(text),
+                Text::Base64(text) => format!("base64:{}", shortened(text)),
+            };
+            [cell(key), cell(value), cell(variable.version), cell(variable.revision)]
+        }),
+    )
+}
+
+fn actors_table(root: &ActorNode) -> String {
+    let mut rows = Vec::new();
+    // Deepest-first would reverse siblings, so the stack is filled from behind.
+    let mut stack = vec![(root, String::new())];
+    while let Some((actor, parent)) = stack.pop() {
+        let path =
+            if parent.is_empty() { actor.name.clone() } else { format!("{parent}/{}", actor.name) };
+        rows.push([
+            cell(&path),
+            cell(&actor.kind),
+            cell(&actor.state),
+            cell(actor.restarts),
+            actor.mailbox.map(|waiting| waiting.to_string()),
+        ]);
+        stack.extend(actor.children.iter().rev().map(|child| (child, path.clone())));
+    }
+    table(["ACTOR", "KIND", "STATE", "RESTARTS", "WAITING"], rows)
+}
+
+/// Whole seconds are enough for a person.
+fn seconds(ms: u64) -> HumanDuration {
+    HumanDuration(std::time::Duration::from_secs(ms / 1_000))
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(SHORT_VALUE) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn actor(name: &str, children: Vec<ActorNode>) -> ActorNode {
+        ActorNode {
+            name: name.to_owned(),
+            kind: "actor".to_owned(),
+            state: "running".to_owned(),
+            restarts: 0,
+            mailbox: None,
+            children,
+        }
+    }
+
+    #[test]
+    fn actors_are_listed_in_start_order_under_their_supervisors() {
+        let tree = actor("node", vec![actor("a", vec![actor("b", vec![])]), actor("c", vec![])]);
+        let text = actors_table(&tree);
+        let paths: Vec<&str> =
+            text.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+        assert_eq!(paths, ["node", "node/a", "node/a/b", "node/c"]);
+    }
+
+    #[test]
+    fn a_long_value_is_cut_between_characters() {
+        assert_eq!(shortened(&"ä".repeat(61)), format!("{}…", "ä".repeat(60)));
+        assert_eq!(shortened("41"), "41");
+    }
+}

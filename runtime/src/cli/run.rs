@@ -1,0 +1,126 @@
+//! `odeum run`: deploy a firmware and wait until it takes messages.
+
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::Args;
+use odeum_proto::{Name, limits};
+use tokio::time::{Instant, sleep};
+
+use super::{CliError, Session};
+use crate::{
+    api::{
+        client::ApiClient,
+        types::{DeployOptions, FirmwareState, FirmwareSummary},
+    },
+    config::{ByteSize, HumanDuration},
+};
+
+/// Pause between two looks at a starting firmware: short beside the time a person notices.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Arguments of `odeum run`.
+#[derive(Debug, Args)]
+#[command(after_help = "Deploying under a name that is taken replaces the firmware and keeps its \
+                        sessions.\n\nExample: odeum run counter.wasm --memory 16MiB --time 250ms")]
+pub(crate) struct RunArgs {
+    /// The module: .wasm, or .wat as text
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// What to call it [default: the file's name without its extension]
+    #[arg(long)]
+    name: Option<Name>,
+    /// Most memory its instance may use, such as 16MiB [default: the node's]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<ByteSize>,
+    /// Longest time for one message, such as 250ms [default: the node's]
+    #[arg(long, value_name = "DURATION")]
+    time: Option<HumanDuration>,
+    /// How long to wait until it runs
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    wait: HumanDuration,
+}
+
+pub(super) async fn run(session: &Session, args: RunArgs) -> Result<(), CliError> {
+    let api = session.api()?;
+    let name = match args.name {
+        Some(name) => name,
+        None => name_of(&args.file)?,
+    };
+    let package = read_bounded(&args.file, limits::PACKAGE_BYTES)?;
+    let options = DeployOptions {
+        memory: args.memory.map(|size| size.to_string()),
+        time: args.time.map(|time| time.to_string()),
+    };
+    api.put_firmware(&name, package, &options).await?;
+    let firmware = until_running(&api, &name, args.wait).await?;
+    session.out.result(&firmware, |firmware| {
+        let node = firmware.node.as_ref().map_or_else(String::new, |node| format!(" on {node}"));
+        format!("{name} is running{node}; talk to it with `odeum call {name} MESSAGE`")
+    })
+}
+
+async fn until_running(
+    api: &ApiClient,
+    name: &Name,
+    wait: HumanDuration,
+) -> Result<FirmwareSummary, CliError> {
+    let deadline = Instant::now() + wait.0;
+    loop {
+        let firmware = api.firmware_of(name).await?;
+        let reason = firmware.last_error.as_deref().map(Box::from);
+        match firmware.state {
+            FirmwareState::Running => return Ok(firmware),
+            FirmwareState::Failed => {
+                let reason = reason.unwrap_or_else(|| "no reason is known".into());
+                return Err(CliError::Failed { name: name.clone(), reason });
+            }
+            state if Instant::now() >= deadline => {
+                let name = name.clone();
+                return Err(CliError::NotRunning { name, state, waited: wait, reason });
+            }
+            _ => sleep(POLL).await,
+        }
+    }
+}
+
+/// The file's name without its extension, as a name: `My_Counter.wasm` is `my-counter`.
+fn name_of(file: &Path) -> Result<Name, CliError> {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    let label = stem.to_lowercase().replace(['_', '.', ' '], "-");
+    label.parse().map_err(|reason| CliError::NoName { path: file.to_owned(), reason })
+}
+
+fn read_bounded(path: &Path, limit: usize) -> Result<Vec<u8>, CliError> {
+    let unreadable = |reason| CliError::Unreadable { path: path.to_owned(), reason };
+    let mut bytes = Vec::new();
+    let limit = limit as u64;
+    File::open(path)
+        .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
+        .map_err(unreadable)?;
+    if bytes.len() as u64 > limit {
+        let what = path.display().to_string().into();
+        return Err(CliError::TooLarge { what, limit: ByteSize(limit) });
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_firmware_is_named_after_its_file() {
+        for (file, name) in [("x/counter.wasm", "counter"), ("My_Counter.v2.wat", "my-counter-v2")]
+        {
+            assert_eq!(name_of(Path::new(file)).expect("a name").as_str(), name);
+        }
+        for file in ["_.wasm", "zähler.wasm", "/"] {
+            assert!(matches!(name_of(Path::new(file)), Err(CliError::NoName { .. })), "{file}");
+        }
+    }
+}

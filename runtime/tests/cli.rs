@@ -1,0 +1,202 @@
+//! The command line as a person or a script meets it: the real binary, its exit codes, and what it
+//! says where.
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+
+/// An address where nothing listens: port 1 is privileged and unused.
+const NOBODY: &str = "http://127.0.0.1:1";
+
+fn odeum(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_odeum"));
+    command.args(arguments);
+    // What the machine that runs the tests has set must not decide their outcome.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("ODEUM_") || text == "RUST_LOG" {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
+fn run(command: &mut Command) -> Output {
+    command.output().expect("the binary runs")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("UTF-8")
+}
+
+/// Checks that the command failed with `code` and said one line about it, and gives that line.
+fn complaint(output: &Output, code: i32) -> String {
+    let line = stderr(output);
+    assert_eq!(output.status.code(), Some(code), "{line}");
+    assert_eq!(line.lines().count(), 1, "{line}");
+    assert!(line.starts_with("error: "), "{line}");
+    assert!(output.stdout.is_empty(), "{}", stdout(output));
+    line
+}
+
+fn config_file(folder: &Path, text: &str) -> String {
+    let path = folder.join("odeum.toml");
+    std::fs::write(&path, text).expect("the file is written");
+    path.display().to_string()
+}
+
+#[test]
+fn wrong_usage_exits_with_2_and_names_what_is_wrong() {
+    let cases: [(&[&str], &str); 6] = [
+        (&["--frobnicate"], "--frobnicate"),
+        (&["dance"], "dance"),
+        (&["call", "Not A Name", "x"], "Not A Name"),
+        (&["call", "counter", "x", "--deadline", "5"], "250ms"),
+        (&["run", "x.wasm", "--memory", "lots"], "lots"),
+        (&["get", "nodes", "--api-url", "nowhere"], "nowhere"),
+    ];
+    for (arguments, named) in cases {
+        let output = run(&mut odeum(arguments));
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&output).contains(named), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn an_unknown_setting_exits_with_2_and_names_its_line_and_the_nearest() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = config_file(folder.path(), "# mine\n[api]\nlisten = '127.0.0.1:0'\nlsten = 1\n");
+    let line = complaint(&run(&mut odeum(&["config", "show", "--config", &file])), 2);
+    assert!(line.contains(&format!("{file}:4:1: ")), "{line}");
+    assert!(line.contains("`api.lsten`") && line.contains("`api.listen`"), "{line}");
+
+    let line = complaint(&run(odeum(&["config", "show"]).env("ODEUM_LOG__FORMT", "json")), 2);
+    assert!(line.contains("ODEUM_LOG__FORMT") && line.contains("`log.format`"), "{line}");
+}
+
+#[test]
+fn a_value_that_does_not_fit_exits_with_2_and_names_its_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = config_file(folder.path(), "[firmware]\nmemory = 64\n");
+    let line = complaint(&run(&mut odeum(&["config", "show", "--config", &file])), 2);
+    assert!(line.contains(&format!("{file}:2:1: `firmware.memory`")), "{line}");
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_exits_with_1_and_names_it() {
+    let line = complaint(&run(&mut odeum(&["config", "show", "--config", "/no/such/file"])), 1);
+    assert!(line.contains("/no/such/file"), "{line}");
+}
+
+#[test]
+fn config_show_tells_where_each_value_came_from() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = config_file(folder.path(), "[node]\nname = 'n1'\n");
+    let shown = |format: &str| {
+        let arguments =
+            ["config", "show", "--config", &file, "--api", "127.0.0.1:0", "--output", format];
+        let output = run(odeum(&arguments).env("ODEUM_API__DRAIN", "7s"));
+        assert!(output.status.success(), "{}", stderr(&output));
+        stdout(&output)
+    };
+
+    let json: serde_json::Value = serde_json::from_str(&shown("json")).expect("JSON");
+    let expected = [
+        ("node.name", "n1", format!("{file}:2:1")),
+        ("api.drain", "7s", "environment ODEUM_API__DRAIN".to_owned()),
+        ("api.listen", "127.0.0.1:0", "flag --api".to_owned()),
+        ("log.format", "text", "default".to_owned()),
+    ];
+    for (key, value, from) in &expected {
+        assert_eq!(json[key]["value"], *value, "{key}");
+        assert_eq!(json[key]["from"], *from, "{key}");
+    }
+
+    let table = shown("table");
+    for (key, value, from) in &expected {
+        let row = table.lines().find(|row| row.starts_with(key)).expect("a row");
+        assert!(row.contains(value) && row.ends_with(from), "{row}");
+    }
+    assert!(!table.contains('\u{1b}'), "no colour off a terminal");
+}
+
+#[test]
+fn without_a_node_every_client_command_exits_with_1_and_says_what_to_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let guest = folder.path().join("guest.wasm");
+    std::fs::write(&guest, b"\0asm\x01\0\0\0").expect("the file is written");
+    let guest = guest.display().to_string();
+    let commands: [&[&str]; 8] = [
+        &["get", "nodes"],
+        &["get", "firmware"],
+        &["get", "sessions"],
+        &["get", "actors", "--tree"],
+        &["call", "counter", "increment"],
+        &["delete", "firmware", "counter"],
+        &["run", &guest],
+        &["get", "nodes", "-o", "json"],
+    ];
+    for command in commands {
+        let line = complaint(&run(odeum(command).env("ODEUM_API", NOBODY)), 1);
+        for part in [NOBODY, "odeum up --dev", "--api-url"] {
+            assert!(line.contains(part), "{command:?}: {line}");
+        }
+    }
+}
+
+#[test]
+fn a_guest_that_cannot_be_read_is_named() {
+    let line = complaint(&run(&mut odeum(&["run", "/no/such/guest.wasm"])), 1);
+    assert!(line.contains("/no/such/guest.wasm"), "{line}");
+}
+
+#[test]
+fn what_listens_and_is_no_node_is_told_apart_from_nobody() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let stranger = std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        let (mut stream, _) = listener.accept().expect("accepts");
+        let mut request = [0; 1024];
+        let _ = stream.read(&mut request).expect("reads");
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").expect("writes");
+    });
+    let line = complaint(&run(&mut odeum(&["get", "nodes", "--api-url", &url])), 1);
+    assert!(line.contains(&url) && line.contains("Odeum node"), "{line}");
+    stranger.join().expect("served");
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let commands: [&[&str]; 12] = [
+        &[],
+        &["run"],
+        &["call"],
+        &["get"],
+        &["get", "nodes"],
+        &["get", "firmware"],
+        &["get", "sessions"],
+        &["get", "actors"],
+        &["delete"],
+        &["delete", "firmware"],
+        &["config"],
+        &["config", "show"],
+    ];
+    for command in commands {
+        let output = run(odeum(command).arg("-h"));
+        assert!(output.status.success(), "{command:?}");
+        let help = stdout(&output);
+        assert!(help.contains("Usage: odeum"), "{command:?}: {help}");
+        // Each flag and command has its words, and they fit a wide terminal.
+        for line in help.lines().filter(|line| line.starts_with("  ")) {
+            assert!(line.len() <= 120, "{command:?}: {line}");
+            assert!(line.trim().contains("  ") || line.contains("odeum "), "{command:?}: {line}");
+        }
+    }
+}
