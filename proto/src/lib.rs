@@ -13,6 +13,7 @@ pub mod codec;
 pub mod ids;
 pub mod join;
 pub mod limits;
+pub mod log;
 pub mod store;
 pub mod wire;
 

@@ -1,0 +1,149 @@
+//! Opening the log: read every segment, cut a torn tail, refuse damage.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use odeum_proto::GroupId;
+use odeum_proto::log::{Change, Record};
+
+use super::segment::{self, Header};
+use super::writer::{Current, Sealed, Tops, Writer};
+use super::{GroupLog, WalConfig, WalError, frame};
+
+/// The writer of the log in `config.dir`, and what the log holds.
+pub(super) fn open(config: &WalConfig) -> Result<(Writer, BTreeMap<GroupId, GroupLog>), WalError> {
+    let dir = &config.dir;
+    fs::create_dir_all(dir).map_err(|source| WalError::io(dir, "making", source))?;
+    let mut numbers = segment::list(dir)?;
+    check_sequence(dir, &numbers)?;
+    remove_half_made(dir, &mut numbers)?;
+
+    let mut segments = Vec::new();
+    for (position, &number) in numbers.iter().enumerate() {
+        segments.push(Segment::read(dir, number, position + 1 == numbers.len())?);
+    }
+    let groups = replay(&mut segments)?;
+    let newest = segments.pop();
+    let sealed = segments.into_iter().map(|s| Sealed { number: s.number, tops: s.tops }).collect();
+    let current = newest
+        .map(|s| {
+            let file = reopen(dir, s.number, s.end)?;
+            Ok(Current { file, number: s.number, end: s.end, tops: s.tops })
+        })
+        .transpose()?;
+    let current = match current {
+        Some(current) => current,
+        None => Current::first(dir)
+            .map_err(|source| WalError::io(&segment::path(dir, 1), "making", source))?,
+    };
+    Ok((Writer::new(config.clone(), current, sealed, &groups), groups))
+}
+
+fn check_sequence(dir: &Path, numbers: &[u64]) -> Result<(), WalError> {
+    let gap = numbers.windows(2).find(|pair| pair[0] + 1 != pair[1]);
+    gap.map_or(Ok(()), |pair| {
+        Err(WalError::Corrupt {
+            file: segment::path(dir, pair[0] + 1),
+            offset: 0,
+            reason: "the file is missing".into(),
+        })
+    })
+}
+
+/// Removes the newest segment if the process died while it was made: its predecessor still has
+/// everything.
+fn remove_half_made(dir: &Path, numbers: &mut Vec<u64>) -> Result<(), WalError> {
+    let Some(&newest) = numbers.last() else { return Ok(()) };
+    let path = segment::path(dir, newest);
+    let bytes = fs::read(&path).map_err(|source| WalError::io(&path, "reading", source))?;
+    let half_made =
+        segment::check_header(&bytes, newest) == Header::Bad && !frame::proves_synced(&bytes, 0);
+    if !half_made {
+        return Ok(());
+    }
+    tracing::warn!(file = %path.display(), bytes = bytes.len(), "half-made log segment removed");
+    fs::remove_file(&path).map_err(|source| WalError::io(&path, "removing", source))?;
+    segment::sync_dir(dir).map_err(|source| WalError::io(dir, "syncing", source))?;
+    numbers.pop();
+    Ok(())
+}
+
+/// A segment as it was read.
+struct Segment {
+    number: u64,
+    path: PathBuf,
+    records: Vec<(u64, Record)>,
+    end: u64,
+    tops: Tops,
+}
+
+impl Segment {
+    fn read(dir: &Path, number: u64, newest: bool) -> Result<Self, WalError> {
+        let path = segment::path(dir, number);
+        let corrupt = |offset, reason| WalError::Corrupt { file: path.clone(), offset, reason };
+        let bytes = fs::read(&path).map_err(|source| WalError::io(&path, "reading", source))?;
+        match segment::check_header(&bytes, number) {
+            Header::Good => {}
+            Header::Bad => return Err(corrupt(0, "the file's header is damaged".into())),
+            Header::Other(found) => {
+                let ours = segment::version();
+                return Err(WalError::Version { file: path, found, ours });
+            }
+        }
+        let scanned = frame::scan(&bytes, segment::HEADER, newest)
+            .map_err(|damage| corrupt(damage.offset, damage.reason))?;
+        if let Some(reason) = scanned.torn {
+            let cut = bytes.len() as u64 - scanned.end;
+            tracing::warn!(
+                file = %path.display(), offset = scanned.end, bytes = cut, reason,
+                "torn tail of the log cut"
+            );
+        }
+        let mut tops = Tops::default();
+        for (_, record) in &scanned.records {
+            if let Change::Entry(entry) = &record.change {
+                tops.note(record.group, entry.id.index);
+            }
+        }
+        Ok(Self { number, path, records: scanned.records, end: scanned.end, tops })
+    }
+}
+
+/// Applies the records of all segments in order.
+fn replay(segments: &mut [Segment]) -> Result<BTreeMap<GroupId, GroupLog>, WalError> {
+    let mut groups: BTreeMap<GroupId, GroupLog> = BTreeMap::new();
+    // The last purge comes first: removed segments leave gaps, and only it says that what is
+    // missing there is not missed.
+    for (_, record) in segments.iter().flat_map(|segment| &segment.records) {
+        if let Change::Purge(upto) = record.change {
+            let log = groups.entry(record.group).or_default();
+            log.purged = log.purged.max(Some(upto));
+        }
+    }
+    for segment in segments {
+        for (offset, Record { group, change }) in std::mem::take(&mut segment.records) {
+            groups.entry(group).or_default().apply(change).map_err(|reason| WalError::Corrupt {
+                file: segment.path.clone(),
+                offset,
+                reason,
+            })?;
+        }
+    }
+    Ok(groups)
+}
+
+/// Opens the newest segment for writing behind `end`. What was read is synced first: after a mere
+/// crash of the process it may be in the system's cache only, and it is about to be relied on.
+fn reopen(dir: &Path, number: u64, end: u64) -> Result<File, WalError> {
+    let path = segment::path(dir, number);
+    let reopened = (|| {
+        let mut file = File::options().read(true).write(true).open(&path)?;
+        file.set_len(end)?;
+        file.sync_all()?;
+        file.seek(SeekFrom::Start(end))?;
+        Ok(file)
+    })();
+    reopened.map_err(|source| WalError::io(&path, "reopening", source))
+}

@@ -1,0 +1,305 @@
+//! The thread that writes the log: takes what waits, writes it in one go, flushes once, reports.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{self, File};
+use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::path::Path;
+use std::time::Duration;
+
+use odeum_proto::GroupId;
+use odeum_proto::log::{Change, LogId, Record, Vote};
+use tokio::sync::{mpsc, watch};
+
+use super::{Done, GroupLog, Health, WalConfig, frame, is_no_space, segment};
+
+/// Bytes after which no further waiting batch is taken into the same flush. Large enough that a
+/// flush is never wasted on little, small enough that the first waiter is not kept for long: a
+/// slow disk writes it in some 20 ms.
+const FLUSH_BYTES: usize = 4 << 20;
+
+/// How often a write is tried again on a full disk.
+const FULL_RETRY: Duration = Duration::from_millis(200);
+
+/// Records that are written together, and who wants to know when they are on the disk.
+pub(super) struct Batch {
+    pub(super) records: Vec<Record>,
+    /// `None` when nobody waits for the disk.
+    pub(super) done: Option<Done>,
+}
+
+/// The highest entry of each group in a segment.
+#[derive(Debug, Default)]
+pub(super) struct Tops(BTreeMap<GroupId, u64>);
+
+impl Tops {
+    pub(super) fn note(&mut self, group: GroupId, index: u64) {
+        let top = self.0.entry(group).or_insert(index);
+        *top = index.max(*top);
+    }
+}
+
+/// A segment that is complete.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    pub(super) number: u64,
+    pub(super) tops: Tops,
+}
+
+/// The segment that is written to.
+#[derive(Debug)]
+pub(super) struct Current {
+    pub(super) file: File,
+    pub(super) number: u64,
+    /// Where the next frame goes.
+    pub(super) end: u64,
+    pub(super) tops: Tops,
+}
+
+impl Current {
+    /// The first segment of a new log.
+    pub(super) fn first(dir: &Path) -> io::Result<Self> {
+        Self::create(dir, 1, &[])
+    }
+
+    fn create(dir: &Path, number: u64, head: &[u8]) -> io::Result<Self> {
+        let file = segment::create(dir, number, head)?;
+        let end = (segment::HEADER + head.len()) as u64;
+        Ok(Self { file, number, end, tops: Tops::default() })
+    }
+}
+
+/// What a new segment repeats from the older ones.
+#[derive(Debug, Default)]
+struct Marks {
+    vote: Option<Vote>,
+    committed: Option<LogId>,
+    purged: Option<LogId>,
+}
+
+pub(super) struct Writer {
+    config: WalConfig,
+    current: Current,
+    /// How much of the current segment is on the disk.
+    synced: u64,
+    sealed: VecDeque<Sealed>,
+    marks: BTreeMap<GroupId, Marks>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        config: WalConfig,
+        current: Current,
+        sealed: VecDeque<Sealed>,
+        groups: &BTreeMap<GroupId, GroupLog>,
+    ) -> Self {
+        let marks = |log: &GroupLog| Marks {
+            vote: log.vote.clone(),
+            committed: log.committed,
+            purged: log.purged,
+        };
+        let marks = groups.iter().map(|(group, log)| (*group, marks(log))).collect();
+        Self { config, synced: current.end, current, sealed, marks }
+    }
+
+    /// Writes until all senders are gone or the log fails.
+    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Batch>, health: &watch::Sender<Health>) {
+        while let Some(first) = queue.blocking_recv() {
+            let batches = collect(first, &mut queue);
+            let result = self.write_until_space(&batches, &queue, health);
+            let failed = result.is_err();
+            report(batches, &result);
+            if let Err(error) = result {
+                tracing::error!(error = %error, "the log failed");
+                health.send_replace(Health::Failed);
+            } else {
+                self.remove_purged();
+            }
+            if failed {
+                break;
+            }
+        }
+        queue.close();
+        while let Ok(batch) = queue.try_recv() {
+            report(vec![batch], &Err(io::Error::other(super::WalError::Closed)));
+        }
+        // The last lazy records; after a failed write there is nothing left to save.
+        let _ = self.current.file.sync_data();
+    }
+
+    fn write_until_space(
+        &mut self,
+        batches: &[Batch],
+        queue: &mpsc::Receiver<Batch>,
+        health: &watch::Sender<Health>,
+    ) -> io::Result<()> {
+        loop {
+            match self.write(batches) {
+                Err(error) if is_no_space(&error) && !queue.is_closed() => {
+                    if health.send_replace(Health::Full) != Health::Full {
+                        let dir = self.config.dir.display();
+                        tracing::error!(%dir, "disk full, writes wait for space");
+                    }
+                    std::thread::sleep(FULL_RETRY);
+                }
+                Ok(()) => {
+                    if health.send_replace(Health::Good) == Health::Full {
+                        tracing::info!("space found, writes go on");
+                    }
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Writes `batches` at the end and flushes if anybody waits. On an error the segment ends
+    /// where it ended before.
+    fn write(&mut self, batches: &[Batch]) -> io::Result<()> {
+        let mut bytes = self.frames(batches)?;
+        let would_end = self.current.end + bytes.len() as u64;
+        if would_end > self.config.segment_bytes && self.current.end > self.fresh_end() {
+            self.rotate()?;
+            bytes = self.frames(batches)?;
+        }
+        let must_sync = batches.iter().any(|batch| batch.done.is_some());
+        let file = &mut self.current.file;
+        let written =
+            file.write_all(&bytes).and_then(|()| if must_sync { file.sync_data() } else { Ok(()) });
+        if let Err(error) = written {
+            file.set_len(self.current.end)?;
+            file.seek(SeekFrom::Start(self.current.end))?;
+            return Err(error);
+        }
+        self.current.end += bytes.len() as u64;
+        if must_sync {
+            self.synced = self.current.end;
+        }
+        self.note(batches);
+        Ok(())
+    }
+
+    /// Below this a segment is not worth closing: nothing but its head is in it.
+    fn fresh_end(&self) -> u64 {
+        // A head has three small records per group; 1 KiB each is generous.
+        (segment::HEADER + 1024 * self.marks.len()) as u64
+    }
+
+    fn frames(&self, batches: &[Batch]) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        for record in batches.iter().flat_map(|batch| &batch.records) {
+            frame::append(&mut bytes, self.synced, record).map_err(io::Error::other)?;
+        }
+        Ok(bytes)
+    }
+
+    /// Remembers what the next segment's head and the removal of segments need.
+    fn note(&mut self, batches: &[Batch]) {
+        for Record { group, change } in batches.iter().flat_map(|batch| &batch.records) {
+            let marks = self.marks.entry(*group).or_default();
+            match change {
+                Change::Entry(entry) => self.current.tops.note(*group, entry.id.index),
+                Change::Vote(vote) => marks.vote = Some(vote.clone()),
+                Change::Committed(committed) => marks.committed = *committed,
+                Change::Purge(upto) => marks.purged = marks.purged.max(Some(*upto)),
+                Change::Truncate { .. } => {}
+            }
+        }
+    }
+
+    /// Closes the current segment and begins the next with the marks of all groups.
+    fn rotate(&mut self) -> io::Result<()> {
+        self.current.file.sync_data()?;
+        self.synced = self.current.end;
+        let mut head = Vec::new();
+        for (group, marks) in &self.marks {
+            let changes = [
+                marks.vote.clone().map(Change::Vote),
+                marks.purged.map(Change::Purge),
+                Some(Change::Committed(marks.committed)),
+            ];
+            for change in changes.into_iter().flatten() {
+                let record = Record { group: *group, change };
+                frame::append(&mut head, 0, &record).map_err(io::Error::other)?;
+            }
+        }
+        let next = Current::create(&self.config.dir, self.current.number + 1, &head)?;
+        let last = std::mem::replace(&mut self.current, next);
+        self.synced = self.current.end;
+        self.sealed.push_back(Sealed { number: last.number, tops: last.tops });
+        Ok(())
+    }
+
+    /// Removes the oldest segments while all entries in them are purged. A failure is no loss:
+    /// the next purge tries again.
+    fn remove_purged(&mut self) {
+        while self.sealed.front().is_some_and(|oldest| self.is_purged(&oldest.tops)) {
+            let removed = self.sync_then_remove_oldest();
+            if let Err(error) = removed {
+                tracing::warn!(error = %error, "a purged log segment could not be removed");
+                return;
+            }
+        }
+    }
+
+    fn is_purged(&self, tops: &Tops) -> bool {
+        tops.0.iter().all(|(group, top)| {
+            let purged = self.marks.get(group).and_then(|marks| marks.purged);
+            purged.is_some_and(|purged| *top <= purged.index)
+        })
+    }
+
+    fn sync_then_remove_oldest(&mut self) -> io::Result<()> {
+        let Some(oldest) = self.sealed.front() else { return Ok(()) };
+        // The purge must not be lost while the entries are: that would be a gap.
+        if self.synced < self.current.end {
+            self.current.file.sync_data()?;
+            self.synced = self.current.end;
+        }
+        fs::remove_file(segment::path(&self.config.dir, oldest.number))?;
+        segment::sync_dir(&self.config.dir)?;
+        self.sealed.pop_front();
+        Ok(())
+    }
+}
+
+/// `first` and what waits behind it, up to [`FLUSH_BYTES`].
+fn collect(first: Batch, queue: &mut mpsc::Receiver<Batch>) -> Vec<Batch> {
+    let mut bytes = weight(&first);
+    let mut batches = vec![first];
+    while bytes < FLUSH_BYTES {
+        let Ok(batch) = queue.try_recv() else { break };
+        bytes += weight(&batch);
+        batches.push(batch);
+    }
+    batches
+}
+
+/// Roughly how many bytes a batch will have: only the contents of commits weigh.
+fn weight(batch: &Batch) -> usize {
+    use odeum_proto::log::Payload;
+    use odeum_proto::store::{Command, Write};
+    let of_write = |write: &Write| match write {
+        Write::Set { value, .. } => value.len(),
+        Write::Delete { .. } => 0,
+    };
+    let of_record = |record: &Record| match &record.change {
+        Change::Entry(entry) => match &entry.payload {
+            Payload::Command(Command::Commit(commit)) => {
+                commit.reply.len() + commit.writes.iter().map(of_write).sum::<usize>()
+            }
+            _ => 0,
+        },
+        _ => 0,
+    };
+    batch.records.iter().map(|record| 64 + of_record(record)).sum()
+}
+
+/// Tells everybody who waits.
+fn report(batches: Vec<Batch>, result: &io::Result<()>) {
+    for done in batches.into_iter().filter_map(|batch| batch.done) {
+        done(match result {
+            Ok(()) => Ok(()),
+            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+        });
+    }
+}

@@ -1,0 +1,178 @@
+//! What Raft writes to disk and sends to its peers, in our own words.
+//!
+//! The consensus library has types of its own for these. They are converted at its border, so
+//! that its upgrade never changes a log on disk or a message between two versions of Odeum
+//! without a golden file noticing.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{GroupId, NodeId};
+use crate::store::Command;
+
+/// Where an entry is in the log of its group. Ordered as logs are compared: by term, then index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LogId {
+    /// The term of the leader that proposed it.
+    pub term: u64,
+    /// Its place, from 0.
+    pub index: u64,
+}
+
+/// What a replica has promised in an election.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vote {
+    /// The term.
+    pub term: u64,
+    /// Who was voted for in it.
+    pub voted_for: NodeId,
+    /// Whether a quorum granted it: this is the leader of the term.
+    pub committed: bool,
+}
+
+/// Who belongs to a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// The voters; two sets while the group changes from the first to the second.
+    pub configs: Vec<BTreeSet<NodeId>>,
+    /// Everybody who gets the log: voters and learners.
+    pub nodes: BTreeSet<NodeId>,
+}
+
+/// A membership and the entry that set it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredMembership {
+    /// The entry; `None` before the first.
+    pub log_id: Option<LogId>,
+    /// What it says.
+    pub membership: Membership,
+}
+
+/// What an entry says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Payload {
+    /// Nothing: a new leader's first entry.
+    Blank,
+    /// A change to the state machine.
+    Command(Command),
+    /// A change to the group.
+    Membership(Membership),
+}
+
+/// One entry of the log of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its place.
+    pub id: LogId,
+    /// What it says.
+    pub payload: Payload,
+}
+
+/// One record of the write-ahead log that all groups of a process share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Whose it is.
+    pub group: GroupId,
+    /// What it says about that group's log.
+    pub change: Change,
+}
+
+/// What a record does to the log of its group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// Appends an entry.
+    Entry(Entry),
+    /// Replaces the vote.
+    Vote(Vote),
+    /// Moves the index up to which entries are known to be committed.
+    Committed(Option<LogId>),
+    /// Removes the entries from this index on: another leader's took their place.
+    Truncate {
+        /// The first index that is removed.
+        from: u64,
+    },
+    /// Removes the entries up to this one, inclusive: a snapshot has them.
+    Purge(LogId),
+}
+
+/// What a snapshot holds, in front of its state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotMeta {
+    /// The last entry in it; `None` for the state before the first entry.
+    pub last: Option<LogId>,
+    /// The membership at that point.
+    pub membership: StoredMembership,
+}
+
+/// A request of one replica to another of its group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RaftRequest {
+    /// The leader's entries; none of them for a heartbeat.
+    Append {
+        /// The leader's vote.
+        vote: Vote,
+        /// The entry before the first of `entries`.
+        previous: Option<LogId>,
+        /// The entries.
+        entries: Vec<Entry>,
+        /// Up to where the leader knows entries to be committed.
+        committed: Option<LogId>,
+    },
+    /// A candidate asks for a vote.
+    Vote(Ballot),
+    /// A follower asks whether it would get a vote.
+    PreVote(Ballot),
+    /// A snapshot, for a follower that is too far behind for entries.
+    Snapshot {
+        /// The leader's vote.
+        vote: Vote,
+        /// What the snapshot holds.
+        meta: SnapshotMeta,
+        /// The encoded state.
+        state: Vec<u8>,
+    },
+}
+
+/// A request for a vote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ballot {
+    /// The vote that is asked for.
+    pub vote: Vote,
+    /// The candidate's last entry.
+    pub last: Option<LogId>,
+    /// Whether the leader asked for this election.
+    pub transfer: bool,
+}
+
+/// The answer to a [`RaftRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RaftReply {
+    /// All entries are on this replica's disk.
+    Appended,
+    /// The entries up to this one are on this replica's disk.
+    AppendedUpTo(Option<LogId>),
+    /// The entry before the first is missing or another one here.
+    Conflict,
+    /// The sender is behind: this replica follows a higher vote.
+    HigherVote(Vote),
+    /// The answer to a ballot.
+    Ballot {
+        /// This replica's vote.
+        vote: Vote,
+        /// Its last entry.
+        last: Option<LogId>,
+        /// Whether the vote was granted.
+        granted: bool,
+    },
+    /// The snapshot was installed, or refused when this vote is higher than the sender's.
+    Snapshot {
+        /// This replica's vote.
+        vote: Vote,
+    },
+    /// The replica does not run, and why.
+    Stopped {
+        /// What stopped it.
+        reason: Box<str>,
+    },
+}
