@@ -1,0 +1,176 @@
+//! What a guest does while it handles one message, buffered until the host commits it.
+//!
+//! Pure but for the log lines, which leave at once: they matter most when the guest does not come
+//! to the end of its message.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use odeum_proto::{Name, limits, store::Write};
+
+use super::error::GuestLimit;
+
+/// Lines that one message may log; more are counted and dropped, so that a chatty guest costs a
+/// bounded amount of log.
+const LOG_LINES: u32 = 64;
+
+/// Longest log line, in bytes; the rest is cut.
+const LOG_LINE_BYTES: usize = 2 << 10;
+
+/// The variables of the session that a message is about, as they were before it.
+pub trait Variables: Send + Sync + 'static {
+    /// The value of `key`.
+    fn get(&self, key: &str) -> Option<Vec<u8>>;
+}
+
+/// What a message came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The guest handled it.
+    Done(Effect),
+    /// The guest refused it; what it wrote is dropped.
+    Refused {
+        /// What the handler returned.
+        code: i32,
+        /// What it said with `reply`.
+        reason: Box<str>,
+    },
+}
+
+/// What a handled message changes and answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Effect {
+    /// The last write to each variable, in the order of their names.
+    pub writes: Vec<Write>,
+    /// The reply; empty when the guest gave none.
+    pub reply: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Buffer {
+    writes: BTreeMap<String, Option<Vec<u8>>>,
+    reply: Vec<u8>,
+    /// Calls of `var_set` and `var_delete`.
+    calls: usize,
+    /// Bytes of their keys and values.
+    bytes: usize,
+    lines: u32,
+}
+
+impl Buffer {
+    /// What this message wrote to `key`: `None` when nothing, `Some(None)` when it deleted it.
+    pub(super) fn written(&self, key: &str) -> Option<Option<&[u8]>> {
+        self.writes.get(key).map(Option::as_deref)
+    }
+
+    pub(super) fn set(&mut self, key: &str, value: &[u8]) -> Result<(), GuestLimit> {
+        let (got, allowed) = (value.len(), limits::VARIABLE_BYTES);
+        if got > allowed {
+            return Err(GuestLimit::Variable { got, allowed });
+        }
+        self.count(key.len() + value.len())?;
+        self.writes.insert(key.to_owned(), Some(value.to_vec()));
+        Ok(())
+    }
+
+    pub(super) fn delete(&mut self, key: &str) -> Result<(), GuestLimit> {
+        self.count(key.len())?;
+        self.writes.insert(key.to_owned(), None);
+        Ok(())
+    }
+
+    pub(super) fn reply(&mut self, body: &[u8]) -> Result<(), GuestLimit> {
+        let (got, allowed) = (body.len(), limits::MESSAGE_BYTES);
+        if got > allowed {
+            return Err(GuestLimit::Reply { got, allowed });
+        }
+        self.reply.clear();
+        self.reply.extend_from_slice(body);
+        Ok(())
+    }
+
+    pub(super) fn log(&mut self, firmware: &Name, level: Level, text: &[u8]) {
+        self.lines = self.lines.saturating_add(1);
+        if self.lines <= LOG_LINES {
+            emit(firmware, level, text);
+        }
+    }
+
+    /// Says once how many lines were dropped.
+    pub(super) fn finish_log(&self, firmware: &Name) {
+        if let Some(dropped) = self.lines.checked_sub(LOG_LINES).filter(|&dropped| dropped > 0) {
+            tracing::warn!(%firmware, dropped, allowed = LOG_LINES, "guest log lines dropped");
+        }
+    }
+
+    /// The effect, when the handler returned 0.
+    pub(super) fn effect(self) -> Result<Effect, GuestLimit> {
+        let (got, allowed) = (self.bytes + self.reply.len(), limits::COMMIT_BYTES);
+        if got > allowed {
+            return Err(GuestLimit::CommitBytes { got, allowed });
+        }
+        let write = |(key, value): (String, Option<Vec<u8>>)| match value {
+            Some(value) => Write::Set { key, value },
+            None => Write::Delete { key },
+        };
+        Ok(Effect { writes: self.writes.into_iter().map(write).collect(), reply: self.reply })
+    }
+
+    /// The reason, when it returned something else.
+    pub(super) fn refusal(self, code: i32) -> Answer {
+        let said = text(&self.reply);
+        let reason = if said.is_empty() { format!("code {code}").into() } else { said };
+        Answer::Refused { code, reason: reason.into() }
+    }
+
+    fn count(&mut self, bytes: usize) -> Result<(), GuestLimit> {
+        self.calls += 1;
+        self.bytes += bytes;
+        if self.calls > limits::WRITES_PER_MESSAGE {
+            return Err(GuestLimit::Writes { allowed: limits::WRITES_PER_MESSAGE });
+        }
+        if self.bytes > limits::COMMIT_BYTES {
+            let (got, allowed) = (self.bytes, limits::COMMIT_BYTES);
+            return Err(GuestLimit::CommitBytes { got, allowed });
+        }
+        Ok(())
+    }
+}
+
+/// How loud a log line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl Level {
+    /// As the ABI numbers them; what it does not know is the quietest.
+    pub(super) fn of(level: i32) -> Self {
+        match level {
+            0 => Self::Error,
+            1 => Self::Warn,
+            2 => Self::Info,
+            3 => Self::Debug,
+            _ => Self::Trace,
+        }
+    }
+}
+
+pub(super) fn emit(firmware: &Name, level: Level, line: &[u8]) {
+    let text = text(line);
+    match level {
+        Level::Error => tracing::error!(target: "odeum::guest", %firmware, %text, "guest log"),
+        Level::Warn => tracing::warn!(target: "odeum::guest", %firmware, %text, "guest log"),
+        Level::Info => tracing::info!(target: "odeum::guest", %firmware, %text, "guest log"),
+        Level::Debug => tracing::debug!(target: "odeum::guest", %firmware, %text, "guest log"),
+        Level::Trace => tracing::trace!(target: "odeum::guest", %firmware, %text, "guest log"),
+    }
+}
+
+/// The beginning of what a guest said, as text.
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes.get(..LOG_LINE_BYTES).unwrap_or(bytes))
+}

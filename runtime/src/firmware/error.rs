@@ -1,0 +1,222 @@
+//! What can go wrong with firmware, by area: the engine, a package, a guest at work, the cache.
+
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use odeum_proto::Digest;
+
+use super::cache::FetchError;
+
+/// The engine cannot be started. Fatal for the node.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The machine lacks something that WebAssembly needs.
+    #[error("this machine cannot run WebAssembly: {reason}")]
+    Unsupported {
+        /// What the engine said.
+        reason: Box<str>,
+    },
+    /// The thread that interrupts busy guests cannot be started.
+    #[error("cannot start the thread that interrupts busy guests: {source}")]
+    Ticker {
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// A file that is no firmware. Nothing was kept; correct the file and deploy it again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PackageError {
+    /// Larger than the bound.
+    #[error("the package has {got} bytes, at most {limit} are allowed")]
+    TooLarge {
+        /// Its length.
+        got: usize,
+        /// The bound.
+        limit: usize,
+    },
+    /// Neither WebAssembly nor its text form.
+    #[error("this is no WebAssembly module: it is {found}")]
+    NotWasm {
+        /// What it is instead, in words.
+        found: Box<str>,
+    },
+    /// A text that looks like WAT and is not.
+    #[error("this WebAssembly text does not parse at line {line}, column {column}: {reason}")]
+    BadText {
+        /// From 1.
+        line: usize,
+        /// From 1.
+        column: usize,
+        /// What the parser said.
+        reason: Box<str>,
+    },
+    /// Begins like a module and is not valid.
+    #[error("this WebAssembly module is not valid: {reason}")]
+    Invalid {
+        /// What the validator said, with the offset.
+        reason: Box<str>,
+    },
+    /// An export that the ABI asks for is not there.
+    #[error("the module does not export `{export}`: expected {expected}")]
+    MissingExport {
+        /// Its name.
+        export: &'static str,
+        /// Its type.
+        expected: &'static str,
+    },
+    /// An export has another type than the ABI asks for.
+    #[error("the module's export `{export}` is {got}, expected {expected}")]
+    WrongExport {
+        /// Its name.
+        export: &'static str,
+        /// The type the ABI asks for.
+        expected: &'static str,
+        /// The type it has.
+        got: Box<str>,
+    },
+    /// Imports that no host function answers.
+    #[error("the module imports what Odeum does not offer: {imports}")]
+    UnknownImports {
+        /// Each as `module.name`, separated by commas.
+        imports: Box<str>,
+    },
+    /// An import of the right name and another type.
+    #[error("the module imports `odeum.{import}` as {got}, it is {expected}")]
+    WrongImport {
+        /// Its name.
+        import: &'static str,
+        /// The type it has.
+        expected: &'static str,
+        /// The type the module wants.
+        got: Box<str>,
+    },
+    /// The compiler gave up on a valid module, or was stopped.
+    #[error("the module cannot be compiled: {reason}")]
+    Compile {
+        /// What it said.
+        reason: Box<str>,
+    },
+}
+
+/// A guest did not come to the end of a message. Nothing of the message was kept, and the
+/// instance is gone.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GuestFailure {
+    /// It trapped.
+    #[error("{reason}{}", Frames(frames))]
+    Trapped {
+        /// The trap.
+        reason: Box<str>,
+        /// Names of the guest's functions, innermost first.
+        frames: Vec<Box<str>>,
+    },
+    /// It exceeded a limit.
+    #[error(transparent)]
+    Limit(#[from] GuestLimit),
+}
+
+/// A limit that a guest exceeded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GuestLimit {
+    /// It ran longer than one message may.
+    #[error("it ran longer than {allowed:?} on one message")]
+    Time {
+        /// The firmware's limit.
+        allowed: Duration,
+    },
+    /// It asked for more memory than it may have.
+    #[error("it asked for {asked} bytes of memory, at most {allowed} are allowed")]
+    Memory {
+        /// All memories together as they would have been.
+        asked: u64,
+        /// The firmware's limit.
+        allowed: u64,
+    },
+    /// It made more writes in one message than a commit takes.
+    #[error("it made more than {allowed} variable writes on one message")]
+    Writes {
+        /// The bound.
+        allowed: usize,
+    },
+    /// A variable is too large.
+    #[error("it set a variable to {got} bytes, at most {allowed} are allowed")]
+    Variable {
+        /// Its size.
+        got: usize,
+        /// The bound.
+        allowed: usize,
+    },
+    /// Its writes and its reply together are more than a commit takes.
+    #[error("it wrote {got} bytes on one message, at most {allowed} are allowed")]
+    CommitBytes {
+        /// Bytes of all keys, values and the reply.
+        got: usize,
+        /// The bound.
+        allowed: usize,
+    },
+    /// Its reply is too large.
+    #[error("its reply has {got} bytes, at most {allowed} are allowed")]
+    Reply {
+        /// Its size.
+        got: usize,
+        /// The bound.
+        allowed: usize,
+    },
+}
+
+struct Frames<'a>(&'a [Box<str>]);
+
+impl fmt::Display for Frames<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, frame) in self.0.iter().enumerate() {
+            write!(f, "{}{frame}", if i == 0 { " in " } else { " < " })?;
+        }
+        Ok(())
+    }
+}
+
+/// A package cannot be had. Clones share their cause, because many may wait for one package.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CacheError {
+    /// It is no firmware.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    /// Bytes that came under a digest are others.
+    #[error("these bytes are package {is}, not {claimed}")]
+    OtherDigest {
+        /// Their digest.
+        is: Digest,
+        /// The digest they came under.
+        claimed: Digest,
+    },
+    /// A file of the cache cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: Arc<std::io::Error>,
+    },
+    /// It is not on this node and could not be fetched from another.
+    #[error("package {digest} is not on this node, and no other node gave it: {reason}")]
+    Fetch {
+        /// The package.
+        digest: Digest,
+        /// What the others said.
+        reason: FetchError,
+    },
+    /// The cache did not answer; it restarts. Try again.
+    #[error("the package cache is unavailable: {reason}")]
+    Unavailable {
+        /// Why.
+        reason: Box<str>,
+    },
+}
+
+impl CacheError {
+    /// Whether the same request may succeed a moment later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Fetch { .. } | Self::Unavailable { .. } | Self::Io { .. })
+    }
+}

@@ -1,0 +1,211 @@
+//! A checked and compiled module.
+//!
+//! Everything that can be wrong with a file is found here, before it is replicated or placed, and
+//! told in one sentence that names what is wrong and what was expected.
+
+use bytes::Bytes;
+use odeum_proto::{Digest, limits};
+use wasmtime::{ExternType, FuncType, InstancePre};
+
+use super::{
+    abi::{self, Guest},
+    engine::Engine,
+    error::PackageError,
+};
+
+/// What every WebAssembly binary begins with.
+const MAGIC: &[u8] = b"\0asm";
+/// Version and layer of a core module.
+const CORE: &[u8] = &[1, 0, 0, 0];
+
+/// Longest piece of a parser's message in an error, in bytes.
+const REASON_BYTES: usize = 300;
+
+/// Beginnings of files that are often taken for a module.
+const KNOWN: &[(&[u8], &str)] = &[
+    (b"\x7fELF", "an ELF file (native code; a `.cwasm` is one, too)"),
+    (b"MZ", "a Windows program"),
+    (b"\xcf\xfa\xed\xfe", "a macOS program"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"BC\xc0\xde", "LLVM bitcode (link it first)"),
+    (b"!<arch>", "a static library (link it first)"),
+    (b"#!", "a script"),
+    (b"%PDF", "a PDF document"),
+];
+
+/// A module that passed all checks, compiled and linked against the host functions. Cheap to
+/// clone.
+#[derive(Clone)]
+pub struct Module {
+    digest: Digest,
+    pre: InstancePre<Guest>,
+}
+
+impl Module {
+    /// Checks and compiles `wasm`, off the async workers.
+    ///
+    /// # Errors
+    /// [`PackageError`] that says what is wrong with it.
+    pub async fn compile(engine: &Engine, wasm: Bytes) -> Result<Self, PackageError> {
+        let owned = engine.wasmtime().clone();
+        let stopped = || PackageError::Compile { reason: "the compiler was stopped".into() };
+        engine.compile(move || Self::compile_here(&owned, &wasm)).await.ok_or_else(stopped)?
+    }
+
+    fn compile_here(engine: &wasmtime::Engine, wasm: &[u8]) -> Result<Self, PackageError> {
+        wasmtime::Module::validate(engine, wasm)
+            .map_err(|error| PackageError::Invalid { reason: short(&format!("{error:#}")) })?;
+        let compile_error =
+            |error: wasmtime::Error| PackageError::Compile { reason: short(&format!("{error:#}")) };
+        let module = wasmtime::Module::from_binary(engine, wasm).map_err(compile_error)?;
+        check_exports(&module)?;
+        check_imports(&module)?;
+        let pre = abi::linker(engine)
+            .and_then(|linker| linker.instantiate_pre(&module))
+            .map_err(compile_error)?;
+        Ok(Self { digest: Digest::of(wasm), pre })
+    }
+
+    /// The content it was compiled from.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    pub(super) fn pre(&self) -> &InstancePre<Guest> {
+        &self.pre
+    }
+}
+
+impl std::fmt::Debug for Module {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Module").field("digest", &self.digest).finish_non_exhaustive()
+    }
+}
+
+/// The binary form of a file: as it is, or translated from text.
+///
+/// # Errors
+/// [`PackageError`] that says what the file is instead.
+pub fn to_wasm(file: Bytes) -> Result<Bytes, PackageError> {
+    if file.len() > limits::PACKAGE_BYTES {
+        return Err(PackageError::TooLarge { got: file.len(), limit: limits::PACKAGE_BYTES });
+    }
+    if let Some(rest) = file.strip_prefix(MAGIC) {
+        return match rest.get(..4) {
+            Some(CORE) => Ok(file),
+            Some([_, _, 1, 0]) => {
+                Err(not_wasm("a WebAssembly component, and a core module is expected"))
+            }
+            _ => Err(not_wasm("a WebAssembly binary of an unknown version")),
+        };
+    }
+    if let Some((_, found)) = KNOWN.iter().find(|(magic, _)| file.starts_with(magic)) {
+        return Err(not_wasm(found));
+    }
+    match std::str::from_utf8(&file) {
+        Ok(text) if text.trim().is_empty() => Err(not_wasm("empty")),
+        Ok(text) => from_text(text),
+        Err(_) => Err(not_wasm(&format!("binary data that begins with {}", hex(&file)))),
+    }
+}
+
+/// WAT begins with an opening parenthesis or a comment; any other text is not meant as WAT.
+fn from_text(text: &str) -> Result<Bytes, PackageError> {
+    let start = text.trim_start();
+    if !start.starts_with('(') && !start.starts_with(";;") {
+        let line = start.lines().next().unwrap_or_default();
+        return Err(not_wasm(&format!("text that begins with {:?}", clip(line, 40))));
+    }
+    match wat::parse_str(text) {
+        Ok(wasm) if wasm.len() > limits::PACKAGE_BYTES => {
+            Err(PackageError::TooLarge { got: wasm.len(), limit: limits::PACKAGE_BYTES })
+        }
+        Ok(wasm) => Ok(wasm.into()),
+        Err(error) => Err(bad_text(&error.to_string())),
+    }
+}
+
+/// The parser only offers its place as text: `message`, then `--> <anon>:LINE:COLUMN`.
+fn bad_text(message: &str) -> PackageError {
+    let reason = short(message.lines().next().unwrap_or_default());
+    let place = message.lines().find_map(|line| {
+        let (_, place) = line.split_once("<anon>:")?;
+        let (line, column) = place.split_once(':')?;
+        Some((line.trim().parse().ok()?, column.trim().parse().ok()?))
+    });
+    let (line, column) = place.unwrap_or((1, 1));
+    PackageError::BadText { line, column, reason }
+}
+
+fn check_exports(module: &wasmtime::Module) -> Result<(), PackageError> {
+    for export in abi::EXPORTS {
+        let (name, expected) = (export.name, export.signature);
+        match module.get_export(name).map(|found| describe(&found)) {
+            Some(got) if *got == *expected => {}
+            Some(got) => return Err(PackageError::WrongExport { export: name, expected, got }),
+            None if export.required => {
+                return Err(PackageError::MissingExport { export: name, expected });
+            }
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+fn check_imports(module: &wasmtime::Module) -> Result<(), PackageError> {
+    let mut unknown = Vec::new();
+    for import in module.imports() {
+        let known = (import.module() == abi::MODULE)
+            .then(|| abi::IMPORTS.iter().find(|known| known.name == import.name()))
+            .flatten();
+        let Some(known) = known else {
+            unknown.push(format!("{}.{}", import.module(), import.name()));
+            continue;
+        };
+        let got = describe(&import.ty());
+        if *got != *known.signature {
+            let (import, expected) = (known.name, known.signature);
+            return Err(PackageError::WrongImport { import, expected, got });
+        }
+    }
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    Err(PackageError::UnknownImports { imports: short(&unknown.join(", ")) })
+}
+
+/// A type as the ABI document writes it.
+fn describe(ty: &ExternType) -> Box<str> {
+    match ty {
+        ExternType::Func(func) => signature(func).into(),
+        ExternType::Memory(_) => abi::MEMORY.into(),
+        ExternType::Global(_) => "a global".into(),
+        ExternType::Table(_) => "a table".into(),
+        _ => "something else".into(),
+    }
+}
+
+fn signature(func: &FuncType) -> String {
+    let list = |types: Vec<String>| types.join(", ");
+    let params = list(func.params().map(|ty| ty.to_string()).collect());
+    let results = list(func.results().map(|ty| ty.to_string()).collect());
+    if results.is_empty() { format!("({params})") } else { format!("({params}) -> {results}") }
+}
+
+fn not_wasm(found: &str) -> PackageError {
+    PackageError::NotWasm { found: found.into() }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().take(4).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
+}
+
+fn clip(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}
+
+fn short(text: &str) -> Box<str> {
+    clip(text.trim(), REASON_BYTES).into()
+}

@@ -1,0 +1,4 @@
+//! What guests may do to a node: nothing.
+
+mod guests;
+mod packages;
