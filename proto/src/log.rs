@@ -5,11 +5,12 @@
 //! without a golden file noticing.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{GroupId, NodeId};
-use crate::store::Command;
+use crate::ids::{GroupId, NodeId, Revision};
+use crate::store::{Command, NodeRecord, Outcome, Refusal};
 
 /// Where an entry is in the log of its group. Ordered as logs are compared: by term, then index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -171,6 +172,61 @@ pub enum RaftReply {
         vote: Vote,
     },
     /// The replica does not run, and why.
+    Stopped {
+        /// What stopped it.
+        reason: Box<str>,
+    },
+}
+
+/// A request on its way to the leader of its group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forward {
+    /// What is left of the deadline. Relative, because clocks differ between machines.
+    pub remaining: Duration,
+    /// What the leader shall do.
+    pub request: StoreRequest,
+}
+
+/// What only a leader can do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StoreRequest {
+    /// Commit and apply a command.
+    Write(Command),
+    /// Say up to where a reader must have applied the log to see every acknowledged write.
+    Barrier,
+    /// Take a node into the group.
+    Admit(NodeRecord),
+}
+
+/// The answer to a [`Forward`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StoreReply {
+    /// The command was committed and applied.
+    Written {
+        /// What it came to.
+        outcome: Outcome,
+        /// Its place in the log, also when it changed nothing.
+        at: Revision,
+    },
+    /// Every acknowledged write is at or before this revision.
+    Barrier(Revision),
+    /// The node is a member.
+    Admitted,
+    /// The node was not taken in.
+    NotAdmitted(Refusal),
+    /// This replica does not lead; this one does, as far as it knows. Nothing was done.
+    NotLeader {
+        /// The leader.
+        leader: Option<NodeId>,
+    },
+    /// The replica lost its leadership or its majority on the way. The effect is unknown.
+    Unknown {
+        /// What happened.
+        reason: Box<str>,
+    },
+    /// The leader's disk is full. Nothing was done.
+    NoSpace,
+    /// The replica does not run.
     Stopped {
         /// What stopped it.
         reason: Box<str>,

@@ -147,6 +147,45 @@ pub enum Command {
     },
 }
 
+impl std::fmt::Display for Command {
+    /// In few words, for logs: contents are left out.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Found { cluster } => write!(f, "found {cluster}"),
+            Self::PutNode(record) => {
+                write!(f, "put node {} incarnation {}", record.id, record.incarnation)
+            }
+            Self::RemoveNode { node } => write!(f, "remove node {node}"),
+            Self::PutFirmware(spec) => write!(f, "put firmware {} {}", spec.name, spec.digest),
+            Self::DeleteFirmware { name } => write!(f, "delete firmware {name}"),
+            Self::Place { entity, node, .. } => write!(f, "place {entity} on {node}"),
+            Self::Commit(commit) => {
+                write!(f, "commit {} of {} epoch {}", commit.request, commit.entity, commit.epoch)
+            }
+            Self::DeleteSession { session } => write!(f, "delete session {session}"),
+        }
+    }
+}
+
+impl Command {
+    /// Roughly how many bytes it has on disk and on the wire; only commits can be large.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        // Ids and lengths, generously.
+        const SMALL: usize = 512;
+        let of_write = |write: &Write| match write {
+            Write::Set { key, value } => key.len() + value.len() + 16,
+            Write::Delete { key } => key.len() + 16,
+        };
+        match self {
+            Self::Commit(commit) => {
+                SMALL + commit.reply.len() + commit.writes.iter().map(of_write).sum::<usize>()
+            }
+            _ => SMALL,
+        }
+    }
+}
+
 /// What applying a command came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {

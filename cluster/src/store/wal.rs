@@ -111,6 +111,12 @@ pub enum WalError {
         /// What the system said.
         source: io::Error,
     },
+    /// Another log of this or another process is open in the folder. Stop it first.
+    #[error("{} is in use", dir.display())]
+    InUse {
+        /// The folder.
+        dir: PathBuf,
+    },
     /// An earlier error ended the log; it must be opened anew.
     #[error("the log was closed after an earlier error")]
     Closed,
@@ -199,6 +205,12 @@ impl Wal {
     #[must_use]
     pub fn health(&self) -> watch::Receiver<Health> {
         self.inner.health.clone()
+    }
+
+    /// What ends when the writer has ended, which is after the last clone of this is gone.
+    pub(super) fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut health = self.health();
+        async move { while health.changed().await.is_ok() {} }
     }
 
     async fn send(&self, batch: Batch) {

@@ -1,7 +1,7 @@
 //! Opening the log: read every segment, cut a torn tail, refuse damage.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,7 @@ use super::{GroupLog, WalConfig, WalError, frame};
 pub(super) fn open(config: &WalConfig) -> Result<(Writer, BTreeMap<GroupId, GroupLog>), WalError> {
     let dir = &config.dir;
     fs::create_dir_all(dir).map_err(|source| WalError::io(dir, "making", source))?;
+    let lock = lock(dir)?;
     let mut numbers = segment::list(dir)?;
     check_sequence(dir, &numbers)?;
     remove_half_made(dir, &mut numbers)?;
@@ -38,7 +39,19 @@ pub(super) fn open(config: &WalConfig) -> Result<(Writer, BTreeMap<GroupId, Grou
         None => Current::first(dir)
             .map_err(|source| WalError::io(&segment::path(dir, 1), "making", source))?,
     };
-    Ok((Writer::new(config.clone(), current, sealed, &groups), groups))
+    Ok((Writer::new(config.clone(), lock, current, sealed, &groups), groups))
+}
+
+/// Held as long as the log is open: two writers would destroy it.
+fn lock(dir: &Path) -> Result<File, WalError> {
+    let path = dir.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|source| WalError::io(&path, "opening", source))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(WalError::InUse { dir: dir.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(WalError::io(&path, "locking", source)),
+    }
 }
 
 fn check_sequence(dir: &Path, numbers: &[u64]) -> Result<(), WalError> {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use odeum_proto::GroupId;
-use odeum_proto::log::{Change, LogId, Record, Vote};
+use odeum_proto::log::{Change, Entry, LogId, Payload, Record, Vote};
 use tokio::sync::{mpsc, watch};
 
 use super::{Done, GroupLog, Health, WalConfig, frame, is_no_space, segment};
@@ -78,6 +78,8 @@ struct Marks {
 
 pub(super) struct Writer {
     config: WalConfig,
+    /// Unlocks the folder when the writer ends.
+    _lock: File,
     current: Current,
     /// How much of the current segment is on the disk.
     synced: u64,
@@ -88,6 +90,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         config: WalConfig,
+        lock: File,
         current: Current,
         sealed: VecDeque<Sealed>,
         groups: &BTreeMap<GroupId, GroupLog>,
@@ -98,7 +101,7 @@ impl Writer {
             purged: log.purged,
         };
         let marks = groups.iter().map(|(group, log)| (*group, marks(log))).collect();
-        Self { config, synced: current.end, current, sealed, marks }
+        Self { config, _lock: lock, synced: current.end, current, sealed, marks }
     }
 
     /// Writes until all senders are gone or the log fails.
@@ -274,24 +277,13 @@ fn collect(first: Batch, queue: &mut mpsc::Receiver<Batch>) -> Vec<Batch> {
     batches
 }
 
-/// Roughly how many bytes a batch will have: only the contents of commits weigh.
+/// Roughly how many bytes a batch will have.
 fn weight(batch: &Batch) -> usize {
-    use odeum_proto::log::Payload;
-    use odeum_proto::store::{Command, Write};
-    let of_write = |write: &Write| match write {
-        Write::Set { value, .. } => value.len(),
-        Write::Delete { .. } => 0,
-    };
     let of_record = |record: &Record| match &record.change {
-        Change::Entry(entry) => match &entry.payload {
-            Payload::Command(Command::Commit(commit)) => {
-                commit.reply.len() + commit.writes.iter().map(of_write).sum::<usize>()
-            }
-            _ => 0,
-        },
-        _ => 0,
+        Change::Entry(Entry { payload: Payload::Command(command), .. }) => command.weight(),
+        _ => 64,
     };
-    batch.records.iter().map(|record| 64 + of_record(record)).sum()
+    batch.records.iter().map(of_record).sum()
 }
 
 /// Tells everybody who waits.

@@ -1,0 +1,352 @@
+//! One running member of a Raft group, and what it can do when it leads.
+//!
+//! Nothing here retries or knows the way to another node: `front.rs` does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use odeum_proto::log::{Forward, RaftReply, RaftRequest, StoreReply, StoreRequest};
+use odeum_proto::store::{Command, NodeRecord, Outcome};
+use odeum_proto::{GroupId, NodeId, Revision, codec};
+use openraft::async_runtime::WatchReceiver as _;
+use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
+use openraft::{ChangeMembers, Instant as _, ReadPolicy};
+
+use super::error::StoreError;
+use super::raft::{self, Log, Machine, Metrics, Network, Raft, Replicated, SnapshotFile, Types};
+use super::rpc::Rpc;
+use super::status::{Member, Signs, StoreStatus, health};
+use super::wal::{self, Wal, WalConfig, WalError};
+use super::{StoreConfig, wal::Health as WalHealth};
+
+/// Most voters of a group: five survive the loss of two, and every further one makes each write
+/// slower. Nodes beyond are learners: they have all data and vote on nothing.
+const VOTERS: usize = 5;
+
+/// How long the replica's core may take to say what its log says about the group.
+const MEMBERSHIP: Duration = Duration::from_secs(10);
+
+/// A member of one group.
+pub(super) struct Group {
+    id: GroupId,
+    node: NodeId,
+    raft: Raft,
+    wal: Wal,
+    /// When the leader last spoke to this replica; its start at first.
+    heard: Mutex<Instant>,
+    /// Membership changes go one by one.
+    admission: tokio::sync::Mutex<()>,
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Group")
+            .field("id", &self.id)
+            .field("node", &self.node)
+            .finish_non_exhaustive()
+    }
+}
+
+type WriteError = RaftError<Types, ClientWriteError<Types>>;
+
+impl Group {
+    /// Opens the files of `id` and starts the replica: it resumes where its log ends, or waits to
+    /// be founded or admitted when there is no log.
+    pub(super) async fn open(
+        config: &StoreConfig,
+        id: GroupId,
+        rpc: Arc<dyn Rpc>,
+        replicated: Arc<Replicated>,
+    ) -> Result<Self, StoreError> {
+        let wal_config = WalConfig::new(config.dir.join("wal"));
+        let snapshots = config.dir.join("snapshots");
+        let opened = tokio::task::spawn_blocking(move || {
+            let (wal, mut groups) = Wal::open(&wal_config)?;
+            let file = SnapshotFile::new(&snapshots, id)?;
+            let machine = Machine::open(file.clone(), replicated)?;
+            let log = groups.remove(&id).unwrap_or_default();
+            check_gap(&file, machine.last_index(), &log)?;
+            Ok::<_, WalError>((wal, machine, log))
+        });
+        let (wal, machine, log) = opened.await.map_err(StoreError::broken)??;
+        let settings =
+            raft::config(id.to_string(), config.snapshot_every).map_err(StoreError::broken)?;
+        let log = Log::new(id, wal.clone(), log);
+        let network = Network::new(id, rpc);
+        let raft = Raft::new(config.node.clone(), settings, network, log, machine).await;
+        let group = Self {
+            id,
+            node: config.node.clone(),
+            raft: raft.map_err(StoreError::stopped)?,
+            wal,
+            heard: Mutex::new(Instant::now()),
+            admission: tokio::sync::Mutex::default(),
+        };
+        // What the log says is not in the metrics at once, and who asks now must not be told
+        // that this node is no member.
+        if group.raft.is_initialized().await.map_err(StoreError::stopped)? {
+            group.membership_known().await?;
+        }
+        Ok(group)
+    }
+
+    async fn membership_known(&self) -> Result<(), StoreError> {
+        let known = |metrics: &Metrics| metrics.membership_config.membership().nodes().count() > 0;
+        let wait = self.raft.wait(Some(MEMBERSHIP));
+        wait.metrics(known, "membership known").await.map(drop).map_err(StoreError::stopped)
+    }
+
+    /// Ends the replica. The log is closed some time after; see [`Group::ended`].
+    pub(super) async fn shutdown(&self) {
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(group = %self.id, error = %error, "replica did not end in order");
+        }
+    }
+
+    /// What ends when the log is closed: after the shutdown and the last use of this.
+    pub(super) fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.wal.ended()
+    }
+
+    /// Returns when the replica has stopped by itself, with the reason.
+    pub(super) async fn failed(&self) -> StoreError {
+        let mut metrics = self.raft.metrics();
+        loop {
+            if let Err(fatal) = &metrics.borrow_watched().running_state {
+                return StoreError::stopped(fatal);
+            }
+            if metrics.changed().await.is_err() {
+                return StoreError::stopped("its core ended");
+            }
+        }
+    }
+
+    /// Makes this node the only member of a new group, unless it is a member already.
+    pub(super) async fn initialize(&self) -> Result<(), StoreError> {
+        if self.raft.is_initialized().await.map_err(StoreError::stopped)? {
+            return Ok(());
+        }
+        let members = BTreeMap::from([(self.node.clone(), ())]);
+        self.raft.initialize(members).await.map_err(StoreError::broken)?;
+        self.membership_known().await
+    }
+
+    /// Which group this is a member of.
+    pub(super) fn id(&self) -> GroupId {
+        self.id
+    }
+
+    /// The leader, as far as this replica knows.
+    pub(super) fn leader(&self) -> Option<NodeId> {
+        self.raft.metrics().borrow_watched().current_leader.clone()
+    }
+
+    /// Returns when the known leader is not `leader` any more, or the replica has ended.
+    pub(super) async fn leader_changed(&self, leader: Option<&NodeId>) {
+        let mut metrics = self.raft.metrics();
+        while metrics.borrow_watched().current_leader.as_ref() == leader {
+            if metrics.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Whether this node has been founded or admitted.
+    pub(super) fn is_member(&self) -> bool {
+        is_member(&self.raft.metrics().borrow_watched(), &self.node)
+    }
+
+    /// Answers a Raft message of a peer.
+    pub(super) async fn serve_raft(&self, request: RaftRequest) -> Bytes {
+        let from_leader =
+            matches!(request, RaftRequest::Append { .. } | RaftRequest::Snapshot { .. });
+        let reply = raft::serve(&self.raft, request).await;
+        let followed = !matches!(reply, RaftReply::HigherVote(_) | RaftReply::Stopped { .. });
+        if from_leader && followed {
+            *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
+        encoded(&reply)
+    }
+
+    /// Does what only a leader can do, or says who leads.
+    pub(super) async fn lead(&self, forward: Forward) -> StoreReply {
+        let Forward { remaining, request } = forward;
+        if *self.wal.health().borrow() == WalHealth::Full {
+            return StoreReply::NoSpace;
+        }
+        let work = async {
+            match request {
+                StoreRequest::Write(command) => match self.commit(command).await {
+                    Ok((outcome, at)) => StoreReply::Written { outcome, at },
+                    Err(reply) => reply,
+                },
+                StoreRequest::Barrier => self.read_index().await,
+                StoreRequest::Admit(record) => self.admit(record).await,
+            }
+        };
+        tokio::time::timeout(remaining, work).await.unwrap_or_else(|_| StoreReply::Unknown {
+            reason: "the leader had no majority in time".into(),
+        })
+    }
+
+    /// What the command came to, and its place in the log.
+    async fn commit(&self, command: Command) -> Result<(Outcome, Revision), StoreReply> {
+        let response = self.raft.client_write(command).await.map_err(not_written)?;
+        Ok((response.data, Revision(response.log_id.index())))
+    }
+
+    /// ReadIndex: a majority confirms that this node still leads, then every write that was
+    /// acknowledged before is at or before the commit index. Source: Ongaro 2014 §6.4.
+    async fn read_index(&self) -> StoreReply {
+        match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+            Ok(linearizer) => StoreReply::Barrier(Revision(linearizer.read_log_id().index())),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {
+                StoreReply::NotLeader { leader: to.leader_id }
+            }
+            Err(RaftError::APIError(error)) => {
+                StoreReply::Unknown { reason: error.to_string().into() }
+            }
+            Err(RaftError::Fatal(fatal)) => {
+                StoreReply::Stopped { reason: fatal.to_string().into() }
+            }
+        }
+    }
+
+    /// Takes a node in: on record first, which may be refused, then as a learner until it has
+    /// caught up, then as a voter. Every step finds itself done when it is repeated.
+    async fn admit(&self, record: NodeRecord) -> StoreReply {
+        let _one_by_one = self.admission.lock().await;
+        let node = record.id.clone();
+        match self.commit(Command::PutNode(record)).await {
+            Ok((Outcome::Refused(refusal), _)) => return StoreReply::NotAdmitted(refusal),
+            Ok(_) => {}
+            Err(reply) => return reply,
+        }
+        match self.change_membership(node).await {
+            Ok(()) => StoreReply::Admitted,
+            Err(error) => not_written(error),
+        }
+    }
+
+    async fn change_membership(&self, node: NodeId) -> Result<(), WriteError> {
+        let (voters, known) = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let membership = metrics.membership_config.membership();
+            let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
+            (voters, membership.get_node(&node).is_some())
+        };
+        if voters.contains(&node) {
+            return Ok(());
+        }
+        if !known || voters.len() < VOTERS {
+            // Returns when the learner has caught up.
+            self.raft.add_learner(node.clone(), (), true).await?;
+        }
+        if voters.len() < VOTERS {
+            let add = ChangeMembers::AddVoterIds(BTreeSet::from([node]));
+            self.raft.change_membership(add, true).await?;
+        }
+        Ok(())
+    }
+
+    /// How the group is doing.
+    pub(super) fn status(&self, applied: Option<Revision>) -> StoreStatus {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let signs = Signs {
+            running: metrics.running_state.is_ok(),
+            member: is_member(&metrics, &self.node),
+            disk_full: *self.wal.health().borrow() == wal::Health::Full,
+            leader_known: metrics.current_leader.is_some(),
+            silence: self.silence(&metrics),
+        };
+        StoreStatus {
+            group: self.id,
+            node: self.node.clone(),
+            leader: metrics.current_leader.clone(),
+            term: metrics.current_term,
+            last_log: metrics.last_log_index,
+            applied,
+            snapshot: metrics.snapshot.as_ref().map(raft::LogId::index),
+            purged: metrics.purged.as_ref().map(raft::LogId::index),
+            members: members(&metrics),
+            health: health(signs),
+        }
+    }
+
+    /// How long nothing was heard of a leader.
+    fn silence(&self, metrics: &Metrics) -> Duration {
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if metrics.current_leader.as_ref() != Some(&self.node) {
+            return heard.elapsed();
+        }
+        // A leader is as alive as its majority. One without followers is its own majority.
+        let alone = metrics.membership_config.voter_ids().count() == 1;
+        let acked = metrics.last_quorum_acked.map(|at| at.into_inner().elapsed());
+        if alone { Duration::ZERO } else { acked.unwrap_or_else(|| heard.elapsed()) }
+    }
+}
+
+/// The log must begin where the snapshot ends, or before.
+fn check_gap(
+    file: &SnapshotFile,
+    snapshot: Option<u64>,
+    log: &wal::GroupLog,
+) -> Result<(), WalError> {
+    match log.purged {
+        Some(purged) if snapshot.is_none_or(|last| last < purged.index) => {
+            let last = snapshot.map_or_else(|| "missing".to_owned(), |last| format!("at {last}"));
+            Err(WalError::Corrupt {
+                file: file.path().to_owned(),
+                offset: 0,
+                reason: format!("the log begins behind {}, the snapshot is {last}", purged.index)
+                    .into(),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_member(metrics: &Metrics, node: &NodeId) -> bool {
+    metrics.membership_config.membership().get_node(node).is_some()
+}
+
+fn members(metrics: &Metrics) -> Vec<Member> {
+    let membership = metrics.membership_config.membership();
+    let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
+    let matched = |node: &NodeId| {
+        let known = metrics.replication.as_ref()?.get(node)?.as_ref()?;
+        Some(known.index())
+    };
+    let member = |node: &NodeId| Member {
+        node: node.clone(),
+        voter: voters.contains(node),
+        matched: matched(node),
+    };
+    membership.nodes().map(|(node, ())| member(node)).collect()
+}
+
+fn not_written(error: WriteError) -> StoreReply {
+    match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(to)) => {
+            StoreReply::NotLeader { leader: to.leader_id }
+        }
+        RaftError::APIError(error) => StoreReply::Unknown { reason: error.to_string().into() },
+        RaftError::Fatal(fatal) => StoreReply::Stopped { reason: fatal.to_string().into() },
+    }
+}
+
+/// A reply as bytes. An empty body, which no reply is, when it cannot be written: the asker then
+/// finds it malformed.
+pub(super) fn encoded<T: serde::Serialize>(reply: &T) -> Bytes {
+    match codec::encode(reply) {
+        Ok(bytes) => Bytes::from(bytes),
+        Err(error) => {
+            tracing::error!(error = %error, "a reply of the store cannot be encoded");
+            Bytes::new()
+        }
+    }
+}

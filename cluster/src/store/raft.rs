@@ -1,0 +1,90 @@
+//! Consensus: openraft on our log, our snapshots and our network.
+//!
+//! openraft is an alpha, pinned exactly, and stays in this folder. What it puts on a disk or a
+//! wire is converted to `odeum_proto::log` first.
+//!
+//! # Timing
+//! A heartbeat every 125 ms; an election after at least 350 ms, at most 700 ms beyond the
+//! leader's lease of 700 ms. A follower therefore stands for election 1.05 to 1.4 s after the
+//! last sign of its leader, and writes work again some fsyncs later: under 2 s after a
+//! `kill -9`, and never for a leader that was silent for less than a second (eight heartbeats).
+//! That is deliberate: on a busy machine with two cores beside a build, scheduling gaps of
+//! 300 ms are common, and an election for nothing costs more than a later failover. FACTS has
+//! 0.5 s at 50/150/300 ms for machines that are not shared.
+//!
+//! Pre-vote is on: a node that returns asks first whether it could win and so does not depose a
+//! healthy leader. A restarted leader does not resume its leadership: the commit index is written
+//! lazily, so it may be behind what it had acknowledged, until it is elected and has committed an
+//! entry of its own.
+
+mod convert;
+mod log;
+mod machine;
+mod network;
+mod snapshot;
+
+use std::sync::Arc;
+
+use odeum_proto::NodeId;
+use odeum_proto::store::{Command, Outcome};
+use openraft::{Config, SnapshotPolicy};
+
+pub(super) use log::Log;
+pub(super) use machine::{Machine, Replicated};
+pub(super) use network::{Network, serve};
+pub(super) use snapshot::SnapshotFile;
+
+openraft::declare_raft_types!(
+    /// What openraft is made of here.
+    pub(super) Types:
+        D = Command,
+        R = Outcome,
+        NodeId = NodeId,
+        Node = (),
+        Term = u64,
+        LeaderId = openraft::impls::leader_id_std::LeaderId<u64, NodeId>,
+);
+
+pub(super) type Raft = openraft::Raft<Types, Machine>;
+pub(super) type LogId = openraft::alias::LogIdOf<Types>;
+pub(super) type Vote = openraft::alias::VoteOf<Types>;
+pub(super) type Entry = openraft::alias::EntryOf<Types>;
+pub(super) type StoredMembership = openraft::alias::StoredMembershipOf<Types>;
+pub(super) type Metrics = openraft::RaftMetrics<Types>;
+
+/// Milliseconds between heartbeats. At least three round trips; see the timing above.
+pub(super) const HEARTBEAT_MS: u64 = 125;
+const ELECTION_MIN_MS: u64 = 350;
+const ELECTION_MAX_MS: u64 = 700;
+
+/// Entries that are kept behind a snapshot, so that a follower that was away for a moment gets
+/// entries and not everything.
+const KEPT_BEHIND_SNAPSHOT: u64 = 1_000;
+
+/// Milliseconds for a snapshot's way: 256 MiB at 10 MB/s.
+const SNAPSHOT_MS: u64 = 30_000;
+
+/// openraft's settings for `group`.
+///
+/// # Errors
+/// What openraft does not accept.
+pub(super) fn config(
+    group: String,
+    snapshot_every: u64,
+) -> Result<Arc<Config>, openraft::ConfigError> {
+    let config = Config {
+        cluster_name: group,
+        heartbeat_interval: HEARTBEAT_MS,
+        election_timeout_min: ELECTION_MIN_MS,
+        election_timeout_max: ELECTION_MAX_MS,
+        install_snapshot_timeout: SNAPSHOT_MS,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(snapshot_every),
+        max_in_snapshot_log_to_keep: KEPT_BEHIND_SNAPSHOT.min(snapshot_every),
+        enable_pre_vote: Some(true),
+        enable_leader_restore: Some(false),
+        // A follower that restarts is behind by the time its leader waits here.
+        backoff: "50ms 100ms 200ms ...500ms".into(),
+        ..Config::default()
+    };
+    config.validate().map(Arc::new)
+}

@@ -1,0 +1,227 @@
+//! The state machine as openraft drives it: applies committed entries to [`State`], makes and
+//! installs snapshots.
+
+use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use futures::{Stream, TryStreamExt as _};
+use odeum_proto::store::Outcome;
+use odeum_proto::{Revision, codec};
+use openraft::alias::{SnapshotMetaOf, SnapshotOf};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use tokio::sync::watch;
+
+use super::convert::{meta_from, meta_to};
+use super::{LogId, SnapshotFile, StoredMembership, Types};
+use crate::store::state::State;
+use crate::store::wal::WalError;
+
+/// An encoded state. Shared, because it is large and sent to several followers.
+pub(super) type Encoded = Arc<Vec<u8>>;
+
+/// What is replicated, as far as this replica has applied it.
+#[derive(Debug)]
+pub(in crate::store) struct Replicated {
+    inner: RwLock<Inner>,
+    revision: watch::Sender<Revision>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Inner {
+    last: Option<LogId>,
+    membership: StoredMembership,
+    state: State,
+}
+
+impl Inner {
+    fn meta(&self) -> SnapshotMetaOf<Types> {
+        SnapshotMetaOf::<Types> {
+            last_log_id: self.last.clone(),
+            last_membership: self.membership.clone(),
+        }
+    }
+}
+
+impl Replicated {
+    /// Nothing yet.
+    pub(in crate::store) fn new() -> Arc<Self> {
+        Arc::new(Self { inner: RwLock::default(), revision: watch::Sender::default() })
+    }
+
+    /// Shows the state to `look`. Entries wait meanwhile.
+    pub(in crate::store) fn view<R>(&self, look: impl FnOnce(&State) -> R) -> R {
+        look(&self.inner.read().unwrap_or_else(PoisonError::into_inner).state)
+    }
+
+    /// The last applied revision, as it moves on.
+    pub(in crate::store) fn changes(&self) -> watch::Receiver<Revision> {
+        self.revision.subscribe()
+    }
+
+    fn read<R>(&self, look: impl FnOnce(&Inner) -> R) -> R {
+        look(&self.inner.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn write<R>(&self, change: impl FnOnce(&mut Inner) -> R) -> R {
+        change(&mut self.inner.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Tells watchers what has been applied.
+    fn publish(&self) {
+        let applied = self.read(|inner| inner.last.as_ref().map(|id| Revision(id.index())));
+        if let Some(applied) = applied {
+            self.revision.send_if_modified(|revision| {
+                let moved = *revision != applied;
+                *revision = applied;
+                moved
+            });
+        }
+    }
+}
+
+/// One group's state machine with its snapshots.
+#[derive(Debug, Clone)]
+pub(in crate::store) struct Machine {
+    replicated: Arc<Replicated>,
+    file: SnapshotFile,
+}
+
+impl Machine {
+    /// The state machine as its newest snapshot says, shown through `replicated`.
+    ///
+    /// # Errors
+    /// [`WalError`] when the snapshot is damaged, of another format, or cannot be read.
+    pub(in crate::store) fn open(
+        file: SnapshotFile,
+        replicated: Arc<Replicated>,
+    ) -> Result<Self, WalError> {
+        let inner = match file.load()? {
+            None => Inner::default(),
+            Some((meta, bytes)) => {
+                let state = codec::decode(&bytes).map_err(|error| WalError::Corrupt {
+                    file: file.path().to_owned(),
+                    offset: 0,
+                    reason: error.to_string().into(),
+                })?;
+                let meta = meta_from(meta);
+                Inner { last: meta.last_log_id, membership: meta.last_membership, state }
+            }
+        };
+        replicated.write(|current| *current = inner);
+        replicated.publish();
+        Ok(Self { replicated, file })
+    }
+
+    /// The last entry in the state.
+    pub(in crate::store) fn last_index(&self) -> Option<u64> {
+        self.replicated.read(|inner| inner.last.as_ref().map(LogId::index))
+    }
+
+    fn apply_one(&self, entry: super::Entry) -> Outcome {
+        self.replicated.write(|inner| {
+            let revision = Revision(entry.log_id.index());
+            inner.last = Some(entry.log_id.clone());
+            match entry.payload {
+                EntryPayload::Blank => Outcome::Applied { revision },
+                EntryPayload::Normal(command) => inner.state.apply(revision, &command),
+                EntryPayload::Membership(membership) => {
+                    inner.membership = StoredMembership::new(Some(entry.log_id), membership);
+                    Outcome::Applied { revision }
+                }
+            }
+        })
+    }
+}
+
+impl RaftStateMachine<Types> for Machine {
+    type SnapshotData = Encoded;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok(self.replicated.read(|inner| (inner.last.clone(), inner.membership.clone())))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
+    {
+        while let Some((entry, responder)) = entries.try_next().await? {
+            let outcome = self.apply_one(entry);
+            if let Some(responder) = responder {
+                responder.send(outcome);
+            }
+        }
+        self.replicated.publish();
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder { inner: self.replicated.read(Inner::clone), file: self.file.clone() }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMetaOf<Types>,
+        snapshot: Encoded,
+    ) -> Result<(), io::Error> {
+        let file = self.file.clone();
+        let on_disk = meta_to(meta);
+        let state = blocking(move || {
+            let state: State = codec::decode(&snapshot).map_err(io::Error::other)?;
+            file.save(&on_disk, &snapshot)?;
+            Ok(state)
+        })
+        .await?;
+        self.replicated.write(|inner| {
+            *inner = Inner {
+                last: meta.last_log_id.clone(),
+                membership: meta.last_membership.clone(),
+                state,
+            };
+        });
+        self.replicated.publish();
+        Ok(())
+    }
+
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> Result<Option<SnapshotOf<Types, Encoded>>, io::Error> {
+        let file = self.file.clone();
+        let loaded = blocking(move || file.load().map_err(io::Error::other)).await?;
+        Ok(loaded.map(|(meta, state)| SnapshotOf::<Types, Encoded> {
+            meta: meta_from(meta),
+            snapshot: Arc::new(state),
+        }))
+    }
+}
+
+/// A state as it was at one moment, to be written.
+#[derive(Debug)]
+pub(in crate::store) struct Builder {
+    inner: Inner,
+    file: SnapshotFile,
+}
+
+impl RaftSnapshotBuilder<Types> for Builder {
+    type SnapshotData = Encoded;
+
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<Types, Encoded>, io::Error> {
+        let inner = std::mem::take(&mut self.inner);
+        let file = self.file.clone();
+        blocking(move || {
+            let state = codec::encode(&inner.state).map_err(io::Error::other)?;
+            let meta = inner.meta();
+            file.save(&meta_to(&meta), &state)?;
+            Ok(SnapshotOf::<Types, Encoded> { meta, snapshot: Arc::new(state) })
+        })
+        .await
+    }
+}
+
+/// Runs what encodes much or waits for the disk where it stalls no actor.
+async fn blocking<R: Send + 'static>(
+    work: impl FnOnce() -> io::Result<R> + Send + 'static,
+) -> io::Result<R> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}

@@ -1,0 +1,139 @@
+//! The newest snapshot of a group on disk: one file, replaced whole.
+//!
+//! Written to a temporary name, synced, renamed, and the folder synced, so that at every moment
+//! one complete snapshot has the name. `magic, version, crc32` stand in front of the content; a
+//! file that does not match them is refused by name, because the log before it is gone.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use odeum_proto::log::SnapshotMeta;
+use odeum_proto::{GroupId, codec};
+
+use crate::store::wal::WalError;
+
+const MAGIC: [u8; 8] = *b"ODEUMSNP";
+const VERSION: u32 = 1;
+const HEADER: usize = 16;
+
+/// Where a group's snapshot is.
+#[derive(Debug, Clone)]
+pub(in crate::store) struct SnapshotFile {
+    path: PathBuf,
+}
+
+impl SnapshotFile {
+    /// The file of `group` in `dir`, which is made if it is not there.
+    pub(in crate::store) fn new(dir: &Path, group: GroupId) -> Result<Self, WalError> {
+        fs::create_dir_all(dir).map_err(|source| WalError::io(dir, "making", source))?;
+        Ok(Self { path: dir.join(format!("{group}.snapshot")) })
+    }
+
+    /// Its path.
+    pub(in crate::store) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the file holds: the meta data and the encoded state; `None` when there is no file.
+    pub(in crate::store) fn load(&self) -> Result<Option<(SnapshotMeta, Vec<u8>)>, WalError> {
+        let corrupt = |offset: usize, reason: Box<str>| WalError::Corrupt {
+            file: self.path.clone(),
+            offset: offset as u64,
+            reason,
+        };
+        let bytes = match fs::read(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read.map_err(|source| WalError::io(&self.path, "reading", source))?,
+        };
+        let header: &[u8; HEADER] =
+            bytes.first_chunk().ok_or_else(|| corrupt(0, "the file is too short".into()))?;
+        if header[..8] != MAGIC {
+            return Err(corrupt(0, "this is no snapshot".into()));
+        }
+        let [v0, v1, v2, v3] = [header[8], header[9], header[10], header[11]];
+        let found = u32::from_le_bytes([v0, v1, v2, v3]);
+        if found != VERSION {
+            return Err(WalError::Version { file: self.path.clone(), found, ours: VERSION });
+        }
+        if checksum(&bytes[HEADER..]) != header[12..] {
+            return Err(corrupt(HEADER, "the checksum does not match".into()));
+        }
+        codec::decode(&bytes[HEADER..])
+            .map(Some)
+            .map_err(|error| corrupt(HEADER, error.to_string().into()))
+    }
+
+    /// Replaces the snapshot; on the disk when it returns.
+    pub(in crate::store) fn save(&self, meta: &SnapshotMeta, state: &[u8]) -> io::Result<()> {
+        let mut bytes = vec![0; HEADER];
+        codec::encode_into(&(meta, state), &mut bytes).map_err(io::Error::other)?;
+        let crc = checksum(&bytes[HEADER..]);
+        bytes[..8].copy_from_slice(&MAGIC);
+        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[12..HEADER].copy_from_slice(&crc);
+
+        let temporary = self.path.with_extension("tmp");
+        let mut file = File::create(&temporary)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, &self.path)?;
+        match self.path.parent() {
+            Some(dir) => File::open(dir)?.sync_all(),
+            None => Ok(()),
+        }
+    }
+}
+
+fn checksum(content: &[u8]) -> [u8; 4] {
+    crc32fast::hash(content).to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use odeum_proto::log::{LogId, Membership, StoredMembership};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn meta() -> SnapshotMeta {
+        let membership = Membership { configs: Vec::new(), nodes: Default::default() };
+        let log_id = Some(LogId { term: 1, index: 0 });
+        SnapshotMeta {
+            last: Some(LogId { term: 2, index: 7 }),
+            membership: StoredMembership { log_id, membership },
+        }
+    }
+
+    #[test]
+    fn the_last_saved_snapshot_is_the_one_that_is_loaded() {
+        let dir = tempfile::tempdir().expect("made");
+        let file = SnapshotFile::new(dir.path(), GroupId::Control).expect("made");
+        assert!(file.load().expect("no file is fine").is_none());
+        file.save(&meta(), b"old").expect("saved");
+        file.save(&meta(), b"new").expect("saved");
+        assert_eq!(file.load().expect("loads"), Some((meta(), b"new".to_vec())));
+    }
+
+    proptest! {
+        #[test]
+        fn any_changed_or_missing_byte_is_refused_by_name(
+            at in any::<prop::sample::Index>(), bit in 0..8_u8, cut in any::<bool>(),
+        ) {
+            let dir = tempfile::tempdir().expect("made");
+            let file = SnapshotFile::new(dir.path(), GroupId::Control).expect("made");
+            file.save(&meta(), b"state").expect("saved");
+            let mut bytes = fs::read(file.path()).expect("read");
+            let at = at.index(bytes.len());
+            if cut { bytes.truncate(at) } else { bytes[at] ^= 1 << bit }
+            fs::write(file.path(), bytes).expect("written");
+            let refused = match file.load() {
+                Err(WalError::Corrupt { file: named, .. } | WalError::Version { file: named, .. }) => {
+                    named == file.path()
+                }
+                _ => false,
+            };
+            prop_assert!(refused);
+        }
+    }
+}
