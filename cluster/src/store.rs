@@ -1,6 +1,7 @@
 //! The replicated store: what the cluster has agreed on, and how it came to it.
 
 mod error;
+mod folder;
 mod front;
 mod group;
 mod raft;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use odeum_proto::NodeId;
 
 pub use error::StoreError;
+pub use folder::{DataFolder, FolderError};
 pub use front::StoreHandle;
 pub use state::{Remembered, Session, State};
 pub use status::{Health, Member, StoreStatus};

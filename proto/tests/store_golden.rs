@@ -1,0 +1,234 @@
+//! The bytes of what is in logs, in snapshots and between replicas, pinned per wire version.
+//!
+//! When this fails, logs and peers of the released version would not be understood any more:
+//! undo the change, add a new variant at the end instead, or raise `wire::MAJOR`. After such a
+//! decision renew the file with
+//!
+//! ```text
+//! ODEUM_RENEW_GOLDEN=1 cargo test -p odeum-proto --test store_golden
+//! ```
+
+use std::collections::BTreeSet;
+use std::fmt::{Debug, Write as _};
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use odeum_proto::log::{
+    Ballot, Change, Entry, Forward, LogId, Membership, Payload, RaftReply, RaftRequest, Record,
+    SnapshotMeta, StoreReply, StoreRequest, StoredMembership, Vote,
+};
+use odeum_proto::store::{
+    Command, Commit, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome, Refusal, Write,
+};
+use odeum_proto::{
+    ClusterId, Digest, DiskId, EntityId, Epoch, GroupId, Incarnation, Name, NodeId, Revision,
+    codec, wire,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+const UUID: &str = "01234567-89ab-4cde-8f01-23456789abcd";
+
+fn node() -> NodeId {
+    "n1".parse().expect("valid")
+}
+
+fn name() -> Name {
+    "counter".parse().expect("valid")
+}
+
+fn entity() -> EntityId {
+    "firmware/counter".parse().expect("valid")
+}
+
+fn cluster() -> ClusterId {
+    UUID.parse().expect("valid")
+}
+
+fn disk() -> DiskId {
+    UUID.parse().expect("valid")
+}
+
+fn record() -> NodeRecord {
+    NodeRecord {
+        id: node(),
+        disk: disk(),
+        incarnation: Incarnation(3),
+        cluster_addr: "127.0.0.1:7071".parse().expect("valid"),
+        api_addr: "[::1]:7070".parse().expect("valid"),
+        version: "0.1.0".into(),
+    }
+}
+
+fn commands() -> Vec<Command> {
+    let limits = FirmwareLimits { memory_bytes: 1 << 24, message_time: Duration::from_millis(500) };
+    let spec = FirmwareSpec { name: name(), digest: Digest::of(b"wasm"), size: 4, limits };
+    let commit = Commit {
+        entity: entity(),
+        epoch: Epoch(7),
+        request: "r-1".parse().expect("valid"),
+        session: "counter/default".parse().expect("valid"),
+        writes: vec![
+            Write::Set { key: "count".into(), value: vec![1, 2] },
+            Write::Delete { key: "old".into() },
+        ],
+        reply: vec![9],
+    };
+    vec![
+        Command::Found { cluster: cluster() },
+        Command::PutNode(record()),
+        Command::RemoveNode { node: node() },
+        Command::PutFirmware(spec),
+        Command::DeleteFirmware { name: name() },
+        Command::Place { entity: entity(), node: node(), expected: Some(Epoch(6)) },
+        Command::Commit(commit),
+        Command::DeleteSession { session: "counter/default".parse().expect("valid") },
+    ]
+}
+
+fn refusals() -> Vec<Refusal> {
+    vec![
+        Refusal::OtherCluster { is: cluster(), claimed: cluster() },
+        Refusal::OtherDisk { node: node(), is: disk(), claimed: disk() },
+        Refusal::OldIncarnation { node: node(), is: Incarnation(3), claimed: Incarnation(2) },
+        Refusal::StaleEpoch { entity: entity(), is: Some(Epoch(7)), claimed: None },
+        Refusal::UnknownFirmware { name: name() },
+        Refusal::UnknownNode { node: node() },
+        Refusal::TooMuch { what: "bytes".into(), got: 300, limit: 256 },
+    ]
+}
+
+fn outcomes() -> Vec<Outcome> {
+    let revision = Revision(300);
+    vec![
+        Outcome::Applied { revision },
+        Outcome::Placed { revision, epoch: Epoch(7) },
+        Outcome::Replayed { reply: Some(vec![1]) },
+        Outcome::Refused(Refusal::UnknownNode { node: node() }),
+    ]
+}
+
+fn id() -> LogId {
+    LogId { term: 2, index: 300 }
+}
+
+fn vote() -> Vote {
+    Vote { term: 2, voted_for: node(), committed: true }
+}
+
+fn membership() -> Membership {
+    let nodes = BTreeSet::from([node()]);
+    Membership { configs: vec![nodes.clone()], nodes }
+}
+
+fn entries() -> Vec<Entry> {
+    let found = Payload::Command(Command::Found { cluster: cluster() });
+    [Payload::Blank, found, Payload::Membership(membership())]
+        .map(|payload| Entry { id: id(), payload })
+        .to_vec()
+}
+
+fn changes() -> Vec<Record> {
+    let mut changes: Vec<Change> = entries().into_iter().map(Change::Entry).collect();
+    changes.extend([
+        Change::Vote(vote()),
+        Change::Committed(Some(id())),
+        Change::Truncate { from: 7 },
+        Change::Purge(id()),
+    ]);
+    changes.into_iter().map(|change| Record { group: GroupId::Data(1), change }).collect()
+}
+
+fn meta() -> SnapshotMeta {
+    let membership = StoredMembership { log_id: Some(id()), membership: membership() };
+    SnapshotMeta { last: Some(id()), membership }
+}
+
+fn raft_requests() -> Vec<RaftRequest> {
+    let ballot = || Ballot { vote: vote(), last: Some(id()), transfer: false };
+    vec![
+        RaftRequest::Append {
+            vote: vote(),
+            previous: Some(id()),
+            entries: entries(),
+            committed: None,
+        },
+        RaftRequest::Vote(ballot()),
+        RaftRequest::PreVote(ballot()),
+        RaftRequest::Snapshot { vote: vote(), meta: meta(), state: vec![1, 2, 3] },
+    ]
+}
+
+fn raft_replies() -> Vec<RaftReply> {
+    vec![
+        RaftReply::Appended,
+        RaftReply::AppendedUpTo(Some(id())),
+        RaftReply::Conflict,
+        RaftReply::HigherVote(vote()),
+        RaftReply::Ballot { vote: vote(), last: Some(id()), granted: true },
+        RaftReply::Snapshot { vote: vote() },
+        RaftReply::Stopped { reason: "starting".into() },
+    ]
+}
+
+fn forwards() -> Vec<Forward> {
+    let write = StoreRequest::Write(Command::Found { cluster: cluster() });
+    [write, StoreRequest::Barrier, StoreRequest::Admit(record())]
+        .map(|request| Forward { remaining: Duration::from_millis(1500), request })
+        .to_vec()
+}
+
+fn store_replies() -> Vec<StoreReply> {
+    let outcome = Outcome::Applied { revision: Revision(300) };
+    vec![
+        StoreReply::Written { outcome, at: Revision(300) },
+        StoreReply::Barrier(Revision(300)),
+        StoreReply::Admitted,
+        StoreReply::NotAdmitted(Refusal::UnknownNode { node: node() }),
+        StoreReply::NotLeader { leader: Some(node()) },
+        StoreReply::Unknown { reason: "x".into() },
+        StoreReply::NoSpace,
+        StoreReply::Stopped { reason: "x".into() },
+    ]
+}
+
+/// One line per value; also checks that each is read back as it was.
+fn lines<T>(text: &mut String, what: &str, values: Vec<T>)
+where
+    T: Serialize + DeserializeOwned + PartialEq + Debug,
+{
+    for (number, value) in values.into_iter().enumerate() {
+        let bytes = codec::encode(&value).expect("encodes");
+        assert_eq!(codec::decode::<T>(&bytes).as_ref(), Ok(&value));
+        let hex = bytes.iter().fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        });
+        let _ = writeln!(text, "{what}.{number} {hex}");
+    }
+}
+
+#[test]
+fn the_bytes_on_disk_and_between_replicas_are_those_of_this_wire_version() {
+    let mut text = String::new();
+    lines(&mut text, "command", commands());
+    lines(&mut text, "refusal", refusals());
+    lines(&mut text, "outcome", outcomes());
+    lines(&mut text, "record", changes());
+    lines(&mut text, "snapshot-meta", vec![meta()]);
+    lines(&mut text, "raft-request", raft_requests());
+    lines(&mut text, "raft-reply", raft_replies());
+    lines(&mut text, "forward", forwards());
+    lines(&mut text, "store-reply", store_replies());
+
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join(format!("tests/golden/store.v{}.txt", wire::MAJOR));
+    if std::env::var_os("ODEUM_RENEW_GOLDEN").is_some() {
+        fs::write(&file, &text).expect("written");
+    }
+    let golden = fs::read_to_string(&file).expect("the golden file is there");
+    for (ours, golden) in text.lines().zip(golden.lines()) {
+        assert_eq!(ours, golden, "the bytes have changed; see the top of this file");
+    }
+    assert_eq!(text.lines().count(), golden.lines().count());
+}
