@@ -95,6 +95,21 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     }
 }
 
+/// For fields of type `Vec<u8>`: `#[serde(with = "crate::codec::bytes")]`. The bytes are the same
+/// as without it, but copied at once instead of one by one.
+pub(crate) mod bytes {
+    use bytes::Bytes;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(bytes)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        Bytes::deserialize(from).map(Vec::from)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{GroupId, NodeId, Revision};
@@ -131,7 +132,7 @@ pub enum RaftRequest {
         /// What the snapshot holds.
         meta: SnapshotMeta,
         /// The encoded state.
-        state: Vec<u8>,
+        state: Bytes,
     },
 }
 

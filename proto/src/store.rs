@@ -66,6 +66,7 @@ pub struct Placement {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Variable {
     /// Its value.
+    #[serde(with = "crate::codec::bytes")]
     pub value: Vec<u8>,
     /// How often it was written, from 1.
     pub version: u64,
@@ -81,6 +82,7 @@ pub enum Write {
         /// Its name.
         key: String,
         /// Its new value.
+        #[serde(with = "crate::codec::bytes")]
         value: Vec<u8>,
     },
     /// Removes a variable; removing what is not there is no error.
@@ -104,6 +106,7 @@ pub struct Commit {
     /// The changes, in order.
     pub writes: Vec<Write>,
     /// The reply, remembered for retries of the request.
+    #[serde(with = "crate::codec::bytes")]
     pub reply: Vec<u8>,
 }
 

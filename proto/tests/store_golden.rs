@@ -8,6 +8,8 @@
 //! ODEUM_RENEW_GOLDEN=1 cargo test -p odeum-proto --test store_golden
 //! ```
 
+#![expect(clippy::expect_used, reason = "a test says what it expects")]
+
 use std::collections::BTreeSet;
 use std::fmt::{Debug, Write as _};
 use std::fs;
@@ -155,7 +157,7 @@ fn raft_requests() -> Vec<RaftRequest> {
         },
         RaftRequest::Vote(ballot()),
         RaftRequest::PreVote(ballot()),
-        RaftRequest::Snapshot { vote: vote(), meta: meta(), state: vec![1, 2, 3] },
+        RaftRequest::Snapshot { vote: vote(), meta: meta(), state: vec![1, 2, 3].into() },
     ]
 }
 

@@ -14,12 +14,12 @@ use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::{ChangeMembers, Instant as _, ReadPolicy};
 
+use super::StoreConfig;
 use super::error::StoreError;
 use super::raft::{self, Log, Machine, Metrics, Network, Raft, Replicated, SnapshotFile, Types};
 use super::rpc::Rpc;
 use super::status::{Member, Signs, StoreStatus, health};
 use super::wal::{self, Wal, WalConfig, WalError};
-use super::{StoreConfig, wal::Health as WalHealth};
 
 /// Most voters of a group: five survive the loss of two, and every further one makes each write
 /// slower. Nodes beyond are learners: they have all data and vote on nothing.
@@ -88,8 +88,18 @@ impl Group {
         // that this node is no member.
         if group.raft.is_initialized().await.map_err(StoreError::stopped)? {
             group.membership_known().await?;
+            group.elect_if_alone().await?;
         }
         Ok(group)
+    }
+
+    /// A group's only voter need not wait for anybody's lease to end.
+    async fn elect_if_alone(&self) -> Result<(), StoreError> {
+        let voters: Vec<NodeId> = self.raft.voter_ids().collect();
+        if voters == [self.node.clone()] {
+            self.raft.trigger().elect(false).await.map_err(StoreError::stopped)?;
+        }
+        Ok(())
     }
 
     async fn membership_known(&self) -> Result<(), StoreError> {
@@ -173,7 +183,8 @@ impl Group {
     /// Does what only a leader can do, or says who leads.
     pub(super) async fn lead(&self, forward: Forward) -> StoreReply {
         let Forward { remaining, request } = forward;
-        if *self.wal.health().borrow() == WalHealth::Full {
+        let writes = !matches!(request, StoreRequest::Barrier);
+        if writes && *self.wal.health().borrow() == wal::Health::Full {
             return StoreReply::NoSpace;
         }
         let work = async {

@@ -243,8 +243,10 @@ async fn a_single_node_founds_writes_and_has_all_of_it_after_a_restart() {
         ));
     }
     node.stop().await;
+    let restarted = Instant::now();
     node.restart().await;
     node.store.barrier(PATIENCE).await.expect("leads again");
+    println!("single node serves {:?} after its restart", restarted.elapsed());
     assert_eq!(node.count(), 20);
     assert_eq!(node.store.view(super::State::cluster), Some(cluster));
     let replayed = node.write(count("r7", epoch)).await;

@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use bytes::Bytes;
 use futures::{Stream, TryStreamExt as _};
 use odeum_proto::store::Outcome;
 use odeum_proto::{Revision, codec};
@@ -18,7 +19,7 @@ use crate::store::state::State;
 use crate::store::wal::WalError;
 
 /// An encoded state. Shared, because it is large and sent to several followers.
-pub(super) type Encoded = Arc<Vec<u8>>;
+pub(super) type Encoded = Bytes;
 
 /// What is replicated, as far as this replica has applied it.
 #[derive(Debug)]
@@ -191,7 +192,7 @@ impl RaftStateMachine<Types> for Machine {
         let loaded = blocking(move || file.load().map_err(io::Error::other)).await?;
         Ok(loaded.map(|(meta, state)| SnapshotOf::<Types, Encoded> {
             meta: meta_from(meta),
-            snapshot: Arc::new(state),
+            snapshot: state,
         }))
     }
 }
@@ -210,10 +211,10 @@ impl RaftSnapshotBuilder<Types> for Builder {
         let inner = std::mem::take(&mut self.inner);
         let file = self.file.clone();
         blocking(move || {
-            let state = codec::encode(&inner.state).map_err(io::Error::other)?;
+            let state = Bytes::from(codec::encode(&inner.state).map_err(io::Error::other)?);
             let meta = inner.meta();
             file.save(&meta_to(&meta), &state)?;
-            Ok(SnapshotOf::<Types, Encoded> { meta, snapshot: Arc::new(state) })
+            Ok(SnapshotOf::<Types, Encoded> { meta, snapshot: state })
         })
         .await
     }

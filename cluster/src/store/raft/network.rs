@@ -168,7 +168,7 @@ impl RaftNetworkV2<Types> for Peer {
         let request = RaftRequest::Snapshot {
             vote: vote_to(&vote),
             meta: meta_to(&snapshot.meta),
-            state: Arc::unwrap_or_clone(snapshot.snapshot),
+            state: snapshot.snapshot,
         };
         let answer = tokio::select! {
             biased;
@@ -222,8 +222,7 @@ async fn answer(raft: &Raft, request: RaftRequest) -> Result<RaftReply, RaftErro
         RaftRequest::Vote(ballot) => ballot_reply_to(&raft.vote(ballot_from(ballot)).await?),
         RaftRequest::PreVote(ballot) => ballot_reply_to(&raft.pre_vote(ballot_from(ballot)).await?),
         RaftRequest::Snapshot { vote, meta, state } => {
-            let snapshot =
-                SnapshotOf::<Types, Encoded> { meta: meta_from(meta), snapshot: Arc::new(state) };
+            let snapshot = SnapshotOf::<Types, Encoded> { meta: meta_from(meta), snapshot: state };
             let installed = raft.install_full_snapshot(vote_from(vote), snapshot).await;
             RaftReply::Snapshot { vote: vote_to(&installed.map_err(RaftError::Fatal)?.vote) }
         }

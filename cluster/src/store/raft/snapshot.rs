@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use odeum_proto::log::SnapshotMeta;
 use odeum_proto::{GroupId, codec};
 
@@ -36,7 +37,7 @@ impl SnapshotFile {
     }
 
     /// What the file holds: the meta data and the encoded state; `None` when there is no file.
-    pub(in crate::store) fn load(&self) -> Result<Option<(SnapshotMeta, Vec<u8>)>, WalError> {
+    pub(in crate::store) fn load(&self) -> Result<Option<(SnapshotMeta, Bytes)>, WalError> {
         let corrupt = |offset: usize, reason: Box<str>| WalError::Corrupt {
             file: self.path.clone(),
             offset: offset as u64,
@@ -65,7 +66,7 @@ impl SnapshotFile {
     }
 
     /// Replaces the snapshot; on the disk when it returns.
-    pub(in crate::store) fn save(&self, meta: &SnapshotMeta, state: &[u8]) -> io::Result<()> {
+    pub(in crate::store) fn save(&self, meta: &SnapshotMeta, state: &Bytes) -> io::Result<()> {
         let mut bytes = vec![0; HEADER];
         codec::encode_into(&(meta, state), &mut bytes).map_err(io::Error::other)?;
         let crc = checksum(&bytes[HEADER..]);
@@ -110,9 +111,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("made");
         let file = SnapshotFile::new(dir.path(), GroupId::Control).expect("made");
         assert!(file.load().expect("no file is fine").is_none());
-        file.save(&meta(), b"old").expect("saved");
-        file.save(&meta(), b"new").expect("saved");
-        assert_eq!(file.load().expect("loads"), Some((meta(), b"new".to_vec())));
+        file.save(&meta(), &b"old"[..].into()).expect("saved");
+        file.save(&meta(), &b"new"[..].into()).expect("saved");
+        assert_eq!(file.load().expect("loads"), Some((meta(), b"new"[..].into())));
     }
 
     proptest! {
@@ -122,7 +123,7 @@ mod tests {
         ) {
             let dir = tempfile::tempdir().expect("made");
             let file = SnapshotFile::new(dir.path(), GroupId::Control).expect("made");
-            file.save(&meta(), b"state").expect("saved");
+            file.save(&meta(), &b"state"[..].into()).expect("saved");
             let mut bytes = fs::read(file.path()).expect("read");
             let at = at.index(bytes.len());
             if cut { bytes.truncate(at) } else { bytes[at] ^= 1 << bit }
