@@ -189,6 +189,7 @@ impl Group {
         }
         let work = async {
             match request {
+                StoreRequest::Write(Command::RemoveNode { node }) => self.expel(node).await,
                 StoreRequest::Write(command) => match self.commit(command).await {
                     Ok((outcome, at)) => StoreReply::Written { outcome, at },
                     Err(reply) => reply,
@@ -261,6 +262,32 @@ impl Group {
             self.raft.change_membership(add, true).await?;
         }
         Ok(())
+    }
+
+    /// Takes a node out: its vote first, so that the rest is a majority without it, then its
+    /// record.
+    async fn expel(&self, node: NodeId) -> StoreReply {
+        let _one_by_one = self.admission.lock().await;
+        let nodes = BTreeSet::from([node.clone()]);
+        let change = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let membership = metrics.membership_config.membership();
+            let known = membership.get_node(&node).is_some();
+            match membership.voter_ids().any(|voter| voter == node) {
+                true => Some(ChangeMembers::RemoveVoters(nodes)),
+                false => known.then_some(ChangeMembers::RemoveNodes(nodes)),
+            }
+        };
+        if let Some(change) = change
+            && let Err(error) = self.raft.change_membership(change, false).await
+        {
+            return not_written(error);
+        }
+        match self.commit(Command::RemoveNode { node }).await {
+            Ok((outcome, at)) => StoreReply::Written { outcome, at },
+            Err(reply) => reply,
+        }
     }
 
     /// How the group is doing.

@@ -1,5 +1,7 @@
 //! Replicas in one process over a network that the test cuts.
 
+mod faults;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -325,8 +327,9 @@ async fn a_node_that_was_away_long_catches_up_by_a_snapshot() {
     for n in 0..200 {
         writer.write(count(&format!("r{n}"), epoch)).await;
     }
-    let store = writer.store.clone();
-    eventually("the log is purged", || store.status().purged > Some(50)).await;
+    // Each replica purges by its own snapshots; the leader's log is what the returning one gets.
+    let purged = || leader(&nodes).is_some_and(|node| node.store.status().purged > Some(50));
+    eventually("the leader's log is purged", purged).await;
     let sent = net.wires().snapshots;
     nodes[away].restart().await;
     nodes[away].store.barrier(PATIENCE).await.expect("a majority is there");
@@ -393,6 +396,21 @@ async fn a_name_on_another_disk_is_not_admitted() {
     let refused = nodes[2].store.admit(thief, PATIENCE).await;
     assert!(matches!(refused, Err(StoreError::Refused(Refusal::OtherDisk { .. }))), "{refused:?}");
     nodes[2].store.admit(nodes[1].record(), PATIENCE).await.expect("a member already");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_node_counts_no_longer() {
+    let net = Net::default();
+    let nodes = three(&net, 10_000).await;
+    let epoch = deploy(&nodes[0]).await;
+    nodes[2].stop().await;
+    nodes[0].write(Command::RemoveNode { node: nodes[2].id.clone() }).await;
+    nodes[0].store.barrier(PATIENCE).await.expect("a majority is there");
+    let members: Vec<_> = nodes[0].store.status().members.into_iter().map(|m| m.node).collect();
+    assert_eq!(members, [nodes[0].id.clone(), nodes[1].id.clone()]);
+    let again = nodes[1].write(Command::RemoveNode { node: nodes[2].id.clone() }).await;
+    assert!(matches!(again, Outcome::Refused(Refusal::UnknownNode { .. })));
+    nodes[1].write(count("r1", epoch)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
