@@ -1,1 +1,64 @@
 //! Supervised actors with bounded mailboxes: the embedded library of Odeum.
+//!
+//! # Example
+//!
+//! ```
+//! use std::time::Duration;
+//! use odeum_actors::{Actor, ActorError, Context, Reply, Strategy, SupervisorSpec, child};
+//!
+//! struct Counter(u64);
+//!
+//! enum Count {
+//!     Add(u64),
+//!     Get(Reply<u64>),
+//! }
+//!
+//! impl Actor for Counter {
+//!     type Message = Count;
+//!
+//!     async fn handle(&mut self, _: &mut Context<Self>, message: Count) -> Result<(), ActorError> {
+//!         match message {
+//!             Count::Add(n) => self.0 += n,
+//!             Count::Get(reply) => reply.send(self.0),
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (counter, spec) = child("counter", || Counter(0));
+//! let root = SupervisorSpec::new("root", Strategy::OneForOne).child(spec).start().await?;
+//! counter.tell(Count::Add(2)).await?;
+//! assert_eq!(counter.ask(Duration::from_secs(1), Count::Get).await?, 2);
+//! root.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod actor;
+mod child;
+mod context;
+mod error;
+mod event;
+mod handle;
+mod mailbox;
+mod parent;
+mod policy;
+mod shell;
+mod supervisor;
+mod sync;
+mod tree;
+
+pub use actor::{Actor, ActorError};
+pub use child::{ChildSpec, child};
+pub use context::{Context, TimerKey};
+pub use error::{AskError, StartError, SupervisorError, TellError};
+pub use event::{Change, LifecycleEvent, Subscription, SubscriptionError};
+pub use handle::{Handle, Reply, WeakHandle};
+pub use mailbox::{Overflow, Phase};
+pub use policy::backoff::Backoff;
+pub use policy::exit::{Exit, GaveUp};
+pub use policy::{Intensity, Restart, Shutdown, Strategy};
+pub use supervisor::{Supervisor, SupervisorSpec};
+pub use tree::{Kind, Tree};

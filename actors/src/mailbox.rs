@@ -1,0 +1,311 @@
+//! The mailbox of a supervised actor: a bounded queue that outlives the actor's restarts.
+//!
+//! ractor's own mailboxes are unbounded and end with the actor. So messages wait here, and
+//! the ractor actor only gets a [`Wake`] when its queue was empty: one wake serves a whole
+//! burst, and a handle stays the same over restarts.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ractor::ActorRef;
+use serde::Serialize;
+use tokio::sync::Notify;
+
+use crate::error::TellError;
+use crate::sync::lock;
+
+use self::queue::{Push, Queue};
+
+pub use self::queue::Overflow;
+
+pub(crate) mod queue;
+
+/// Messages a mailbox holds by default: enough to ride out a pause of a millisecond at a
+/// million messages a second, little enough that a stuck actor is noticed by its senders.
+pub(crate) const DEFAULT_CAPACITY: usize = 1024;
+
+/// Tells the ractor actor of a mailbox that there is something in it.
+#[derive(Debug)]
+pub(crate) struct Wake;
+
+impl ractor::Message for Wake {}
+
+/// Where an actor is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u8)]
+pub enum Phase {
+    /// Not started, between two runs, or ended.
+    Down = 0,
+    /// `started` is running.
+    Starting = 1,
+    /// Ready for messages.
+    Running = 2,
+    /// Asked to stop.
+    Stopping = 3,
+}
+
+/// What the actor does next.
+pub(crate) enum Next<M> {
+    Message(M),
+    Idle,
+    /// The mailbox was closed by [`Mailbox::drain`] and is empty now.
+    Drained,
+}
+
+pub(crate) struct Mailbox<M> {
+    name: Arc<str>,
+    inner: Mutex<Inner<M>>,
+    space: Notify,
+    /// How many senders wait for `space`.
+    waiting: AtomicUsize,
+    phase: AtomicU8,
+    handled: AtomicU64,
+    busy_nanos: AtomicU64,
+    starts: AtomicU64,
+}
+
+struct Inner<M> {
+    queue: Queue<M>,
+    target: Option<ActorRef<Wake>>,
+    run: u64,
+    accepting: bool,
+    scheduled: bool,
+    draining: bool,
+}
+
+impl<M: Send + 'static> Mailbox<M> {
+    pub(crate) fn new(name: Arc<str>) -> Self {
+        Self {
+            name,
+            inner: Mutex::new(Inner {
+                queue: Queue::new(DEFAULT_CAPACITY, Overflow::default()),
+                target: None,
+                run: 0,
+                accepting: false,
+                scheduled: false,
+                draining: false,
+            }),
+            space: Notify::new(),
+            waiting: AtomicUsize::new(0),
+            phase: AtomicU8::new(Phase::Down as u8),
+            handled: AtomicU64::new(0),
+            busy_nanos: AtomicU64::new(0),
+            starts: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(crate) fn configure(&self, capacity: Option<usize>, overflow: Option<Overflow>) {
+        lock(&self.inner).queue.configure(capacity, overflow);
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            1 => Phase::Starting,
+            2 => Phase::Running,
+            3 => Phase::Stopping,
+            _ => Phase::Down,
+        }
+    }
+
+    pub(crate) fn depth(&self) -> usize {
+        lock(&self.inner).queue.len()
+    }
+
+    pub(crate) fn handled(&self) -> u64 {
+        self.handled.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn busy(&self) -> Duration {
+        Duration::from_nanos(self.busy_nanos.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn starts(&self) -> u64 {
+        self.starts.load(Ordering::Relaxed)
+    }
+
+    /// Only the actor itself counts, so a load and a store are enough.
+    pub(crate) fn count(&self, handled: u64, busy: Duration) {
+        let nanos = u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX);
+        self.handled.store(self.handled().wrapping_add(handled), Ordering::Relaxed);
+        let before = self.busy_nanos.load(Ordering::Relaxed);
+        self.busy_nanos.store(before.saturating_add(nanos), Ordering::Relaxed);
+    }
+
+    /// Connects a new incarnation. From here on messages are taken.
+    pub(crate) fn attach(&self, run: u64, target: ActorRef<Wake>) {
+        let mut inner = lock(&self.inner);
+        inner.target = Some(target);
+        inner.run = run;
+        inner.accepting = true;
+        inner.scheduled = false;
+        inner.draining = false;
+        self.starts.fetch_add(1, Ordering::Relaxed);
+        self.phase.store(Phase::Starting as u8, Ordering::Release);
+    }
+
+    pub(crate) fn mark_running(&self) {
+        let _ = self.phase.compare_exchange(
+            Phase::Starting as u8,
+            Phase::Running as u8,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+    }
+
+    /// Disconnects incarnation `run` and drops what was waiting for it, so that who asked
+    /// learns it at once. Returns how many messages that were.
+    pub(crate) fn detach(&self, run: u64) -> usize {
+        let left = {
+            let mut inner = lock(&self.inner);
+            if inner.run != run {
+                return 0;
+            }
+            inner.target = None;
+            inner.accepting = false;
+            self.phase.store(Phase::Down as u8, Ordering::Release);
+            inner.queue.take()
+        };
+        self.space.notify_waiters();
+        left.len()
+    }
+
+    /// Takes no more messages; the actor stops when it has handled those it has.
+    pub(crate) fn drain(&self) {
+        let mut inner = lock(&self.inner);
+        if inner.target.is_none() {
+            return;
+        }
+        inner.accepting = false;
+        inner.draining = true;
+        self.phase.store(Phase::Stopping as u8, Ordering::Release);
+        inner.wake();
+        drop(inner);
+        self.space.notify_waiters();
+    }
+
+    /// Takes no more messages; the actor is about to stop by itself.
+    pub(crate) fn close(&self) {
+        lock(&self.inner).accepting = false;
+        self.phase.store(Phase::Stopping as u8, Ordering::Release);
+        self.space.notify_waiters();
+    }
+
+    pub(crate) fn next(&self) -> Next<M> {
+        let mut inner = lock(&self.inner);
+        if let Some(message) = inner.queue.pop() {
+            drop(inner);
+            if self.waiting.load(Ordering::SeqCst) > 0 {
+                self.space.notify_one();
+            }
+            return Next::Message(message);
+        }
+        if inner.draining {
+            return Next::Drained;
+        }
+        inner.scheduled = false;
+        Next::Idle
+    }
+
+    /// Puts a message in, applying `reject` and `drop_oldest` but never waiting.
+    pub(crate) fn push(&self, message: M) -> Result<(), TellError<M>> {
+        let mut inner = lock(&self.inner);
+        if !inner.accepting {
+            return Err(TellError::Down(message));
+        }
+        match inner.queue.push(message) {
+            Push::Accepted => {
+                inner.wake();
+                Ok(())
+            }
+            Push::Evicted(oldest) => {
+                drop(inner);
+                drop(oldest);
+                Ok(())
+            }
+            Push::Full(message) => Err(TellError::Full(message)),
+        }
+    }
+
+    /// Puts a message into the control lane.
+    pub(crate) fn push_control(&self, message: M) -> Result<(), TellError<M>> {
+        let mut inner = lock(&self.inner);
+        if !inner.accepting {
+            return Err(TellError::Down(message));
+        }
+        match inner.queue.push_control(message) {
+            Push::Full(message) => Err(TellError::Full(message)),
+            Push::Accepted | Push::Evicted(_) => {
+                inner.wake();
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts a note of a child into its supervisor's mailbox; lost if that is gone.
+    pub(crate) fn push_note(&self, message: M) {
+        let mut inner = lock(&self.inner);
+        if inner.accepting {
+            inner.queue.push_note(message);
+            inner.wake();
+        }
+    }
+
+    /// Puts a message in, waiting for space if that is the policy.
+    pub(crate) async fn send(&self, message: M) -> Result<(), TellError<M>> {
+        match self.push(message) {
+            Err(TellError::Full(message))
+                if lock(&self.inner).queue.overflow() == Overflow::Wait =>
+            {
+                self.send_when_space(message).await
+            }
+            done => done,
+        }
+    }
+
+    async fn send_when_space(&self, mut message: M) -> Result<(), TellError<M>> {
+        // Counted before the push is tried again, so a pop in between sees a waiter.
+        let _waiting = Waiting::new(&self.waiting);
+        loop {
+            let mut space = std::pin::pin!(self.space.notified());
+            space.as_mut().enable();
+            match self.push(message) {
+                Err(TellError::Full(back)) => message = back,
+                done => return done,
+            }
+            space.await;
+        }
+    }
+}
+
+impl<M> Inner<M> {
+    fn wake(&mut self) {
+        if !self.scheduled
+            && let Some(target) = &self.target
+        {
+            // An error means that the actor is ending; its end empties the queue.
+            self.scheduled = target.send_message(Wake).is_ok();
+        }
+    }
+}
+
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,103 @@
+//! The queue of a mailbox: two lanes, a bound, an overflow policy. Pure.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+/// What happens to a message that finds the mailbox full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Overflow {
+    /// The sender waits for space.
+    #[default]
+    Wait,
+    /// The sender gets its message back in [`TellError::Full`](crate::TellError::Full).
+    Reject,
+    /// The oldest waiting message is dropped, and recorded as a dead letter.
+    DropOldest,
+}
+
+/// What became of a pushed message.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Push<M> {
+    /// It is in the queue.
+    Accepted,
+    /// It is in the queue, and this one fell out.
+    Evicted(M),
+    /// The queue is full.
+    Full(M),
+}
+
+/// Control messages overtake normal ones; inside a lane the order is kept.
+#[derive(Debug)]
+pub(crate) struct Queue<M> {
+    control: VecDeque<M>,
+    normal: VecDeque<M>,
+    capacity: usize,
+    overflow: Overflow,
+}
+
+impl<M> Queue<M> {
+    pub(crate) fn new(capacity: usize, overflow: Overflow) -> Self {
+        Self { control: VecDeque::new(), normal: VecDeque::new(), capacity, overflow }
+    }
+
+    pub(crate) fn configure(&mut self, capacity: Option<usize>, overflow: Option<Overflow>) {
+        if let Some(capacity) = capacity {
+            self.capacity = capacity.max(1);
+        }
+        if let Some(overflow) = overflow {
+            self.overflow = overflow;
+        }
+    }
+
+    pub(crate) fn overflow(&self) -> Overflow {
+        self.overflow
+    }
+
+    pub(crate) fn push(&mut self, message: M) -> Push<M> {
+        if self.normal.len() < self.capacity {
+            self.normal.push_back(message);
+            return Push::Accepted;
+        }
+        if self.overflow == Overflow::DropOldest
+            && let Some(oldest) = self.normal.pop_front()
+        {
+            self.normal.push_back(message);
+            return Push::Evicted(oldest);
+        }
+        Push::Full(message)
+    }
+
+    /// The control lane has its own bound of the same size, so that a full mailbox can
+    /// still be controlled, and never evicts.
+    pub(crate) fn push_control(&mut self, message: M) -> Push<M> {
+        if self.control.len() < self.capacity {
+            self.control.push_back(message);
+            Push::Accepted
+        } else {
+            Push::Full(message)
+        }
+    }
+
+    /// For notes of which there are only so many (one per child and state), hence no bound.
+    pub(crate) fn push_note(&mut self, message: M) {
+        self.control.push_back(message);
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<M> {
+        self.control.pop_front().or_else(|| self.normal.pop_front())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.control.len() + self.normal.len()
+    }
+
+    /// Empties both lanes, control first.
+    pub(crate) fn take(&mut self) -> VecDeque<M> {
+        let mut all = std::mem::take(&mut self.control);
+        all.append(&mut self.normal);
+        self.normal = VecDeque::new();
+        all
+    }
+}
