@@ -26,6 +26,9 @@ const DEPLOY_TIMEOUT: Duration = Duration::from_secs(180);
 /// What a call's answer may take longer than its deadline: the node answers at the deadline, and
 /// that answer is on its way for a while on a busy machine.
 const ANSWER_SLACK: Duration = Duration::from_secs(2);
+/// How long an unused connection is kept: less than the 30 s after which the server closes it, so
+/// that a request is never written to a connection that is being closed.
+const IDLE_TIME: Duration = Duration::from_secs(15);
 /// Longest answer that is read, in bytes: a page of [`MAX_PAGE`](super::types::MAX_PAGE) sessions
 /// or a session with a thousand large variables.
 const ANSWER_BYTES: usize = 256 << 20;
@@ -65,6 +68,7 @@ impl ApiClient {
         base.set_fragment(None);
         let http = Client::builder()
             .no_proxy()
+            .pool_idle_timeout(IDLE_TIME)
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(REQUEST_TIMEOUT)
             .build()

@@ -28,7 +28,7 @@ pub const REPLAYED_HEADER: &str = "odeum-replayed";
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
 /// The longest deadline of a call: a longer one would hold its connection and its place in the
 /// entity's queue for a client that is long gone.
-pub const MAX_DEADLINE: Duration = Duration::from_secs(300);
+pub const MAX_DEADLINE: Duration = Duration::from_secs(60);
 /// Sessions on one page when the client does not say.
 pub const DEFAULT_PAGE: usize = 100;
 /// Most sessions on one page.
@@ -341,8 +341,12 @@ pub struct ActorNode {
     pub state: String,
     /// How often it was restarted.
     pub restarts: u64,
-    /// Messages that wait in its mailbox; `None` for a supervisor.
-    pub mailbox: Option<usize>,
+    /// Messages that wait in its mailbox.
+    pub mailbox: usize,
+    /// Messages it has handled, over all its restarts.
+    pub handled: u64,
+    /// Time it was at work, over all its restarts, in microseconds.
+    pub busy_us: u64,
     /// What it supervises, in start order.
     pub children: Vec<ActorNode>,
 }

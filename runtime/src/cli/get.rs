@@ -157,11 +157,12 @@ fn actors_table(root: &ActorNode) -> String {
             cell(&actor.kind),
             cell(&actor.state),
             cell(actor.restarts),
-            actor.mailbox.map(|waiting| waiting.to_string()),
+            cell(actor.mailbox),
+            cell(actor.handled),
         ]);
         stack.extend(actor.children.iter().rev().map(|child| (child, path.clone())));
     }
-    table(["ACTOR", "KIND", "STATE", "RESTARTS", "WAITING"], rows)
+    table(["ACTOR", "KIND", "STATE", "RESTARTS", "WAITING", "HANDLED"], rows)
 }
 
 /// Whole seconds are enough for a person.
@@ -186,7 +187,9 @@ mod tests {
             kind: "actor".to_owned(),
             state: "running".to_owned(),
             restarts: 0,
-            mailbox: None,
+            mailbox: 0,
+            handled: 0,
+            busy_us: 0,
             children,
         }
     }

@@ -1,0 +1,80 @@
+//! `/healthz`, `/readyz`, `/v1/status`, `/v1/nodes`, `/v1/actors`: the node and its neighbours.
+
+use axum::{
+    Json,
+    extract::{Query, State, rejection::QueryRejection},
+    response::{IntoResponse, Response},
+};
+use odeum_actors::{Kind, Phase, Tree};
+use serde::Deserialize;
+
+use super::Node;
+use crate::api::{
+    problem::Problem,
+    types::{ActorNode, NodeStatus, NodeSummary},
+};
+
+/// The process is alive and its loop turns.
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+pub(super) async fn readyz(State(node): Node) -> Result<&'static str, Problem> {
+    node.ready().map(|()| "ok\n")
+}
+
+pub(super) async fn status(State(node): Node) -> Json<NodeStatus> {
+    Json(node.status())
+}
+
+pub(super) async fn nodes(State(node): Node) -> Json<Vec<NodeSummary>> {
+    Json(node.nodes())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ActorsQuery {
+    #[serde(default)]
+    format: ActorsFormat,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum ActorsFormat {
+    #[default]
+    Json,
+    Text,
+}
+
+pub(super) async fn actors(
+    State(node): Node,
+    query: Result<Query<ActorsQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(ActorsQuery { format }) = query?;
+    let tree = node.actors().await;
+    Ok(match format {
+        ActorsFormat::Json => Json(summary(&tree)).into_response(),
+        ActorsFormat::Text => format!("{tree}\n").into_response(),
+    })
+}
+
+fn summary(tree: &Tree) -> ActorNode {
+    ActorNode {
+        name: tree.name.to_string(),
+        kind: match tree.kind {
+            Kind::Supervisor => "supervisor".to_owned(),
+            Kind::Actor => "actor".to_owned(),
+        },
+        state: match tree.state {
+            Phase::Down => "down".to_owned(),
+            Phase::Starting => "starting".to_owned(),
+            Phase::Running => "running".to_owned(),
+            Phase::Stopping => "stopping".to_owned(),
+        },
+        restarts: tree.restarts,
+        mailbox: tree.mailbox,
+        handled: tree.handled,
+        busy_us: u64::try_from(tree.busy.as_micros()).unwrap_or(u64::MAX),
+        children: tree.children.iter().map(summary).collect(),
+    }
+}

@@ -1,0 +1,440 @@
+//! The promises of the API, over real connections to a server whose node is made up.
+
+use std::{
+    io::{Read, Write},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use odeum_actors::{Kind, Phase, Strategy, Supervisor, SupervisorSpec, Tree};
+use odeum_proto::{
+    Digest, EntityId, Epoch, Incarnation, Name, NodeId, RequestId, Revision, SessionId,
+    call::{CallError, CallReply, CallRequest},
+    limits,
+};
+use reqwest::{Method, StatusCode};
+use tokio::sync::Semaphore;
+
+use super::{
+    client::{ApiClient, ApiError},
+    types::{
+        CallOptions, DeployOptions, Deployed, ErrorBody, FirmwareSummary, NodeStatus, NodeSummary,
+        Session, SessionPage, SessionSummary, SessionVariable, StoreSummary, Text,
+    },
+    *,
+};
+
+fn id<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
+    text.parse().expect("valid")
+}
+
+/// A node whose calls end as it is told, and whose deployments end when they are let go.
+#[derive(Default)]
+struct MadeUp {
+    refuse: Mutex<Option<CallError>>,
+    calls: Mutex<Vec<CallRequest>>,
+    arrived: Signals,
+    let_go: Signals,
+}
+
+/// Signals that are counted, so that none is lost when it comes before it is waited for.
+struct Signals(Semaphore);
+
+impl Default for Signals {
+    fn default() -> Self {
+        Self(Semaphore::new(0))
+    }
+}
+
+impl Signals {
+    fn send(&self) {
+        self.0.add_permits(1);
+    }
+
+    async fn wait(&self) {
+        self.0.acquire().await.expect("never closed").forget();
+    }
+}
+
+impl ApiNode for MadeUp {
+    fn ready(&self) -> Result<(), Problem> {
+        Err(Problem::Unavailable { reason: "it has no cluster yet".into() })
+    }
+
+    fn status(&self) -> NodeStatus {
+        NodeStatus {
+            node: id("n1"),
+            cluster: None,
+            incarnation: Incarnation(1),
+            version: "0".to_owned(),
+            pid: 1,
+            uptime_ms: 1,
+            api_addr: id("127.0.0.1:1"),
+            cluster_addr: id("127.0.0.1:2"),
+            store: StoreSummary {
+                leader: None,
+                term: 0,
+                last_log: 0,
+                applied: Revision(0),
+                snapshot: None,
+                voters: vec![],
+                learners: vec![],
+                quorum: false,
+            },
+        }
+    }
+
+    fn nodes(&self) -> Vec<NodeSummary> {
+        vec![]
+    }
+
+    fn firmware(&self) -> BoxFuture<'_, Result<Vec<FirmwareSummary>, Problem>> {
+        Box::pin(async { Ok(vec![]) })
+    }
+
+    fn deploy(&self, deployment: Deployment) -> BoxFuture<'_, Result<Deployed, Problem>> {
+        Box::pin(async move {
+            self.arrived.send();
+            self.let_go.wait().await;
+            let Deployment { name, package, .. } = deployment;
+            let size = package.len() as u64;
+            Ok(Deployed { name, digest: Digest::of(&package), size, node: None })
+        })
+    }
+
+    fn remove(&self, name: Name) -> BoxFuture<'_, Result<(), Problem>> {
+        Box::pin(async move { Err(Problem::NotFound { what: format!("firmware {name}").into() }) })
+    }
+
+    fn call(&self, call: CallRequest) -> BoxFuture<'_, Result<CallReply, CallError>> {
+        Box::pin(async move {
+            self.calls.lock().expect("not poisoned").push(call.clone());
+            if let Some(error) = self.refuse.lock().expect("not poisoned").clone() {
+                return Err(error);
+            }
+            if call.body == b"wait" {
+                self.arrived.send();
+                self.let_go.wait().await;
+            }
+            Ok(CallReply { body: call.body, node: id("n2"), epoch: Epoch(7), replayed: true })
+        })
+    }
+
+    fn sessions(
+        &self,
+        limit: usize,
+        after: Option<SessionId>,
+    ) -> BoxFuture<'_, Result<SessionPage, Problem>> {
+        let id = after.unwrap_or_else(|| id("counter/first"));
+        let summary = SessionSummary { id: id.clone(), variables: limit, revision: Revision(1) };
+        Box::pin(async { Ok(SessionPage { sessions: vec![summary], next: Some(id) }) })
+    }
+
+    fn session(&self, id: SessionId) -> BoxFuture<'_, Result<Session, Problem>> {
+        let value = Text::of(&[0xff]);
+        let variable = SessionVariable { value, version: 1, revision: Revision(1) };
+        Box::pin(async move { Ok(Session { id, variables: [("x".to_owned(), variable)].into() }) })
+    }
+
+    fn delete_session(&self, _: SessionId) -> BoxFuture<'_, Result<(), Problem>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn actors(&self) -> BoxFuture<'_, Tree> {
+        let tree = Tree {
+            name: "node".into(),
+            kind: Kind::Supervisor,
+            state: Phase::Running,
+            restarts: 0,
+            mailbox: 0,
+            handled: 0,
+            busy: Duration::ZERO,
+            children: vec![],
+        };
+        Box::pin(async { tree })
+    }
+}
+
+/// A server on a free port.
+struct Served {
+    node: Arc<MadeUp>,
+    url: String,
+    client: ApiClient,
+    root: Supervisor,
+}
+
+impl Served {
+    async fn start() -> Self {
+        Self::with_drain(Duration::from_secs(10)).await
+    }
+
+    async fn with_drain(drain: Duration) -> Self {
+        let node = Arc::new(MadeUp::default());
+        let listener = bind(id("127.0.0.1:0")).expect("a free port");
+        let url = format!("http://{}", listener.addr());
+        let child = spec(listener, Arc::clone(&node) as Arc<dyn ApiNode>, drain);
+        let root = SupervisorSpec::new("api", Strategy::OneForOne).child(child);
+        let root = root.start().await.expect("starts");
+        let client = ApiClient::new(&url).expect("an address");
+        Self { node, url, client, root }
+    }
+
+    /// The status of an answer that must be an error, its body, and whether it asks to retry.
+    async fn refused(&self, method: Method, path: &str, body: Vec<u8>) -> (u16, ErrorBody, bool) {
+        self.refused_with(method, path, body, &[]).await
+    }
+
+    async fn refused_with(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+        headers: &[(&str, &str)],
+    ) -> (u16, ErrorBody, bool) {
+        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let mut request = http.request(method, format!("{}{path}", self.url)).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await.expect("answered");
+        let (status, later) = (answer.status(), answer.headers().contains_key("retry-after"));
+        assert!(!status.is_success(), "{path}: {status}");
+        (status.as_u16(), answer.json().await.expect("an error in JSON"), later)
+    }
+}
+
+fn every_call_error() -> Vec<(CallError, StatusCode)> {
+    let entity = EntityId::firmware(id("counter"));
+    let reason = || "because".into();
+    vec![
+        (CallError::NotFound { entity: entity.clone() }, StatusCode::NOT_FOUND),
+        (
+            CallError::NotHere { entity: entity.clone(), node: id("n1") },
+            StatusCode::SERVICE_UNAVAILABLE,
+        ),
+        (
+            CallError::Unavailable { entity: entity.clone(), reason: reason() },
+            StatusCode::SERVICE_UNAVAILABLE,
+        ),
+        (
+            CallError::Unreachable { node: id("n1"), reason: reason() },
+            StatusCode::SERVICE_UNAVAILABLE,
+        ),
+        (CallError::NoQuorum { reason: reason() }, StatusCode::SERVICE_UNAVAILABLE),
+        (
+            CallError::Overloaded { entity: entity.clone(), queued: 1 },
+            StatusCode::TOO_MANY_REQUESTS,
+        ),
+        (
+            CallError::DeadlineExceeded { entity: entity.clone(), after: Duration::from_secs(1) },
+            StatusCode::GATEWAY_TIMEOUT,
+        ),
+        (CallError::Trapped { entity: entity.clone(), reason: reason() }, StatusCode::BAD_GATEWAY),
+        (
+            CallError::LimitExceeded { entity: entity.clone(), reason: reason() },
+            StatusCode::BAD_GATEWAY,
+        ),
+        (CallError::TooLarge { got: 2, limit: 1 }, StatusCode::PAYLOAD_TOO_LARGE),
+        (CallError::ReplyForgotten { request: RequestId::random() }, StatusCode::CONFLICT),
+        (CallError::Refused { entity, reason: reason() }, StatusCode::UNPROCESSABLE_ENTITY),
+    ]
+}
+
+#[tokio::test]
+async fn every_failed_call_has_its_status_its_word_and_says_whether_to_retry() {
+    let served = Served::start().await;
+    for (error, expected) in every_call_error() {
+        *served.node.refuse.lock().expect("not poisoned") = Some(error.clone());
+        let (status, body, later) =
+            served.refused(Method::POST, "/v1/firmware/counter/call", vec![]).await;
+        assert_eq!(status, expected, "{error:?}");
+        assert_eq!(body.error, error.code());
+        assert_eq!(body.message, error.to_string());
+        assert_eq!((body.retryable, later), (error.is_retryable(), error.is_retryable()));
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_request_is_said_in_json() {
+    let served = Served::start().await;
+    let long = vec![0; limits::MESSAGE_BYTES + 1];
+    let cases = [
+        (Method::GET, "/nowhere", vec![], 404, "not-found"),
+        (Method::GET, "/v1/firmware/counter", vec![], 404, "not-found"),
+        (Method::DELETE, "/v1/firmware/counter", vec![], 404, "not-found"),
+        (Method::DELETE, "/v1/status", vec![], 405, "method-not-allowed"),
+        (Method::POST, "/v1/firmware/counter", vec![], 405, "method-not-allowed"),
+        (Method::GET, "/v1/firmware/Not%20A%20Name", vec![], 400, "bad-request"),
+        (Method::GET, "/v1/sessions?limit=0", vec![], 400, "bad-request"),
+        (Method::GET, "/v1/sessions?limit=many", vec![], 400, "bad-request"),
+        (Method::GET, "/v1/actors?format=xml", vec![], 400, "bad-request"),
+        (Method::PUT, "/v1/firmware/counter?memory=lots", vec![1], 400, "bad-request"),
+        (Method::PUT, "/v1/firmware/counter?momory=1MiB", vec![1], 400, "bad-request"),
+        (Method::PUT, "/v1/firmware/counter", vec![], 422, "bad-package"),
+        (Method::POST, "/v1/firmware/counter/call", long, 413, "too-large"),
+        (Method::GET, "/readyz", vec![], 503, "unavailable"),
+    ];
+    for (method, path, body, status, code) in cases {
+        let (got, body, _) = served.refused(method.clone(), path, body).await;
+        assert_eq!((got, body.error.as_str()), (status, code), "{method} {path}: {body:?}");
+        assert!(!body.message.is_empty());
+    }
+    assert!(served.node.calls.lock().expect("not poisoned").is_empty());
+}
+
+#[tokio::test]
+async fn headers_that_cannot_be_read_are_refused_and_named() {
+    let served = Served::start().await;
+    let long = "x".repeat(limits::REQUEST_ID_BYTES + 1);
+    let cases = [
+        ("odeum-deadline", "soon"),
+        ("odeum-deadline", "0s"),
+        ("odeum-deadline", "1h"),
+        ("idempotency-key", &long),
+        ("idempotency-key", "two words"),
+    ];
+    for (name, value) in cases {
+        let path = "/v1/firmware/counter/call";
+        let (status, body, _) =
+            served.refused_with(Method::POST, path, vec![], &[(name, value)]).await;
+        assert_eq!(status, 400, "{name}: {value}");
+        assert!(body.message.contains(name), "{}", body.message);
+    }
+}
+
+#[tokio::test]
+async fn a_call_carries_its_key_session_and_deadline_and_its_answer_says_who_gave_it() {
+    let served = Served::start().await;
+    let options = CallOptions {
+        request: Some(id("my-key")),
+        session: Some("alice".to_owned()),
+        deadline: Duration::from_millis(1_500),
+    };
+    let body = vec![0, 0xff, b'x'];
+    let answer = served.client.call(&id("counter"), body.clone(), &options).await.expect("replied");
+    assert_eq!((answer.body, answer.request), (body.clone(), id("my-key")));
+    assert_eq!((answer.node, answer.epoch, answer.replayed), (id("n2"), Epoch(7), true));
+
+    let call = served.node.calls.lock().expect("not poisoned").pop().expect("it arrived");
+    assert_eq!(call.entity, EntityId::firmware(id("counter")));
+    assert_eq!((call.request, call.session), (id("my-key"), Some("alice".to_owned())));
+    assert_eq!((call.body, call.remaining), (body, Duration::from_millis(1_500)));
+}
+
+#[tokio::test]
+async fn a_message_of_the_largest_size_is_taken() {
+    let served = Served::start().await;
+    let body = vec![7; limits::MESSAGE_BYTES];
+    let options = CallOptions::default();
+    let answer = served.client.call(&id("counter"), body.clone(), &options).await;
+    assert_eq!(answer.expect("replied").body, body);
+}
+
+#[tokio::test]
+async fn sessions_are_found_by_ids_of_any_form() {
+    let served = Served::start().await;
+    for text in ["counter/default", "counter/a/b", "counter/a?b#c%2F", "counter/a+b&c"] {
+        let wanted: SessionId = id(text);
+        let session = served.client.session(&wanted).await.expect("found");
+        assert_eq!(session.id, wanted);
+        assert_eq!(session.variables["x"].value.bytes(), Some(vec![0xff]));
+        let page = served.client.sessions(5, Some(&wanted)).await.expect("a page");
+        assert_eq!((page.next, page.sessions[0].variables), (Some(wanted.clone()), 5));
+        served.client.delete_session(&wanted).await.expect("deleted");
+    }
+}
+
+#[tokio::test]
+async fn the_tree_comes_as_json_and_as_a_drawing() {
+    let served = Served::start().await;
+    assert_eq!(served.client.actors().await.expect("a tree").kind, "supervisor");
+    assert!(served.client.actors_text().await.expect("a drawing").starts_with("node (running)"));
+    assert_eq!(served.client.status().await.expect("a status").node, id::<NodeId>("n1"));
+}
+
+#[tokio::test]
+async fn beyond_the_limit_of_deployments_callers_are_told_to_slow_down() {
+    let served = Served::start().await;
+    let put = || async {
+        let options = DeployOptions::default();
+        served.client.put_firmware(&id("counter"), vec![1], &options).await
+    };
+    let let_go = async {
+        for _ in 0..4 {
+            served.node.arrived.wait().await;
+        }
+        let refused = put().await.expect_err("four are under way");
+        assert!(matches!(refused, ApiError::Refused { status: 429, retryable: true, .. }));
+        for _ in 0..4 {
+            served.node.let_go.send();
+        }
+    };
+    let (a, b, c, d, ()) = tokio::join!(put(), put(), put(), put(), let_go);
+    for deployed in [a, b, c, d] {
+        assert_eq!(deployed.expect("deployed").size, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_stopping_server_answers_what_is_under_way_and_takes_nothing_new() {
+    let served = Served::start().await;
+    let (name, options) = (id("counter"), CallOptions::default());
+    let under_way = served.client.call(&name, b"wait".to_vec(), &options);
+    let stop = async {
+        served.node.arrived.wait().await;
+        tokio::join!(served.root.shutdown(), async {
+            // A connection that waits in the backlog would not end this loop before its timeout.
+            while !matches!(served.client.status().await, Err(ApiError::NotRunning { .. })) {
+                tokio::task::yield_now().await;
+            }
+            served.node.let_go.send();
+        });
+    };
+    let (answer, ()) = tokio::join!(under_way, stop);
+    assert_eq!(answer.expect("answered").body, b"wait");
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_does_not_hold_up_the_stop() {
+    let served = Served::with_drain(Duration::from_millis(100)).await;
+    let address = served.url.trim_start_matches("http://");
+    let silent = std::net::TcpStream::connect(address).expect("connects");
+    let mut half = std::net::TcpStream::connect(address).expect("connects");
+    half.write_all(b"POST /v1/firmware/counter/call HTTP/1.1\r\ncontent-length: 9\r\n\r\nx")
+        .expect("writes");
+    served.client.status().await.expect("both are accepted by now");
+
+    tokio::time::timeout(Duration::from_secs(5), served.root.shutdown()).await.expect("stops");
+    for mut stream in [silent, half] {
+        stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+        let mut rest = Vec::new();
+        // Closed or reset: either way the server is gone.
+        let _ = stream.read_to_end(&mut rest);
+        assert!(rest.is_empty() || rest.starts_with(b"HTTP/1.1 4"), "{rest:?}");
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_http_cost_their_sender_the_connection_only() {
+    let served = Served::start().await;
+    let address = served.url.trim_start_matches("http://").to_owned();
+    let mut stream = std::net::TcpStream::connect(address).expect("connects");
+    stream.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n").expect("writes");
+    stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+    let closed = tokio::task::spawn_blocking(move || {
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).map(|_| rest)
+    });
+    let rest = closed.await.expect("no panic").expect("closed");
+    assert!(rest.is_empty() || rest.starts_with(b"HTTP/1.1 400"), "{rest:?}");
+    served.client.status().await.expect("others are served");
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = taken.local_addr().expect("bound");
+    let text = bind(addr).expect_err("taken").to_string();
+    assert!(text.contains(&addr.to_string()) && text.contains("in use"), "{text}");
+}
