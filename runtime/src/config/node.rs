@@ -4,6 +4,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    num::NonZeroU64,
     path::PathBuf,
     time::Duration,
 };
@@ -123,29 +124,18 @@ impl Default for FirmwareConfig {
     }
 }
 
-/// `[store]`: the timing of consensus. The same on all nodes of a cluster.
+/// `[store]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct StoreConfig {
-    /// How often the leader makes itself heard. Less notices its death sooner, more costs less
-    /// traffic; at least three round trips.
-    pub heartbeat: HumanDuration,
-    /// The shortest silence after which a node stands for election.
-    pub election_min: HumanDuration,
-    /// The longest such silence. The wider the range, the rarer a split vote.
-    pub election_max: HumanDuration,
-    /// Log entries between two snapshots. More writes less often, less replays faster.
-    pub snapshot_every: u64,
+    /// Log entries between two snapshots. More writes the whole state less often, less keeps the
+    /// log and a restart short.
+    pub snapshot_every: NonZeroU64,
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self {
-            heartbeat: HumanDuration(Duration::from_millis(100)),
-            election_min: HumanDuration(Duration::from_millis(400)),
-            election_max: HumanDuration(Duration::from_millis(800)),
-            snapshot_every: 50_000,
-        }
+        Self { snapshot_every: const { NonZeroU64::new(20_000).unwrap() } }
     }
 }
 

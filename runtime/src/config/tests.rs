@@ -114,6 +114,7 @@ fn a_value_that_does_not_fit_is_refused_where_it_stands() {
         ("[api]\ndrain = 250", "odeum.toml:2:1: `api.drain`: "),
         ("[firmware]\nmemory = '4 MiBs'", "odeum.toml:2:1: `firmware.memory`: "),
         ("[node]\nname = 'Not A Name'", "odeum.toml:2:1: `node.name`: "),
+        ("[store]\nsnapshot-every = 0", "odeum.toml:2:1: `store.snapshot-every`: "),
         ("[log]\nformat = 'xml'", "odeum.toml:2:1: `log.format`: "),
         ("api = 1", "odeum.toml:1:1: `api`: this is a section"),
         ("[api\n", "odeum.toml:1:5: "),
@@ -138,12 +139,6 @@ fn the_api_leaves_loopback_only_when_told_so() {
     let open = "[api]\nlisten = '0.0.0.0:7070'\n";
     assert!(refusal(&file(open)).contains("odeum.toml:2:1: `api.listen`: "));
     assert!(file(&format!("{open}allow-remote = true\n")).resolve().is_ok());
-}
-
-#[test]
-fn election_timeouts_that_would_flap_are_refused() {
-    assert!(refusal(&file("[store]\nheartbeat = '1s'")).contains("`store.election-min`"));
-    assert!(refusal(&file("[store]\nelection-max = '1ms'")).contains("`store.election-max`"));
 }
 
 #[test]
