@@ -14,6 +14,7 @@ pub mod ids;
 pub mod join;
 pub mod limits;
 pub mod log;
+pub mod report;
 pub mod store;
 pub mod wire;
 

@@ -71,5 +71,5 @@ pub trait ApiNode: Send + Sync + 'static {
     fn delete_session(&self, id: SessionId) -> BoxFuture<'_, Result<(), Problem>>;
 
     /// Its supervision tree.
-    fn actors(&self) -> BoxFuture<'_, Tree>;
+    fn actors(&self) -> BoxFuture<'_, Result<Tree, Problem>>;
 }

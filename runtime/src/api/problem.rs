@@ -1,5 +1,7 @@
 //! What the API answers when it cannot answer as wished: a status and an error in JSON.
 
+use std::time::Duration;
+
 use axum::{
     Json,
     extract::rejection::{BytesRejection, PathRejection, QueryRejection},
@@ -7,8 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use humantime::format_duration;
-use odeum_proto::call::CallError;
-use std::time::Duration;
+use odeum_proto::{call::CallError, store::Refusal};
 
 use super::types::ErrorBody;
 
@@ -86,7 +87,7 @@ pub enum Problem {
         reason: Box<str>,
     },
     /// The store has no majority. Retry when enough nodes are back.
-    #[error("the store has no majority: {reason}")]
+    #[error("{reason}")]
     NoQuorum {
         /// What the store said.
         reason: Box<str>,
@@ -170,6 +171,17 @@ impl From<PathRejection> for Problem {
 impl From<QueryRejection> for Problem {
     fn from(rejection: QueryRejection) -> Self {
         Self::BadRequest { reason: rejection.body_text().into() }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::UnknownFirmware { name } => {
+                Self::NotFound { what: format!("firmware {name}").into() }
+            }
+            refusal => Self::Conflict { reason: refusal.to_string().into() },
+        }
     }
 }
 

@@ -141,7 +141,7 @@ impl ApiNode for MadeUp {
         Box::pin(async { Ok(()) })
     }
 
-    fn actors(&self) -> BoxFuture<'_, Tree> {
+    fn actors(&self) -> BoxFuture<'_, Result<Tree, Problem>> {
         let tree = Tree {
             name: "node".into(),
             kind: Kind::Supervisor,
@@ -152,7 +152,7 @@ impl ApiNode for MadeUp {
             busy: Duration::ZERO,
             children: vec![],
         };
-        Box::pin(async { tree })
+        Box::pin(async { Ok(tree) })
     }
 }
 

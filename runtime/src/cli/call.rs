@@ -15,13 +15,14 @@ use crate::{
 /// Arguments of `odeum call`.
 #[derive(Debug, Args)]
 #[command(after_help = "The reply is written to stdout as it is; `-o json` tells too which node \
-                        gave it.\n\nExample: odeum call counter increment --session alice")]
+                        gave it.\n\nExample: odeum call counter \"add 2\" --session alice")]
 pub(crate) struct CallArgs {
     /// The firmware, wherever it runs
     #[arg(value_name = "FIRMWARE")]
     name: Name,
     /// The message; `-` reads it from stdin
-    #[arg(value_name = "MESSAGE", allow_hyphen_values = true)]
+    #[arg(value_name = "MESSAGE", default_value = "", hide_default_value = true)]
+    #[arg(allow_hyphen_values = true)]
     message: String,
     /// The session the message is about [default: the firmware's own]
     #[arg(long)]

@@ -51,7 +51,7 @@ pub(super) async fn actors(
     query: Result<Query<ActorsQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(ActorsQuery { format }) = query?;
-    let tree = node.actors().await;
+    let tree = node.actors().await?;
     Ok(match format {
         ActorsFormat::Json => Json(summary(&tree)).into_response(),
         ActorsFormat::Text => format!("{tree}\n").into_response(),

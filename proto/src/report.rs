@@ -1,0 +1,38 @@
+//! How firmware fares on the node that runs it, as that node tells others who are asked.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Epoch, Name};
+
+/// Most bytes of the last error in a report. The whole text is in the log of the node.
+pub const ERROR_BYTES: usize = 2_048;
+
+/// One firmware on the node that answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirmwareReport {
+    /// Its name.
+    pub name: Name,
+    /// The activation.
+    pub epoch: Epoch,
+    /// How it fares.
+    pub state: HostState,
+    /// How often its instance was restarted in this activation.
+    pub restarts: u32,
+    /// Linear memory of its instance, while there is one.
+    pub memory_bytes: Option<u64>,
+    /// Why it was restarted last, or why it does not run; at most [`ERROR_BYTES`].
+    pub last_error: Option<String>,
+}
+
+/// How an instance fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HostState {
+    /// Its package is fetched, compiled or instantiated.
+    Starting,
+    /// It takes messages.
+    Running,
+    /// It ended by an error and is started again after a pause.
+    Restarting,
+    /// It ended too often, or cannot be started.
+    Failed,
+}

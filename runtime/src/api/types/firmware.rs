@@ -1,0 +1,127 @@
+//! Deployed firmware.
+
+use odeum_proto::{Digest, Epoch, Name, NodeId};
+use serde::{Deserialize, Serialize};
+
+use super::displayed_as_in_json;
+
+/// `GET /v1/firmware` and `GET /v1/firmware/{name}`: one deployed firmware.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirmwareSummary {
+    /// Its name.
+    pub name: Name,
+    /// The content of its package.
+    #[serde(with = "text")]
+    pub digest: Digest,
+    /// Length of its package in bytes.
+    pub size: u64,
+    /// Where it is placed; `None` while it waits for a node.
+    pub node: Option<NodeId>,
+    /// The fencing token of that placement.
+    pub epoch: Option<Epoch>,
+    /// How it fares.
+    pub state: FirmwareState,
+    /// How often its instance was restarted in this placement; known where it is placed.
+    pub restarts: Option<u32>,
+    /// Linear memory of its instance; known where it is placed, while it runs.
+    pub memory_bytes: Option<u64>,
+    /// Why it was restarted last, or why it does not run.
+    pub last_error: Option<String>,
+}
+
+/// How a firmware fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FirmwareState {
+    /// It takes messages.
+    Running,
+    /// It is being fetched, compiled or instantiated.
+    Starting,
+    /// It ended by an error and is started again after a pause.
+    Restarting,
+    /// It has no node yet.
+    Waiting,
+    /// It ended too often, or cannot be started.
+    Failed,
+    /// Its node does not answer.
+    Unknown,
+}
+
+displayed_as_in_json! {
+    FirmwareState {
+        Running => "running",
+        Starting => "starting",
+        Restarting => "restarting",
+        Waiting => "waiting",
+        Failed => "failed",
+        Unknown => "unknown",
+    }
+}
+
+/// Query of `PUT /v1/firmware/{name}`: bounds on the instance. What is left out is the node's
+/// default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeployOptions {
+    /// Linear memory, such as `16MiB`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+    /// Time for one message, such as `250ms`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
+}
+
+/// Answer of `PUT /v1/firmware/{name}` (201): the package is stored on more than one node, when
+/// there is more than one, and the cluster knows of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployed {
+    /// Its name.
+    pub name: Name,
+    /// The content of its package.
+    #[serde(with = "text")]
+    pub digest: Digest,
+    /// Length of its package in bytes.
+    pub size: u64,
+    /// Where it is placed, if that is decided.
+    pub node: Option<NodeId>,
+}
+
+/// Something that prints as text and can be read back, as a JSON string.
+mod text {
+    use std::{fmt::Display, str::FromStr};
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(
+        value: &T,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_text_in_json() {
+        let deployed = Deployed {
+            name: "counter".parse().expect("a name"),
+            digest: Digest::of(b"x"),
+            size: 1,
+            node: None,
+        };
+        let json = serde_json::to_value(&deployed).expect("serializes");
+        assert_eq!(json["digest"], Digest::of(b"x").to_string());
+        assert_eq!(serde_json::from_value::<Deployed>(json).expect("reads back"), deployed);
+    }
+}

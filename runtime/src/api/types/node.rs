@@ -1,0 +1,140 @@
+//! A node, its neighbours, its actors.
+
+use std::net::SocketAddr;
+
+use odeum_proto::{ClusterId, Incarnation, NodeId, Revision};
+use serde::{Deserialize, Serialize};
+
+use super::displayed_as_in_json;
+
+/// `GET /v1/status`: one node, as it sees itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its name.
+    pub node: NodeId,
+    /// Its cluster; `None` until it has founded or joined one.
+    pub cluster: Option<ClusterId>,
+    /// How often it has started on its data folder.
+    pub incarnation: Incarnation,
+    /// The version of its binary.
+    pub version: String,
+    /// The process.
+    pub pid: u32,
+    /// Time since its start, in milliseconds.
+    pub uptime_ms: u64,
+    /// Where its HTTP API listens (TCP).
+    pub api_addr: SocketAddr,
+    /// Where its cluster endpoint listens (UDP).
+    pub cluster_addr: SocketAddr,
+    /// Its replica of the store.
+    pub store: StoreSummary,
+}
+
+/// A node's replica of the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreSummary {
+    /// Who leads, as far as this node knows.
+    pub leader: Option<NodeId>,
+    /// The Raft term.
+    pub term: u64,
+    /// Index of the last entry in its log; 0 when it is empty.
+    pub last_log: u64,
+    /// The last change its state contains; 0 when it is empty.
+    pub applied: Revision,
+    /// The last change in its latest snapshot.
+    pub snapshot: Option<u64>,
+    /// Nodes with a vote.
+    pub voters: Vec<NodeId>,
+    /// Nodes that copy the log without a vote.
+    pub learners: Vec<NodeId>,
+    /// Whether a majority answers, so that writes go through.
+    pub quorum: bool,
+}
+
+/// `GET /v1/nodes`: one node, as the asked node sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeSummary {
+    /// Its name.
+    pub id: NodeId,
+    /// Whether it is there.
+    pub state: NodeState,
+    /// For how long it has been in this state, in milliseconds; `None` when the asked node has
+    /// not seen a change.
+    pub since_ms: Option<u64>,
+    /// How often it has started on its data folder.
+    pub incarnation: Incarnation,
+    /// Where its cluster endpoint listens (UDP).
+    pub cluster_addr: SocketAddr,
+    /// Where its HTTP API listens (TCP).
+    pub api_addr: SocketAddr,
+    /// Its part in the store; `None` when it has none yet.
+    pub role: Option<StoreRole>,
+    /// The link from the asked node to it; `None` for the asked node itself.
+    pub link: Option<LinkSummary>,
+    /// The version of its binary.
+    pub version: String,
+}
+
+/// Whether a node is there, by the failure detector of the asked node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeState {
+    /// It answers probes.
+    Alive,
+    /// It missed probes and may still defend itself.
+    Suspect,
+    /// It is gone.
+    Down,
+    /// It is known to the cluster and was not heard of yet.
+    Joining,
+}
+
+/// A node's part in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StoreRole {
+    /// Orders the writes.
+    Leader,
+    /// Votes and copies the log.
+    Voter,
+    /// Copies the log.
+    Learner,
+}
+
+/// The QUIC connection between two nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkSummary {
+    /// Whether it stands.
+    pub up: bool,
+    /// Its smoothed round-trip time in microseconds, when it stands.
+    pub rtt_us: Option<u64>,
+}
+
+displayed_as_in_json! {
+    NodeState { Alive => "alive", Suspect => "suspect", Down => "down", Joining => "joining" }
+}
+
+displayed_as_in_json! {
+    StoreRole { Leader => "leader", Voter => "voter", Learner => "learner" }
+}
+
+/// `GET /v1/actors`: an actor or supervisor with what is beneath it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActorNode {
+    /// Its name among its siblings.
+    pub name: String,
+    /// `supervisor` or `actor`.
+    pub kind: String,
+    /// How it fares, such as `running`.
+    pub state: String,
+    /// How often it was restarted.
+    pub restarts: u64,
+    /// Messages that wait in its mailbox.
+    pub mailbox: usize,
+    /// Messages it has handled, over all its restarts.
+    pub handled: u64,
+    /// Time it was at work, over all its restarts, in microseconds.
+    pub busy_us: u64,
+    /// What it supervises, in start order.
+    pub children: Vec<ActorNode>,
+}
