@@ -36,3 +36,38 @@ pub enum HostState {
     /// It ended too often, or cannot be started.
     Failed,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+
+    #[test]
+    fn the_bytes_of_a_report_are_those_of_this_wire_version() {
+        let report = |state, last_error| FirmwareReport {
+            name: "counter".parse().expect("a name"),
+            epoch: Epoch(7),
+            state,
+            restarts: 3,
+            memory_bytes: Some(65_536),
+            last_error,
+        };
+        let reports = vec![
+            report(HostState::Starting, None),
+            report(HostState::Running, None),
+            report(HostState::Restarting, Some("trap".to_owned())),
+            report(HostState::Failed, None),
+        ];
+        let bytes = codec::encode(&reports).expect("encodes");
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let golden = [
+            "04",
+            "07636f756e74657207000301fc0000010000",
+            "07636f756e74657207010301fc0000010000",
+            "07636f756e74657207020301fc00000100010474726170",
+            "07636f756e74657207030301fc0000010000",
+        ];
+        assert_eq!(hex, golden.concat());
+        assert_eq!(codec::decode::<Vec<FirmwareReport>>(&bytes), Ok(reports));
+    }
+}
