@@ -69,12 +69,12 @@ enum Command {
 
 /// What a command works with.
 #[derive(Debug)]
-struct Session {
+struct Invocation {
     api_url: String,
     out: Out,
 }
 
-impl Session {
+impl Invocation {
     fn api(&self) -> Result<ApiClient, CliError> {
         Ok(ApiClient::new(&self.api_url)?)
     }
@@ -84,24 +84,24 @@ impl Cli {
     /// Carries the command out and says on stderr what went wrong, if anything did.
     pub async fn run(self) -> ExitCode {
         let Self { global: GlobalArgs { api_url, output }, command } = self;
-        let session = Session { api_url, out: Out::new(output) };
-        match dispatch(&session, command).await {
+        let invocation = Invocation { api_url, out: Out::new(output) };
+        match dispatch(&invocation, command).await {
             Ok(code) => code,
             Err(error) => {
-                session.out.complain(&error);
+                invocation.out.complain(&error);
                 error.exit_code()
             }
         }
     }
 }
 
-async fn dispatch(session: &Session, command: Command) -> Result<ExitCode, CliError> {
+async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitCode, CliError> {
     match command {
-        Command::Run(args) => run::run(session, args).await,
-        Command::Call(args) => call::call(session, args).await,
-        Command::Get(command) => get::get(session, command).await,
-        Command::Delete(command) => delete::delete(session, command).await,
-        Command::Config(command) => config::config(session, command),
+        Command::Run(args) => run::run(invocation, args).await,
+        Command::Call(args) => call::call(invocation, args).await,
+        Command::Get(command) => get::get(invocation, command).await,
+        Command::Delete(command) => delete::delete(invocation, command).await,
+        Command::Config(command) => config::config(invocation, command),
     }
     .map(|()| ExitCode::SUCCESS)
 }

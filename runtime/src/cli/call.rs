@@ -6,7 +6,7 @@ use clap::Args;
 use odeum_proto::{Name, RequestId, limits};
 use serde_json::json;
 
-use super::{CliError, Session};
+use super::{CliError, Invocation};
 use crate::{
     api::types::{CallOptions, MAX_DEADLINE, Text},
     config::{ByteSize, HumanDuration},
@@ -35,8 +35,8 @@ pub(crate) struct CallArgs {
     deadline: HumanDuration,
 }
 
-pub(super) async fn call(session: &Session, args: CallArgs) -> Result<(), CliError> {
-    let api = session.api()?;
+pub(super) async fn call(invocation: &Invocation, args: CallArgs) -> Result<(), CliError> {
+    let api = invocation.api()?;
     let message = match args.message.as_str() {
         "-" => read_stdin()?,
         text => text.as_bytes().to_vec(),
@@ -59,7 +59,7 @@ pub(super) async fn call(session: &Session, args: CallArgs) -> Result<(), CliErr
         "request": answer.request,
         "replayed": answer.replayed,
     });
-    session.out.reply(&json, &answer.body)
+    invocation.out.reply(&json, &answer.body)
 }
 
 fn read_stdin() -> Result<Vec<u8>, CliError> {

@@ -7,7 +7,7 @@ use odeum_proto::NodeId;
 use serde_json::{Value, json};
 
 use super::{
-    CliError, Session,
+    CliError, Invocation,
     out::{cell, table},
 };
 use crate::config::{Flag, LogFormat, Resolved, Sources};
@@ -76,7 +76,7 @@ impl NodeFlags {
     }
 }
 
-pub(super) fn config(session: &Session, command: ConfigCommand) -> Result<(), CliError> {
+pub(super) fn config(invocation: &Invocation, command: ConfigCommand) -> Result<(), CliError> {
     let ConfigCommand::Show(flags) = command;
     let entries = flags.resolve()?.entries()?;
     let json: BTreeMap<&str, Value> = entries
@@ -86,7 +86,7 @@ pub(super) fn config(session: &Session, command: ConfigCommand) -> Result<(), Cl
             (entry.key.as_str(), value)
         })
         .collect();
-    session.out.result(&json, |_| {
+    invocation.out.result(&json, |_| {
         let rows = entries.iter().map(|entry| {
             let value = match &entry.value {
                 Value::Null => None,

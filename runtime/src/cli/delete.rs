@@ -4,7 +4,7 @@ use clap::Subcommand;
 use odeum_proto::{Name, SessionId};
 use serde_json::json;
 
-use super::{CliError, Session};
+use super::{CliError, Invocation};
 
 /// What to remove.
 #[derive(Debug, Subcommand)]
@@ -21,8 +21,11 @@ pub(crate) enum DeleteCommand {
     },
 }
 
-pub(super) async fn delete(session: &Session, command: DeleteCommand) -> Result<(), CliError> {
-    let api = session.api()?;
+pub(super) async fn delete(
+    invocation: &Invocation,
+    command: DeleteCommand,
+) -> Result<(), CliError> {
+    let api = invocation.api()?;
     let (what, name) = match command {
         DeleteCommand::Firmware { name } => {
             api.delete_firmware(&name).await?;
@@ -33,7 +36,7 @@ pub(super) async fn delete(session: &Session, command: DeleteCommand) -> Result<
             ("session", id.to_string())
         }
     };
-    session
+    invocation
         .out
         .result(&json!({ "deleted": { what: name } }), |_| format!("{what} {name} is deleted"))
 }

@@ -4,13 +4,12 @@ use clap::Subcommand;
 use odeum_proto::{Name, SessionId};
 
 use super::{
-    CliError, Session,
+    CliError, Invocation,
     out::{cell, table},
 };
 use crate::{
     api::types::{
-        ActorNode, DEFAULT_PAGE, FirmwareSummary, MAX_PAGE, NodeSummary, Session as StoredSession,
-        SessionPage, Text,
+        ActorNode, DEFAULT_PAGE, FirmwareSummary, MAX_PAGE, NodeSummary, Session, SessionPage, Text,
     },
     config::{ByteSize, HumanDuration},
 };
@@ -52,34 +51,34 @@ pub(crate) enum GetCommand {
     },
 }
 
-pub(super) async fn get(session: &Session, command: GetCommand) -> Result<(), CliError> {
-    let api = session.api()?;
+pub(super) async fn get(invocation: &Invocation, command: GetCommand) -> Result<(), CliError> {
+    let api = invocation.api()?;
     match command {
-        GetCommand::Nodes => session.out.result(&api.nodes().await?, |nodes| nodes_table(nodes)),
+        GetCommand::Nodes => invocation.out.result(&api.nodes().await?, |nodes| nodes_table(nodes)),
         GetCommand::Firmware { name: Some(name) } => {
-            session.out.result(&api.firmware_of(&name).await?, |one| {
+            invocation.out.result(&api.firmware_of(&name).await?, |one| {
                 firmware_table(std::slice::from_ref(one))
             })
         }
         GetCommand::Firmware { name: None } => {
-            session.out.result(&api.firmware().await?, |all| firmware_table(all))
+            invocation.out.result(&api.firmware().await?, |all| firmware_table(all))
         }
         GetCommand::Sessions { id: Some(id), .. } => {
-            session.out.result(&api.session(&id).await?, session_table)
+            invocation.out.result(&api.session(&id).await?, session_table)
         }
         GetCommand::Sessions { id: None, limit, after } => {
             let limit = usize::try_from(limit).unwrap_or(MAX_PAGE);
             let page = api.sessions(limit, after.as_ref()).await?;
-            session.out.result(&page, sessions_table)?;
+            invocation.out.result(&page, sessions_table)?;
             if let Some(next) = &page.next {
-                session.out.note(&format!("there are more: add `--after {next}`"));
+                invocation.out.note(&format!("there are more: add `--after {next}`"));
             }
             Ok(())
         }
-        GetCommand::Actors { tree: true } if session.out.is_table() => {
-            session.out.text(&api.actors_text().await?)
+        GetCommand::Actors { tree: true } if invocation.out.is_table() => {
+            invocation.out.text(&api.actors_text().await?)
         }
-        GetCommand::Actors { .. } => session.out.result(&api.actors().await?, actors_table),
+        GetCommand::Actors { .. } => invocation.out.result(&api.actors().await?, actors_table),
     }
 }
 
@@ -132,7 +131,7 @@ fn sessions_table(page: &SessionPage) -> String {
     )
 }
 
-fn session_table(session: &StoredSession) -> String {
+fn session_table(session: &Session) -> String {
     table(
         ["VARIABLE", "VALUE", "VERSION", "REVISION"],
         session.variables.iter().map(|(key, variable)| {

@@ -11,7 +11,7 @@ use clap::Args;
 use odeum_proto::{Name, limits};
 use tokio::time::{Instant, sleep};
 
-use super::{CliError, Session};
+use super::{CliError, Invocation};
 use crate::{
     api::{
         client::ApiClient,
@@ -45,8 +45,8 @@ pub(crate) struct RunArgs {
     wait: HumanDuration,
 }
 
-pub(super) async fn run(session: &Session, args: RunArgs) -> Result<(), CliError> {
-    let api = session.api()?;
+pub(super) async fn run(invocation: &Invocation, args: RunArgs) -> Result<(), CliError> {
+    let api = invocation.api()?;
     let name = match args.name {
         Some(name) => name,
         None => name_of(&args.file)?,
@@ -58,7 +58,7 @@ pub(super) async fn run(session: &Session, args: RunArgs) -> Result<(), CliError
     };
     api.put_firmware(&name, package, &options).await?;
     let firmware = until_running(&api, &name, args.wait).await?;
-    session.out.result(&firmware, |firmware| {
+    invocation.out.result(&firmware, |firmware| {
         let node = firmware.node.as_ref().map_or_else(String::new, |node| format!(" on {node}"));
         format!("{name} is running{node}; talk to it with `odeum call {name} MESSAGE`")
     })
