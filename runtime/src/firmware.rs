@@ -7,19 +7,93 @@
 
 mod abi;
 mod cache;
+mod coordinator;
 mod effect;
 mod engine;
 mod error;
+mod host;
 mod instance;
+mod ledger;
 mod limiter;
 mod module;
+mod plan;
+mod restart;
+mod status;
 
-pub use cache::{FetchError, PackageSource};
+use std::{path::PathBuf, sync::Arc};
+
+use odeum_actors::{Strategy, SupervisorSpec};
+use odeum_proto::NodeId;
+
+pub use cache::{CacheHandle, FetchError, Package, PackageSource};
+pub use coordinator::CoordinatorHandle;
 pub use effect::{Answer, Effect, Variables};
 pub use engine::{Engine, TICK};
 pub use error::{CacheError, EngineError, GuestFailure, GuestLimit, PackageError};
+pub use host::{Activate, HostHandle};
 pub use instance::Instance;
+pub use ledger::Ledger;
 pub use module::{Module, to_wasm};
+pub use plan::Wanted;
+pub use restart::RestartPolicy;
+pub use status::{FirmwareStatus, HostState};
+
+use cache::{CacheParts, package_cache};
+use coordinator::{CoordinatorParts, coordinator};
+
+/// What a node's firmware works with.
+#[derive(Clone)]
+pub struct FirmwareParts {
+    /// This node.
+    pub node: NodeId,
+    /// Where packages are kept, `<data-dir>/packages`.
+    pub packages: PathBuf,
+    /// Compiles and interrupts guests.
+    pub engine: Engine,
+    /// Where packages come from that are not on this node.
+    pub source: Arc<dyn PackageSource>,
+    /// Says what should run here, and keeps what guests write.
+    pub ledger: Arc<dyn Ledger>,
+    /// Is told what does run here.
+    pub activate: Arc<dyn Activate>,
+    /// How crashed hosts are restarted.
+    pub restarts: RestartPolicy,
+}
+
+impl std::fmt::Debug for FirmwareParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FirmwareParts").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+/// The firmware of a node. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct FirmwareHandle {
+    /// Its packages.
+    pub cache: CacheHandle,
+    /// What runs.
+    pub coordinator: CoordinatorHandle,
+}
+
+/// The `FirmwareSupervisor`: the package cache, the hosts, the coordinator that starts them.
+///
+/// # Errors
+/// [`CacheError::Io`] when the folder of the packages cannot be opened.
+pub fn firmware(parts: FirmwareParts) -> Result<(FirmwareHandle, SupervisorSpec), CacheError> {
+    let FirmwareParts { node, packages, engine, source, ledger, activate, restarts } = parts;
+    let (cache, cache_spec) = package_cache(CacheParts { folder: packages, engine, source })?;
+    let (hosts, hosts_spec) = SupervisorSpec::new("hosts", Strategy::OneForOne).nested();
+    let coordinator_parts =
+        CoordinatorParts { node, cache: cache.clone(), ledger, activate, restarts };
+    let (coordinator, coordinator_spec) = coordinator(coordinator_parts, hosts);
+    // The coordinator is last: it starts hosts when it starts, and when it crashes it alone
+    // restarts and puts the hosts in order.
+    let spec = SupervisorSpec::new("firmware", Strategy::RestForOne)
+        .child(cache_spec)
+        .child(hosts_spec)
+        .child(coordinator_spec);
+    Ok((FirmwareHandle { cache, coordinator }, spec))
+}
 
 #[cfg(test)]
 mod tests;

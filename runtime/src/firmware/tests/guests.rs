@@ -5,12 +5,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use odeum_proto::store::{FirmwareLimits, Write};
 
+use super::COUNTER;
 use crate::firmware::{
     Answer, Effect, Engine, GuestFailure, GuestLimit, Instance, Module, Variables, to_wasm,
 };
-
-/// The committed build of `examples/guests/counter`.
-const COUNTER: &[u8] = include_bytes!("../../../../examples/guests/counter/counter.wasm");
 
 struct Session(BTreeMap<&'static str, &'static str>);
 

@@ -1,0 +1,253 @@
+//! Keeps this node's firmware running: sees what the store says, and starts and ends hosts.
+//!
+//! Each host has a supervisor of its own, so that a firmware which crashes too often is given up
+//! alone. Packages of all firmware are fetched and compiled on every node, so that each can take
+//! over at once.
+//!
+//! | message | from | answer |
+//! |---|---|---|
+//! | `Look` | a task of the actor, when the store changes | none |
+//! | `Ended` | a task of the actor, when a host's supervisor ends | none |
+//! | `Fetched` | a task of the actor | none |
+//! | `GetList` | [`CoordinatorHandle::list`] | the firmware that runs here |
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
+
+use odeum_actors::{
+    Actor, ActorError, AskError, ChildSpec, Context, Exit, Handle, Reply, Restart, Strategy,
+    Supervisor, SupervisorSpec, child,
+};
+use odeum_proto::{Digest, EntityId, Name, NodeId};
+
+use super::{
+    cache::CacheHandle,
+    host::{Activate, HostParts, host},
+    ledger::Ledger,
+    plan::{self, Command, Running, Wanted},
+    restart::RestartPolicy,
+    status::{Facts, FirmwareStatus, HostState},
+};
+
+/// Shortest time between two looks at the store. It changes with every message of every firmware;
+/// what this node should run changes seldom, and a failover can wait this long.
+const LOOK_PAUSE: Duration = Duration::from_millis(10);
+
+/// Time between two looks when the store does not change: for packages that could not be fetched.
+const LOOK_ANYWAY: Duration = Duration::from_secs(1);
+
+/// Longest wait for the list: the coordinator may be ending a host.
+const LIST_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What the coordinator works with.
+#[derive(Clone)]
+pub(super) struct CoordinatorParts {
+    /// This node.
+    pub(super) node: NodeId,
+    /// Where packages come from.
+    pub(super) cache: CacheHandle,
+    /// Says what should run here, and keeps what guests write.
+    pub(super) ledger: Arc<dyn Ledger>,
+    /// Is told what does.
+    pub(super) activate: Arc<dyn Activate>,
+    /// How crashed hosts are restarted.
+    pub(super) restarts: RestartPolicy,
+}
+
+impl fmt::Debug for CoordinatorParts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CoordinatorParts").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+/// The coordinator of this node. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct CoordinatorHandle {
+    actor: Handle<CoordinatorMessage>,
+}
+
+impl CoordinatorHandle {
+    /// The firmware that runs on this node, or should, by name.
+    ///
+    /// # Errors
+    /// [`AskError`] while the coordinator restarts. Ask again.
+    pub async fn list(&self) -> Result<Vec<FirmwareStatus>, AskError> {
+        self.actor.ask(LIST_DEADLINE, |reply| CoordinatorMessage::GetList { reply }).await
+    }
+}
+
+/// The coordinator's handle and its spec. It starts its hosts under `hosts`.
+pub(super) fn coordinator(
+    parts: CoordinatorParts,
+    hosts: Supervisor,
+) -> (CoordinatorHandle, ChildSpec) {
+    let (actor, spec) = child("coordinator", move || CoordinatorActor {
+        parts: parts.clone(),
+        hosts: hosts.clone(),
+        entries: BTreeMap::new(),
+        wanted: Vec::new(),
+        at_hand: BTreeSet::new(),
+    });
+    (CoordinatorHandle { actor }, spec)
+}
+
+#[derive(Debug)]
+enum CoordinatorMessage {
+    Look,
+    Ended { name: Name, facts: Facts, exit: Exit },
+    Fetched { digest: Digest, is_here: bool },
+    GetList { reply: Reply<Vec<FirmwareStatus>> },
+}
+
+struct CoordinatorActor {
+    parts: CoordinatorParts,
+    hosts: Supervisor,
+    entries: BTreeMap<Name, Entry>,
+    /// As of the last look.
+    wanted: Vec<Wanted>,
+    /// Packages that are here or on their way.
+    at_hand: BTreeSet<Digest>,
+}
+
+/// A firmware that was started here.
+struct Entry {
+    running: Running,
+    facts: Facts,
+}
+
+impl Actor for CoordinatorActor {
+    type Message = CoordinatorMessage;
+
+    async fn started(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
+        // Hosts of a coordinator that crashed: it no longer knows what they are.
+        for left in self.hosts.tree().await.children {
+            self.hosts.remove(&left.name).await.ok();
+        }
+        let (mut changes, actor) = (self.parts.ledger.changes(), ctx.handle().clone());
+        ctx.spawn(async move {
+            while actor.tell(CoordinatorMessage::Look).await.is_ok() {
+                tokio::time::sleep(LOOK_PAUSE).await;
+                if let Ok(Err(_)) = tokio::time::timeout(LOOK_ANYWAY, changes.changed()).await {
+                    // The store is gone, and the node with it.
+                    return;
+                }
+            }
+        });
+        Ok(())
+    }
+
+    async fn handle(
+        &mut self,
+        ctx: &mut Context<Self>,
+        message: CoordinatorMessage,
+    ) -> Result<(), ActorError> {
+        match message {
+            CoordinatorMessage::Look => self.on_look(ctx).await?,
+            CoordinatorMessage::Ended { name, facts, exit } => self.on_ended(&name, &facts, &exit),
+            CoordinatorMessage::Fetched { digest, is_here } => self.on_fetched(digest, is_here),
+            CoordinatorMessage::GetList { reply } => reply.send(self.list()),
+        }
+        Ok(())
+    }
+}
+
+impl CoordinatorActor {
+    async fn on_look(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
+        let wanted = self.parts.ledger.wanted(&self.parts.node);
+        if wanted != self.wanted {
+            let used: BTreeSet<Digest> = wanted.iter().map(|w| w.spec.digest).collect();
+            self.at_hand.retain(|digest| used.contains(digest));
+            self.parts.cache.retain(used).await;
+            self.wanted = wanted;
+        }
+        let running = self.entries.iter().map(|(name, e)| (name.clone(), e.running.clone()));
+        for command in plan::commands(&self.wanted, &running.collect(), &self.at_hand) {
+            match command {
+                Command::Stop { name } => self.stop(&name).await,
+                Command::Start(running) => self.start(ctx, running).await?,
+                Command::Prefetch { digest } => self.prefetch(ctx, digest),
+            }
+        }
+        Ok(())
+    }
+
+    fn on_ended(&mut self, name: &Name, facts: &Facts, exit: &Exit) {
+        // The word of a host that was replaced in the meantime comes too late.
+        let ended = self.entries.get(name).filter(|entry| entry.facts.are(facts));
+        let (Some(entry), Exit::GaveUp(report)) = (ended, exit) else { return };
+        let epoch = entry.running.epoch;
+        let entity = EntityId::firmware(name.clone());
+        tracing::error!(%entity, %epoch, %report, "firmware given up");
+        let last = entry.facts.status(&entry.running).last_error.unwrap_or_default();
+        let RestartPolicy { max_restarts, within, .. } = self.parts.restarts;
+        entry.facts.erred(
+            HostState::Failed,
+            format!("given up after {max_restarts} restarts in {within:?}: {last}"),
+        );
+        self.parts.activate.deactivate(&entity, epoch);
+    }
+
+    fn on_fetched(&mut self, digest: Digest, is_here: bool) {
+        if !is_here {
+            // The next look tries again.
+            self.at_hand.remove(&digest);
+        }
+    }
+
+    fn list(&self) -> Vec<FirmwareStatus> {
+        self.entries.values().map(|entry| entry.facts.status(&entry.running)).collect()
+    }
+
+    async fn start(&mut self, ctx: &mut Context<Self>, running: Running) -> Result<(), ActorError> {
+        let (name, facts) = (running.spec.name.clone(), Facts::new());
+        let parts = HostParts {
+            node: self.parts.node.clone(),
+            entity: EntityId::firmware(name.clone()),
+            epoch: running.epoch,
+            spec: running.spec.clone(),
+            cache: self.parts.cache.clone(),
+            ledger: Arc::clone(&self.parts.ledger),
+            activate: Arc::clone(&self.parts.activate),
+            facts: facts.clone(),
+        };
+        let (_, host) = host(format!("host {name}"), parts, self.parts.restarts);
+        let (supervisor, spec) = SupervisorSpec::new(name.as_str(), Strategy::OneForOne)
+            .intensity(self.parts.restarts.intensity())
+            .child(host)
+            .nested();
+        self.entries.insert(name.clone(), Entry { running, facts: facts.clone() });
+        self.hosts.add(spec.restart(Restart::Temporary)).await?;
+        let actor = ctx.handle().clone();
+        ctx.spawn(async move {
+            let exit = supervisor.finished().await;
+            let _ = actor.tell(CoordinatorMessage::Ended { name, facts, exit }).await;
+        });
+        Ok(())
+    }
+
+    async fn stop(&mut self, name: &Name) {
+        if let Some(entry) = self.entries.remove(name) {
+            let entity = EntityId::firmware(name.clone());
+            self.parts.activate.deactivate(&entity, entry.running.epoch);
+            // It is not there when it was given up.
+            self.hosts.remove(name.as_str()).await.ok();
+        }
+    }
+
+    fn prefetch(&mut self, ctx: &mut Context<Self>, digest: Digest) {
+        self.at_hand.insert(digest);
+        let (cache, actor) = (self.parts.cache.clone(), ctx.handle().clone());
+        ctx.spawn(async move {
+            let loaded = cache.load(digest).await;
+            if let Err(error) = &loaded {
+                tracing::warn!(package = %digest, %error, "package not fetched");
+            }
+            let is_here = loaded.is_ok();
+            let _ = actor.tell(CoordinatorMessage::Fetched { digest, is_here }).await;
+        });
+    }
+}

@@ -1,0 +1,255 @@
+//! Runs one activation of a firmware: its instance, its messages, its commits.
+//!
+//! A message's writes, its reply and its request id are one commit, and the caller gets the reply
+//! after it. So a reply that was given is never lost, and a request that was carried out is never
+//! carried out again, on whatever node it is retried. The commit names the epoch of this
+//! activation; when the entity has been placed anew the store refuses it and this host ends.
+//!
+//! Between messages the memory of the instance never holds an effect that the store does not:
+//! when a commit fails or is in doubt the instance is dropped, and a new one starts after the
+//! store has told what is true.
+//!
+//! A guest that traps or exceeds a limit ends the host with an error, and its supervisor starts
+//! it again after a pause. A package that cannot be had yet or a store without majority is not the
+//! guest's fault: the host waits for them.
+//!
+//! | message | from | answer |
+//! |---|---|---|
+//! | `Deliver` | [`HostHandle::deliver`] | the reply, or the error, of one message |
+//! | `Prepared` | a task of the actor | none |
+//!
+//! Not done, and why: a session that is deleted through the API while a message changes it may
+//! come back with that message's writes, based on what it was before. Refusing that needs the
+//! versions that were read in the commit.
+
+mod message;
+
+use std::{fmt, time::Duration};
+
+use odeum_actors::{
+    Actor, ActorError, AskError, ChildSpec, Context, Handle, Overflow, Reply, Restart, Shutdown,
+    child,
+};
+use odeum_proto::{
+    EntityId, Epoch,
+    call::{CallError, CallReply, CallRequest},
+};
+
+use self::message::{Answered, Next};
+use super::{
+    error::CacheError, instance::Instance, module::Module, restart::RestartPolicy,
+    status::HostState,
+};
+
+pub(super) use self::message::HostParts;
+
+/// Messages that wait for one host: as many as the router carries at once for its callers.
+const MAILBOX: usize = 1_024;
+
+/// How long the store may take for a commit or a confirmation: an election and some more. Not the
+/// caller's deadline, because giving up early on a commit costs the instance.
+const STORE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// First and longest pause before another try to get the package and the store's word.
+const PREPARE_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// Who is told what is active on this node.
+pub trait Activate: Send + Sync + 'static {
+    /// The host of `entity` handles messages under `epoch`.
+    fn activate(&self, entity: EntityId, epoch: Epoch, host: HostHandle);
+    /// It no longer does.
+    fn deactivate(&self, entity: &EntityId, epoch: Epoch);
+}
+
+/// The address of a host, valid across its restarts. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct HostHandle {
+    actor: Handle<HostMessage>,
+    entity: EntityId,
+}
+
+impl HostHandle {
+    /// Gives the guest one message and waits for what comes of it, for the call's remaining time.
+    ///
+    /// # Errors
+    /// [`CallError`]; while the host restarts, the retryable [`CallError::Unavailable`] at once.
+    pub async fn deliver(&self, call: CallRequest) -> Result<CallReply, CallError> {
+        let after = call.remaining;
+        let asked = self.actor.ask(after, |reply| HostMessage::Deliver { call, reply }).await;
+        let entity = self.entity.clone();
+        asked.unwrap_or_else(|error| {
+            Err(match error {
+                AskError::Deadline => CallError::DeadlineExceeded { entity, after },
+                AskError::Full => CallError::Overloaded { entity, queued: MAILBOX },
+                AskError::Down | AskError::Dropped => {
+                    CallError::Unavailable { entity, reason: "it is restarting".into() }
+                }
+            })
+        })
+    }
+}
+
+/// A host and its spec.
+pub(super) fn host(
+    name: String,
+    parts: HostParts,
+    restarts: RestartPolicy,
+) -> (HostHandle, ChildSpec) {
+    let entity = parts.entity.clone();
+    let (actor, spec) = child(name, move || HostActor { parts: parts.clone(), instance: None });
+    let spec = spec
+        .capacity(MAILBOX)
+        .overflow(Overflow::Reject)
+        .restart(Restart::Transient)
+        // Longer than a commit may take, so that the message at hand comes to its end.
+        .shutdown(Shutdown::Timeout(STORE_DEADLINE + Duration::from_secs(1)))
+        .backoff(restarts.backoff());
+    (HostHandle { actor, entity }, spec)
+}
+
+enum HostMessage {
+    Deliver { call: CallRequest, reply: Reply<Answered> },
+    Prepared { module: Result<Module, CacheError> },
+}
+
+impl fmt::Debug for HostMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Deliver { .. } => "Deliver",
+            Self::Prepared { .. } => "Prepared",
+        })
+    }
+}
+
+struct HostActor {
+    parts: HostParts,
+    /// `None` until it is prepared, and while it handles a message.
+    instance: Option<Instance>,
+}
+
+impl Actor for HostActor {
+    type Message = HostMessage;
+
+    async fn started(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
+        self.parts.facts.started();
+        self.prepare(ctx);
+        Ok(())
+    }
+
+    async fn handle(
+        &mut self,
+        ctx: &mut Context<Self>,
+        message: HostMessage,
+    ) -> Result<(), ActorError> {
+        match message {
+            HostMessage::Deliver { call, reply } => self.on_deliver(ctx, call, reply).await,
+            HostMessage::Prepared { module } => self.on_prepared(ctx, module).await,
+        }
+    }
+
+    async fn stopping(&mut self, _ctx: &mut Context<Self>) {
+        self.parts.activate.deactivate(&self.parts.entity, self.parts.epoch);
+    }
+}
+
+impl HostActor {
+    fn prepare(&mut self, ctx: &mut Context<Self>) {
+        self.parts.facts.starting();
+        let (parts, actor) = (self.parts.clone(), ctx.handle().clone());
+        ctx.spawn(async move {
+            let module = parts.prepared().await;
+            // Before the messages that wait: they would all be turned away. An error means that
+            // the actor ended.
+            let _ = actor.tell_control(HostMessage::Prepared { module });
+        });
+    }
+
+    async fn on_prepared(
+        &mut self,
+        ctx: &mut Context<Self>,
+        module: Result<Module, CacheError>,
+    ) -> Result<(), ActorError> {
+        let parts = &self.parts;
+        if parts.ledger.epoch(&parts.entity) != Some(parts.epoch) {
+            ctx.stop();
+            return Ok(());
+        }
+        let name = parts.spec.name.clone();
+        let module = module.inspect_err(|error| parts.erred(error))?;
+        let started = Instance::start(&module, name, &parts.spec.limits).await;
+        let instance = started.inspect_err(|error| parts.erred(error))?;
+        parts.facts.running(instance.memory_bytes());
+        self.instance = Some(instance);
+        let host = HostHandle { actor: ctx.handle().clone(), entity: parts.entity.clone() };
+        parts.activate.activate(parts.entity.clone(), parts.epoch, host);
+        tracing::info!(entity = %parts.entity, epoch = %parts.epoch, "firmware running");
+        Ok(())
+    }
+
+    async fn on_deliver(
+        &mut self,
+        ctx: &mut Context<Self>,
+        call: CallRequest,
+        reply: Reply<Answered>,
+    ) -> Result<(), ActorError> {
+        if reply.is_closed() {
+            // Its caller gave up while it waited here. Nothing was done, as with any lost call.
+            return Ok(());
+        }
+        let parts = &self.parts;
+        let session = match parts.check(&call) {
+            Ok(session) => session,
+            Err(answered) => {
+                reply.send(answered);
+                return Ok(());
+            }
+        };
+        let Some(instance) = self.instance.take() else {
+            let (entity, reason) = (parts.entity.clone(), "it is starting".into());
+            reply.send(Err(CallError::Unavailable { entity, reason }));
+            return Ok(());
+        };
+        let (answered, next) = parts.run(instance, call, session).await;
+        if let Next::Crash(failure) = &next {
+            // Before the caller hears of it, so that who looks then sees it.
+            parts.erred(failure);
+        }
+        reply.send(answered);
+        match next {
+            Next::Keep(instance) => {
+                parts.facts.running(instance.memory_bytes());
+                self.instance = Some(instance);
+            }
+            Next::Renew => self.prepare(ctx),
+            Next::End => ctx.stop(),
+            Next::Crash(failure) => return Err(failure.into()),
+        }
+        Ok(())
+    }
+}
+
+impl HostParts {
+    /// The module, once it is here and the store has confirmed all that was committed before.
+    async fn prepared(&self) -> Result<Module, CacheError> {
+        let (mut pause, longest) = PREPARE_PAUSES;
+        loop {
+            let reason = match self.cache.load(self.spec.digest).await {
+                Ok(module) => match self.ledger.confirm(STORE_DEADLINE).await {
+                    Ok(_) => return Ok(module),
+                    Err(error) => error.to_string(),
+                },
+                Err(error) if error.is_retryable() => error.to_string(),
+                Err(error) => return Err(error),
+            };
+            tracing::warn!(entity = %self.entity, reason, "firmware waits");
+            self.facts.erred(HostState::Starting, reason);
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    fn erred(&self, error: &dyn std::error::Error) {
+        tracing::warn!(entity = %self.entity, epoch = %self.epoch, %error, "firmware crashed");
+        self.facts.erred(HostState::Restarting, error.to_string());
+    }
+}

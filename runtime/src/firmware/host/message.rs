@@ -1,0 +1,182 @@
+//! What becomes of one message: from the guest to the store to the caller.
+
+use std::sync::Arc;
+
+use odeum_cluster::store::{Remembered, StoreError};
+use odeum_proto::{
+    EntityId, Epoch, NodeId, SessionId,
+    call::{CallError, CallReply, CallRequest},
+    limits,
+    store::{Commit, FirmwareSpec, Outcome, Refusal},
+};
+
+use super::{Activate, STORE_DEADLINE};
+use crate::firmware::{
+    cache::CacheHandle,
+    effect::{Answer, Effect, Variables},
+    error::GuestFailure,
+    instance::Instance,
+    ledger::Ledger,
+    status::Facts,
+};
+
+/// The session of a message that names none.
+const DEFAULT_SESSION: &str = "default";
+
+pub(super) type Answered = Result<CallReply, CallError>;
+
+/// What a host works with.
+#[derive(Clone)]
+pub(in crate::firmware) struct HostParts {
+    pub(in crate::firmware) node: NodeId,
+    pub(in crate::firmware) entity: EntityId,
+    pub(in crate::firmware) epoch: Epoch,
+    pub(in crate::firmware) spec: FirmwareSpec,
+    pub(in crate::firmware) cache: CacheHandle,
+    pub(in crate::firmware) ledger: Arc<dyn Ledger>,
+    pub(in crate::firmware) activate: Arc<dyn Activate>,
+    pub(in crate::firmware) facts: Facts,
+}
+
+/// How the host goes on after a message.
+pub(super) enum Next {
+    /// With the same instance.
+    Keep(Instance),
+    /// With a new one, after the store has told what is true.
+    Renew,
+    /// Not at all: this activation is over.
+    End,
+    /// After a restart by the supervisor.
+    Crash(GuestFailure),
+}
+
+impl HostParts {
+    /// What can be said of a call without the guest; else its session.
+    pub(super) fn check(&self, call: &CallRequest) -> Result<SessionId, Answered> {
+        if let Some(remembered) = self.ledger.remembered(&self.entity, &call.request) {
+            return Err(self.replayed(call, remembered));
+        }
+        let (got, limit) = (call.body.len(), limits::MESSAGE_BYTES);
+        if got > limit {
+            return Err(Err(CallError::TooLarge { got, limit }));
+        }
+        let name = call.session.as_deref().unwrap_or(DEFAULT_SESSION);
+        SessionId::owned_by(&self.entity, name)
+            .map_err(|error| Err(self.refused(error.to_string())))
+    }
+
+    pub(super) async fn run(
+        &self,
+        instance: Instance,
+        call: CallRequest,
+        session: SessionId,
+    ) -> (Answered, Next) {
+        let variables =
+            SessionVariables { ledger: Arc::clone(&self.ledger), session: session.clone() };
+        match instance.handle(&call.body, Arc::new(variables)).await {
+            Err(failure) => (Err(self.failed(&failure)), Next::Crash(failure)),
+            Ok((instance, Answer::Refused { reason, .. })) => {
+                self.confirmed(instance, Err(self.refused(reason))).await
+            }
+            Ok((instance, Answer::Done(effect))) if effect.writes.is_empty() => {
+                self.confirmed(instance, Ok(self.reply(effect.reply, false))).await
+            }
+            Ok((instance, Answer::Done(effect))) => {
+                self.commit(instance, call, session, effect).await
+            }
+        }
+    }
+
+    /// Answers a message that changed nothing, if what the guest read was the newest.
+    async fn confirmed(&self, instance: Instance, answered: Answered) -> (Answered, Next) {
+        match self.ledger.confirm(STORE_DEADLINE).await {
+            Ok(_) if self.ledger.epoch(&self.entity) == Some(self.epoch) => {
+                (answered, Next::Keep(instance))
+            }
+            Ok(_) => (Err(self.not_here()), Next::End),
+            // Nothing was changed, so nothing is in doubt.
+            Err(error) => (Err(no_quorum(&error)), Next::Keep(instance)),
+        }
+    }
+
+    async fn commit(
+        &self,
+        instance: Instance,
+        call: CallRequest,
+        session: SessionId,
+        effect: Effect,
+    ) -> (Answered, Next) {
+        let commit = Commit {
+            entity: self.entity.clone(),
+            epoch: self.epoch,
+            request: call.request.clone(),
+            session,
+            writes: effect.writes,
+            reply: effect.reply.clone(),
+        };
+        match self.ledger.commit(commit, STORE_DEADLINE).await {
+            Ok(Outcome::Applied { revision }) => {
+                // The next message must read what this one wrote. The store shows it at once
+                // unless this node's replica fell behind.
+                let is_shown = *self.ledger.changes().borrow() >= revision;
+                let next = if is_shown { Next::Keep(instance) } else { Next::Renew };
+                (Ok(self.reply(effect.reply, false)), next)
+            }
+            // Carried out before, unknown to this node when the call came. The guest has now seen
+            // it twice, so its memory goes.
+            Ok(Outcome::Replayed { reply }) => (self.replayed(&call, reply), Next::Renew),
+            Ok(Outcome::Refused(Refusal::StaleEpoch { .. })) => (Err(self.not_here()), Next::End),
+            Ok(Outcome::Refused(Refusal::TooMuch { what, got, limit })) => {
+                let refusal = Refusal::TooMuch { what, got, limit };
+                let (entity, reason) = (self.entity.clone(), refusal.to_string().into());
+                (Err(CallError::LimitExceeded { entity, reason }), Next::Renew)
+            }
+            Ok(outcome) => (Err(self.refused(format!("the store said {outcome:?}"))), Next::Renew),
+            Err(error) => (Err(no_quorum(&error)), Next::Renew),
+        }
+    }
+
+    fn reply(&self, body: Vec<u8>, replayed: bool) -> CallReply {
+        CallReply { body, node: self.node.clone(), epoch: self.epoch, replayed }
+    }
+
+    fn replayed(&self, call: &CallRequest, remembered: Remembered) -> Answered {
+        let forgotten = || CallError::ReplyForgotten { request: call.request.clone() };
+        remembered.map(|body| self.reply(body, true)).ok_or_else(forgotten)
+    }
+
+    fn refused(&self, reason: impl Into<Box<str>>) -> CallError {
+        CallError::Refused { entity: self.entity.clone(), reason: reason.into() }
+    }
+
+    fn not_here(&self) -> CallError {
+        CallError::NotHere { entity: self.entity.clone(), node: self.node.clone() }
+    }
+
+    fn failed(&self, failure: &GuestFailure) -> CallError {
+        let (entity, reason) = (self.entity.clone(), failure.to_string().into());
+        match failure {
+            GuestFailure::Trapped { .. } => CallError::Trapped { entity, reason },
+            GuestFailure::Limit(_) => CallError::LimitExceeded { entity, reason },
+        }
+    }
+}
+
+/// No majority, no answer in time, no replica: for the caller all the same. The outcome of a write
+/// is unknown then, and a retry with the same request id tells it.
+fn no_quorum(error: &StoreError) -> CallError {
+    CallError::NoQuorum { reason: error.to_string().into() }
+}
+
+/// The variables of one session, as far as this node knows. The host holds the entity's epoch, so
+/// nobody else writes them.
+struct SessionVariables {
+    ledger: Arc<dyn Ledger>,
+    session: SessionId,
+}
+
+impl Variables for SessionVariables {
+    fn get(&self, key: &str) -> Option<Vec<u8>> {
+        self.ledger.variable(&self.session, key)
+    }
+}

@@ -1,0 +1,124 @@
+//! What is known about a firmware on the node that runs it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use odeum_proto::{Digest, Epoch, Name};
+
+/// Where a host is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostState {
+    /// It loads its package and waits until the store confirms its placement.
+    Starting,
+    /// It handles messages.
+    Running,
+    /// It crashed, and its supervisor starts it again after a pause.
+    Restarting,
+    /// It crashed too often and stays down until it is deployed or placed anew.
+    Failed,
+}
+
+impl HostState {
+    /// The word for it in tables and JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Restarting => "restarting",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A firmware on the node that runs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirmwareStatus {
+    /// Its name.
+    pub name: Name,
+    /// Its package.
+    pub digest: Digest,
+    /// The package's length in bytes.
+    pub size: u64,
+    /// Its activation on this node.
+    pub epoch: Epoch,
+    /// Where it is in its life.
+    pub state: HostState,
+    /// How often its host was started again in this activation.
+    pub restarts: u64,
+    /// Memory of the instance.
+    pub memory_bytes: u64,
+    /// What went wrong last, if anything did.
+    pub last_error: Option<Box<str>>,
+}
+
+/// What a host tells about itself, over all its restarts. Shared between it and the coordinator.
+#[derive(Debug, Clone)]
+pub(super) struct Facts(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    state: HostState,
+    starts: u64,
+    memory_bytes: u64,
+    last_error: Option<Box<str>>,
+}
+
+impl Facts {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Inner {
+            state: HostState::Starting,
+            starts: 0,
+            memory_bytes: 0,
+            last_error: None,
+        })))
+    }
+
+    /// Whether both are of one host.
+    pub(super) fn are(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// A new run of the host begins.
+    pub(super) fn started(&self) {
+        self.lock().starts += 1;
+    }
+
+    pub(super) fn starting(&self) {
+        let mut inner = self.lock();
+        inner.state = HostState::Starting;
+        inner.memory_bytes = 0;
+    }
+
+    pub(super) fn running(&self, memory_bytes: u64) {
+        let mut inner = self.lock();
+        inner.state = HostState::Running;
+        inner.memory_bytes = memory_bytes;
+    }
+
+    /// Something went wrong.
+    pub(super) fn erred(&self, state: HostState, error: impl Into<Box<str>>) {
+        let mut inner = self.lock();
+        inner.state = state;
+        inner.last_error = Some(error.into());
+        inner.memory_bytes = 0;
+    }
+
+    pub(super) fn status(&self, running: &super::plan::Running) -> FirmwareStatus {
+        let inner = self.lock();
+        FirmwareStatus {
+            name: running.spec.name.clone(),
+            digest: running.spec.digest,
+            size: running.spec.size,
+            epoch: running.epoch,
+            state: inner.state,
+            restarts: inner.starts.saturating_sub(1),
+            memory_bytes: inner.memory_bytes,
+            last_error: inner.last_error.clone(),
+        }
+    }
+
+    /// Facts are only replaced whole, so a panic while they were held did no harm.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,311 @@
+//! One node's firmware over the real state machine, with a store that fails when it is told to.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use odeum_actors::Supervisor;
+use odeum_cluster::store::{Remembered, State, StoreError};
+use odeum_proto::{
+    Digest, DiskId, EntityId, Epoch, Incarnation, Name, NodeId, RequestId, Revision, SessionId,
+    call::{CallError, CallReply, CallRequest},
+    store::{Command, Commit, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome},
+};
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use crate::firmware::{
+    Activate, Engine, FetchError, FirmwareHandle, FirmwareParts, FirmwareStatus, HostHandle,
+    HostState, Ledger, PackageSource, RestartPolicy, Wanted, firmware,
+};
+
+/// Long enough for a machine that builds something beside the tests.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How the store behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mood {
+    Well,
+    /// Nothing is written, and nobody knows it.
+    Lost,
+    /// All is written, and nobody knows it.
+    InDoubt,
+}
+
+/// The store of one node: the real state machine, applied at once.
+pub(super) struct Shelf {
+    inner: Mutex<(State, Mood)>,
+    revision: watch::Sender<Revision>,
+}
+
+impl Shelf {
+    fn new() -> Self {
+        Self {
+            inner: Mutex::new((State::default(), Mood::Well)),
+            revision: watch::Sender::new(Revision(0)),
+        }
+    }
+
+    pub(super) fn set(&self, mood: Mood) {
+        self.inner().1 = mood;
+    }
+
+    pub(super) fn apply(&self, command: &Command) -> Outcome {
+        let revision = self.revision.borrow().next();
+        let outcome = self.inner().0.apply(revision, command);
+        self.revision.send_replace(revision);
+        outcome
+    }
+
+    pub(super) fn view<R>(&self, look: impl FnOnce(&State) -> R) -> R {
+        look(&self.inner().0)
+    }
+
+    fn inner(&self) -> MutexGuard<'_, (State, Mood)> {
+        self.inner.lock().expect("not poisoned")
+    }
+
+    fn unwell(&self) -> StoreError {
+        StoreError::NoQuorum { after: Duration::ZERO, reason: "the test says so".into() }
+    }
+}
+
+impl Ledger for Shelf {
+    fn wanted(&self, node: &NodeId) -> Vec<Wanted> {
+        self.view(|state| {
+            let placed = |spec: &FirmwareSpec| {
+                let at = state.placements().get(&EntityId::firmware(spec.name.clone()));
+                let epoch = at.filter(|at| at.node == *node).map(|at| at.epoch);
+                Wanted { spec: spec.clone(), epoch }
+            };
+            state.firmware().values().map(placed).collect()
+        })
+    }
+
+    fn epoch(&self, entity: &EntityId) -> Option<Epoch> {
+        self.view(|state| state.placements().get(entity).map(|at| at.epoch))
+    }
+
+    fn variable(&self, session: &SessionId, key: &str) -> Option<Vec<u8>> {
+        self.view(|state| Some(state.sessions().get(session)?.variables().get(key)?.value.clone()))
+    }
+
+    fn remembered(&self, entity: &EntityId, request: &RequestId) -> Option<Remembered> {
+        self.view(|state| state.remembered(entity, request).cloned())
+    }
+
+    fn changes(&self) -> watch::Receiver<Revision> {
+        self.revision.subscribe()
+    }
+
+    fn confirm(&self, _deadline: Duration) -> BoxFuture<'_, Result<Revision, StoreError>> {
+        let mood = self.inner().1;
+        let revision = *self.revision.borrow();
+        let result = if mood == Mood::Well { Ok(revision) } else { Err(self.unwell()) };
+        Box::pin(async { result })
+    }
+
+    fn commit(
+        &self,
+        commit: Commit,
+        _deadline: Duration,
+    ) -> BoxFuture<'_, Result<Outcome, StoreError>> {
+        let mood = self.inner().1;
+        let outcome = (mood != Mood::Lost).then(|| self.apply(&Command::Commit(commit)));
+        let known = outcome.filter(|_| mood == Mood::Well).ok_or_else(|| self.unwell());
+        Box::pin(async { known })
+    }
+}
+
+/// What other nodes have.
+#[derive(Default)]
+pub(super) struct Peers {
+    packages: Mutex<BTreeMap<Digest, Bytes>>,
+    asked: Mutex<usize>,
+}
+
+impl Peers {
+    pub(super) fn give(&self, digest: Digest, bytes: &[u8]) {
+        let bytes = Bytes::copy_from_slice(bytes);
+        self.packages.lock().expect("not poisoned").insert(digest, bytes);
+    }
+
+    pub(super) fn asked(&self) -> usize {
+        *self.asked.lock().expect("not poisoned")
+    }
+}
+
+impl PackageSource for Peers {
+    fn fetch(&self, digest: Digest) -> BoxFuture<'static, Result<Bytes, FetchError>> {
+        *self.asked.lock().expect("not poisoned") += 1;
+        let found = self.packages.lock().expect("not poisoned").get(&digest).cloned();
+        Box::pin(async { found.ok_or(FetchError::Missing { asked: 1 }) })
+    }
+}
+
+/// What is active, as the router would know it.
+#[derive(Default)]
+pub(super) struct Active(Mutex<BTreeMap<EntityId, (Epoch, HostHandle)>>);
+
+impl Activate for Active {
+    fn activate(&self, entity: EntityId, epoch: Epoch, host: HostHandle) {
+        self.0.lock().expect("not poisoned").insert(entity, (epoch, host));
+    }
+
+    fn deactivate(&self, entity: &EntityId, epoch: Epoch) {
+        let mut active = self.0.lock().expect("not poisoned");
+        if active.get(entity).is_some_and(|(is, _)| *is <= epoch) {
+            active.remove(entity);
+        }
+    }
+}
+
+pub(super) struct Stage {
+    pub(super) shelf: Arc<Shelf>,
+    pub(super) peers: Arc<Peers>,
+    pub(super) active: Arc<Active>,
+    pub(super) handle: FirmwareHandle,
+    pub(super) root: Supervisor,
+    pub(super) folder: TempDir,
+}
+
+pub(super) fn node() -> NodeId {
+    "n1".parse().expect("valid")
+}
+
+impl Stage {
+    pub(super) async fn new() -> Self {
+        Self::with(RestartPolicy::default()).await
+    }
+
+    pub(super) async fn with(restarts: RestartPolicy) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (shelf, peers) = (Arc::new(Shelf::new()), Arc::<Peers>::default());
+        let active = Arc::<Active>::default();
+        for id in ["n1", "n2"] {
+            let any = "127.0.0.1:1".parse().expect("valid");
+            shelf.apply(&Command::PutNode(NodeRecord {
+                id: id.parse().expect("valid"),
+                disk: DiskId::random(),
+                incarnation: Incarnation(1),
+                cluster_addr: any,
+                api_addr: any,
+                version: "0".into(),
+            }));
+        }
+        let (handle, spec) = firmware(FirmwareParts {
+            node: node(),
+            packages: folder.path().to_owned(),
+            engine: Engine::new().expect("an engine"),
+            source: Arc::clone(&peers) as _,
+            ledger: Arc::clone(&shelf) as _,
+            activate: Arc::clone(&active) as _,
+            restarts,
+        })
+        .expect("opens");
+        let root = spec.start().await.expect("starts");
+        Self { shelf, peers, active, handle, root, folder }
+    }
+
+    /// Deploys a package under a name and places it on this node.
+    pub(super) async fn deploy(&self, name: &str, file: &[u8]) -> Epoch {
+        let package = self.handle.cache.put(Bytes::copy_from_slice(file)).await.expect("is kept");
+        self.apply_spec(name, package.digest);
+        self.place(name, "n1")
+    }
+
+    pub(super) fn apply_spec(&self, name: &str, digest: Digest) {
+        let limits =
+            FirmwareLimits { memory_bytes: 4 << 20, message_time: Duration::from_millis(300) };
+        let name = name.parse().expect("valid");
+        self.shelf.apply(&Command::PutFirmware(FirmwareSpec { name, digest, size: 1, limits }));
+    }
+
+    pub(super) fn place(&self, name: &str, node: &str) -> Epoch {
+        let entity = entity(name);
+        let expected = self.shelf.epoch(&entity);
+        let node = node.parse().expect("valid");
+        match self.shelf.apply(&Command::Place { entity, node, expected }) {
+            Outcome::Placed { epoch, .. } => epoch,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// One try of a call, as the router makes it.
+    pub(super) async fn try_call(
+        &self,
+        name: &str,
+        request: &str,
+        body: &str,
+    ) -> Result<CallReply, CallError> {
+        let entity = entity(name);
+        let host = self.active.0.lock().expect("not poisoned").get(&entity).cloned();
+        let Some((_, host)) = host else {
+            return Err(CallError::NotHere { entity, node: node() });
+        };
+        let call = CallRequest {
+            entity,
+            request: request.parse().expect("valid"),
+            session: None,
+            body: body.as_bytes().to_vec(),
+            remaining: PATIENCE,
+        };
+        host.deliver(call).await
+    }
+
+    /// A call with its retries.
+    pub(super) async fn call(
+        &self,
+        name: &str,
+        request: &str,
+        body: &str,
+    ) -> Result<CallReply, CallError> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match self.try_call(name, request, body).await {
+                Err(error) if error.is_retryable() && Instant::now() < end => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// The reply's text.
+    pub(super) async fn said(&self, name: &str, request: &str, body: &str) -> String {
+        let reply = self.call(name, request, body).await.expect("replies");
+        String::from_utf8(reply.body).expect("text")
+    }
+
+    pub(super) async fn status(&self, name: &str) -> Option<FirmwareStatus> {
+        let name: Name = name.parse().expect("valid");
+        let list = self.handle.coordinator.list().await.expect("lists");
+        list.into_iter().find(|status| status.name == name)
+    }
+
+    pub(super) async fn until_state(&self, name: &str, state: HostState) -> FirmwareStatus {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let status = self.status(name).await;
+            match status {
+                Some(status) if status.state == state => return status,
+                other => assert!(Instant::now() < end, "{name} is {other:?}, not {state:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    pub(super) fn count(&self) -> Option<String> {
+        let session = "counter/default".parse().expect("valid");
+        let value = self.shelf.variable(&session, "count")?;
+        Some(String::from_utf8(value).expect("text"))
+    }
+}
+
+pub(super) fn entity(name: &str) -> EntityId {
+    EntityId::firmware(name.parse().expect("valid"))
+}
