@@ -1,0 +1,194 @@
+//! Keeps the link to one peer: dials it, runs the connection, dials again when it is lost, and of
+//! two connections keeps the one that both sides keep.
+//!
+//! | message | from | answer |
+//! |---|---|---|
+//! | `SetAddress` | `Endpoint`, when the address book changes | |
+//! | `Want` | `Endpoint`, when a request waits for the link | |
+//! | `Adopt` | `Endpoint`, with a connection the peer dialled, or `dial` did | |
+//! | `Dialled`, `Lost`, `Wake` | itself | |
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use odeum_actors::{Actor, ActorError, Context};
+use odeum_proto::NodeId;
+
+use super::conn::Conn;
+use super::endpoint::Dialler;
+use super::handle::Shared;
+use super::hello::Introduced;
+use super::plan::{Plan, Step};
+use super::{TransportError, pump, settings};
+
+/// What a link is told.
+pub(super) enum LinkMessage {
+    /// Where the peer is by the address book; `None` when it is not in it any more.
+    SetAddress(Option<SocketAddr>),
+    /// A request waits.
+    Want,
+    /// A connection to the peer is there.
+    Adopt(Box<Introduced>),
+    /// An attempt of this link has ended.
+    Dialled(Box<Result<Introduced, TransportError>>),
+    /// A connection has ended.
+    Lost {
+        /// Which.
+        conn: Arc<Conn>,
+        /// Why.
+        reason: TransportError,
+    },
+    /// A pause is over.
+    Wake,
+}
+
+/// The actor of one link.
+pub(super) struct Link {
+    peer: NodeId,
+    shared: Arc<Shared>,
+    dialler: Dialler,
+    plan: Plan,
+    conn: Option<Arc<Conn>>,
+    /// What the last failed attempt said: the log has it once, not once per attempt.
+    told: Option<String>,
+}
+
+impl Link {
+    pub(super) fn new(peer: NodeId, shared: Arc<Shared>, dialler: Dialler) -> Self {
+        let plan = Plan::new(shared.local < peer);
+        Self { peer, shared, dialler, plan, conn: None, told: None }
+    }
+}
+
+impl Actor for Link {
+    type Message = LinkMessage;
+
+    async fn started(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
+        // After a restart the book is all there is to go by.
+        let addr = self.shared.book.load().get(&self.peer).copied();
+        let step = self.plan.address(addr);
+        self.take(ctx, step);
+        Ok(())
+    }
+
+    async fn handle(
+        &mut self,
+        ctx: &mut Context<Self>,
+        message: LinkMessage,
+    ) -> Result<(), ActorError> {
+        match message {
+            LinkMessage::SetAddress(addr) => self.on_set_address(ctx, addr),
+            LinkMessage::Want => {
+                let step = self.plan.wanted();
+                self.take(ctx, step);
+            }
+            LinkMessage::Adopt(introduced) => self.on_adopt(ctx, *introduced),
+            LinkMessage::Dialled(outcome) => self.on_dialled(ctx, *outcome),
+            LinkMessage::Lost { conn, reason } => self.on_lost(ctx, &conn, &reason),
+            LinkMessage::Wake => {
+                let step = self.plan.woken();
+                self.take(ctx, step);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Link {
+    fn on_set_address(&mut self, ctx: &mut Context<Self>, addr: Option<SocketAddr>) {
+        let dismissed = addr.is_none() && self.plan.is_wanted();
+        let step = self.plan.address(addr);
+        self.take(ctx, step);
+        if dismissed && let Some(conn) = &self.conn {
+            conn.quic.close(settings::CLOSE_ORDERLY, b"the node is no longer in the address book");
+        }
+    }
+
+    fn on_adopt(&mut self, ctx: &mut Context<Self>, introduced: Introduced) {
+        let Introduced { quic, peer, incarnation, rank } = introduced;
+        if let Some(current) = &self.conn {
+            if current.rank >= rank {
+                quic.close(settings::CLOSE_DUPLICATE, b"another connection stays");
+                return;
+            }
+            current.quic.close(settings::CLOSE_DUPLICATE, b"a later connection stays");
+        }
+        let (conn, queues) = Conn::new(quic, (peer, incarnation), rank);
+        self.shared.install(&conn);
+        tracing::info!(
+            node = %self.shared.local, peer = %self.peer, addr = %conn.addr(),
+            dialled = conn.dialled, %incarnation, "link up"
+        );
+        self.conn = Some(Arc::clone(&conn));
+        self.plan.up();
+        self.told = None;
+        let (shared, me) = (Arc::clone(&self.shared), ctx.handle().clone());
+        ctx.spawn(async move {
+            let reason = pump::run(Arc::clone(&conn), queues, shared).await;
+            // A link that is stopping needs no news.
+            let _ = me.tell(LinkMessage::Lost { conn, reason }).await;
+        });
+    }
+
+    fn on_dialled(&mut self, ctx: &mut Context<Self>, outcome: Result<Introduced, TransportError>) {
+        match outcome {
+            Ok(introduced) => self.on_adopt(ctx, introduced),
+            Err(error) => {
+                self.tell_failure(&error);
+                let step = self.plan.failed(rand::random());
+                self.take(ctx, step);
+            }
+        }
+    }
+
+    fn on_lost(&mut self, ctx: &mut Context<Self>, conn: &Arc<Conn>, reason: &TransportError) {
+        // A connection that was replaced ends without ending the link.
+        if !self.conn.as_ref().is_some_and(|current| Arc::ptr_eq(current, conn)) {
+            return;
+        }
+        self.conn = None;
+        let lived = conn.info().since.elapsed();
+        tracing::info!(node = %self.shared.local, peer = %self.peer, %reason, "link lost");
+        let step = self.plan.down(lived, rand::random());
+        self.take(ctx, step);
+        if !self.plan.is_wanted() {
+            ctx.stop();
+        }
+    }
+
+    fn tell_failure(&mut self, error: &TransportError) {
+        if matches!(error, TransportError::Stopped) {
+            // The node is stopping: that is nobody's failure.
+            return;
+        }
+        let text = error.to_string();
+        let attempt = self.plan.failures() + 1;
+        if self.told.as_ref() == Some(&text) {
+            tracing::debug!(node = %self.shared.local, peer = %self.peer, attempt, %error, "no link");
+        } else {
+            tracing::warn!(node = %self.shared.local, peer = %self.peer, attempt, %error, "no link");
+            self.told = Some(text);
+        }
+    }
+
+    fn take(&mut self, ctx: &mut Context<Self>, step: Step) {
+        match step {
+            Step::Rest => {}
+            Step::Wake(pause) => self.wake_after(ctx, pause),
+            Step::Dial(addr) => {
+                let (dialler, peer) = (self.dialler.clone(), self.peer.clone());
+                let me = ctx.handle().clone();
+                ctx.spawn(async move {
+                    let outcome = Box::new(dialler.dial(addr, Some(&peer)).await);
+                    let _ = me.tell(LinkMessage::Dialled(outcome)).await;
+                });
+            }
+        }
+    }
+
+    fn wake_after(&mut self, ctx: &mut Context<Self>, pause: Duration) {
+        // A pause that was cut short leaves its timer behind: at worst one attempt comes early.
+        ctx.tell_after(pause, LinkMessage::Wake);
+    }
+}
