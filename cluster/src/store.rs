@@ -1,9 +1,36 @@
 //! The replicated store: what the cluster has agreed on, and how it came to it.
+//!
+//! One Raft group for now, `control`; everything takes a [`GroupId`](odeum_proto::GroupId), so
+//! that sessions can move to groups of their own. Each node has a replica of it: a log on disk
+//! ([`wal`]), a state machine in memory ([`state`]) and snapshots of it on disk.
+//!
+//! # Promises
+//! * A write that was acknowledged is on the disks of a majority. It survives the loss of any
+//!   minority of the nodes, and of the power of all of them.
+//! * Every write is safe to send twice, and is sent again over leader changes until its deadline.
+//!   A [`Commit`](odeum_proto::store::Commit) takes effect once per request and only under the
+//!   current epoch of its entity.
+//! * After [`StoreHandle::write`] this node's [`view`](StoreHandle::view) shows the write; after
+//!   [`StoreHandle::barrier`] it shows every write that was acknowledged anywhere before.
+//! * Without a majority writes and barriers fail by their deadline with
+//!   [`StoreError::NoQuorum`], and looks at the local state go on.
+//! * Damaged files are refused by name and offset, never repaired by guessing; a torn tail of the
+//!   log, which was never acknowledged, is cut.
+//! * A full disk stops this node's log until there is space, and harms nothing.
+//!
+//! # Not promised
+//! * A view without a barrier may be behind, by how much is unknown when this node is cut off.
+//! * After `NoQuorum` and `Deadline` a write may have happened, or may yet happen.
+//! * A leader whose disk is full keeps leading: writes fail with [`StoreError::NoSpace`] until
+//!   there is space or the node is stopped.
+//! * A lost data folder is a lost replica: its node comes back under another name.
 
 mod error;
 mod folder;
 mod front;
 mod group;
+mod lock;
+mod observer;
 mod raft;
 mod replica;
 pub mod rpc;
@@ -15,14 +42,27 @@ pub mod wal;
 mod tests;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-use odeum_proto::NodeId;
+use odeum_actors::{Shutdown, Strategy, SupervisorSpec, child};
+use odeum_proto::{GroupId, NodeId};
 
 pub use error::StoreError;
 pub use folder::{DataFolder, FolderError};
 pub use front::StoreHandle;
 pub use state::{Remembered, Session, State};
 pub use status::{Health, Member, StoreStatus};
+
+use observer::StoreActor;
+use replica::ReplicaActor;
+use rpc::Rpc;
+
+/// How long a replica may take to read its files: 1 GiB of log and snapshots on a slow disk.
+const REPLAY: Duration = Duration::from_secs(120);
+
+/// How long a replica may take to end: its log is written and its files are closed.
+const CLOSING: Duration = Duration::from_secs(15);
 
 /// Where a node keeps its replica of the store.
 #[derive(Debug, Clone)]
@@ -42,4 +82,27 @@ impl StoreConfig {
     pub fn new(dir: PathBuf, node: NodeId) -> Self {
         Self { dir, node, snapshot_every: 20_000 }
     }
+}
+
+/// This node's part of the store: a handle to it and the supervisor that runs it.
+///
+/// The handle is valid at once and across restarts of what is behind it. Peers are asked through
+/// `rpc`; the answers to their questions are given by [`StoreHandle::answer_raft`] and
+/// [`StoreHandle::answer_forward`].
+#[must_use]
+pub fn store(config: StoreConfig, rpc: Arc<dyn Rpc>) -> (StoreHandle, SupervisorSpec) {
+    let handle = StoreHandle::new(config, GroupId::Control, rpc);
+    let replica = {
+        let shared = Arc::clone(&handle.shared);
+        child(format!("replica {}", GroupId::Control), move || {
+            ReplicaActor::new(Arc::clone(&shared))
+        })
+    };
+    let front = {
+        let shared = Arc::clone(&handle.shared);
+        child("store", move || StoreActor::new(Arc::clone(&shared)))
+    };
+    let replica = replica.1.start_timeout(REPLAY).shutdown(Shutdown::Timeout(CLOSING));
+    let spec = SupervisorSpec::new("store", Strategy::RestForOne).child(replica).child(front.1);
+    (handle, spec)
 }

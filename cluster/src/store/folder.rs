@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use odeum_proto::{ClusterId, DiskId, Incarnation, NodeId};
 use serde::{Deserialize, Serialize};
 
+use super::lock::lock_patiently;
+
 /// Format of the folder. Another one is refused, whatever else the file says.
 const VERSION: u32 = 1;
 
@@ -254,7 +256,7 @@ fn lock(dir: &Path) -> Result<File, FolderError> {
     let path = dir.join(LOCK);
     let opened = File::options().create(true).truncate(false).read(true).write(true).open(&path);
     let mut file = opened.map_err(io_error("opening", &path))?;
-    match file.try_lock() {
+    match lock_patiently(&file) {
         Ok(()) => {
             let written = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
             written.map_err(io_error("writing", &path))?;

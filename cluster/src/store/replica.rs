@@ -1,7 +1,15 @@
 //! The replica of one group on this node, as it comes and goes.
+//!
+//! | message | from | answer |
+//! |---|---|---|
+//! | `Failed` | the task that watches the replica's core | none: the actor ends and is restarted |
+//!
+//! Requests do not pass through its mailbox: the replica has queues of its own, which batch.
 
 use std::sync::Arc;
 use std::time::Duration;
+
+use odeum_actors::{Actor, ActorError, Context};
 
 use super::error::StoreError;
 use super::front::Shared;
@@ -10,6 +18,52 @@ use super::group::Group;
 /// How long a replica that was left by a crash of its actor may take to let go of its files: its
 /// running requests end first, and each of them has a deadline.
 const LETTING_GO: Duration = Duration::from_secs(10);
+
+pub(super) struct ReplicaActor {
+    shared: Arc<Shared>,
+}
+
+pub(super) enum ReplicaMessage {
+    Failed { error: StoreError },
+}
+
+impl ReplicaActor {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+}
+
+impl Actor for ReplicaActor {
+    type Message = ReplicaMessage;
+
+    async fn started(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
+        let group = self.shared.start().await?;
+        let handle = ctx.handle().clone();
+        ctx.spawn(async move {
+            let error = group.failed().await;
+            drop(group);
+            // When the actor is gone already, nobody needs to know.
+            let _ = handle.tell(ReplicaMessage::Failed { error }).await;
+        });
+        Ok(())
+    }
+
+    async fn handle(
+        &mut self,
+        _ctx: &mut Context<Self>,
+        message: ReplicaMessage,
+    ) -> Result<(), ActorError> {
+        match message {
+            ReplicaMessage::Failed { error } => Err(error.into()),
+        }
+    }
+
+    async fn stopping(&mut self, _ctx: &mut Context<Self>) {
+        if let Err(error) = self.shared.stop().await {
+            tracing::warn!(group = %self.shared.group, error = %error, "replica left its files open");
+        }
+    }
+}
 
 impl Shared {
     /// Starts the replica, after what may be left of an earlier one has ended.

@@ -1,6 +1,7 @@
 //! Replicas in one process over a network that the test cuts.
 
 mod faults;
+mod supervised;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -222,7 +223,7 @@ async fn three(net: &Net, snapshot_every: u64) -> [Node; 3] {
     nodes
 }
 
-fn leader<'a>(nodes: &'a [Node]) -> Option<&'a Node> {
+fn leader(nodes: &[Node]) -> Option<&Node> {
     nodes.iter().find(|node| node.store.status().is_leader())
 }
 

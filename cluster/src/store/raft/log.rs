@@ -127,11 +127,8 @@ impl RaftLogStorage<Types> for Log {
 
     async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
         let memory = self.memory();
-        let last = memory.entries.back().map(|entry| entry.log_id.clone());
-        Ok(LogState {
-            last_purged_log_id: memory.purged.clone(),
-            last_log_id: last.or_else(|| memory.purged.clone()),
-        })
+        let last = memory.entries.back().map(|entry| entry.log_id);
+        Ok(LogState { last_purged_log_id: memory.purged, last_log_id: last.or(memory.purged) })
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -155,7 +152,7 @@ impl RaftLogStorage<Types> for Log {
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
-        Ok(self.memory().committed.clone())
+        Ok(self.memory().committed)
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> Result<(), io::Error>

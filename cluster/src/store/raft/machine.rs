@@ -37,10 +37,7 @@ struct Inner {
 
 impl Inner {
     fn meta(&self) -> SnapshotMetaOf<Types> {
-        SnapshotMetaOf::<Types> {
-            last_log_id: self.last.clone(),
-            last_membership: self.membership.clone(),
-        }
+        SnapshotMetaOf::<Types> { last_log_id: self.last, last_membership: self.membership.clone() }
     }
 }
 
@@ -122,7 +119,7 @@ impl Machine {
     fn apply_one(&self, entry: super::Entry) -> Outcome {
         self.replicated.write(|inner| {
             let revision = Revision(entry.log_id.index());
-            inner.last = Some(entry.log_id.clone());
+            inner.last = Some(entry.log_id);
             match entry.payload {
                 EntryPayload::Blank => Outcome::Applied { revision },
                 EntryPayload::Normal(command) => inner.state.apply(revision, &command),
@@ -140,7 +137,7 @@ impl RaftStateMachine<Types> for Machine {
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
-        Ok(self.replicated.read(|inner| (inner.last.clone(), inner.membership.clone())))
+        Ok(self.replicated.read(|inner| (inner.last, inner.membership.clone())))
     }
 
     async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
@@ -175,11 +172,8 @@ impl RaftStateMachine<Types> for Machine {
         })
         .await?;
         self.replicated.write(|inner| {
-            *inner = Inner {
-                last: meta.last_log_id.clone(),
-                membership: meta.last_membership.clone(),
-                state,
-            };
+            *inner =
+                Inner { last: meta.last_log_id, membership: meta.last_membership.clone(), state };
         });
         self.replicated.publish();
         Ok(())

@@ -11,6 +11,7 @@ use odeum_proto::log::{Change, Record};
 use super::segment::{self, Header};
 use super::writer::{Current, Sealed, Tops, Writer};
 use super::{GroupLog, WalConfig, WalError, frame};
+use crate::store::lock::lock_patiently;
 
 /// The writer of the log in `config.dir`, and what the log holds.
 pub(super) fn open(config: &WalConfig) -> Result<(Writer, BTreeMap<GroupId, GroupLog>), WalError> {
@@ -47,7 +48,7 @@ fn lock(dir: &Path) -> Result<File, WalError> {
     let path = dir.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(|source| WalError::io(&path, "opening", source))?;
-    match file.try_lock() {
+    match lock_patiently(&file) {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(WalError::InUse { dir: dir.to_owned() }),
         Err(TryLockError::Error(source)) => Err(WalError::io(&path, "locking", source)),

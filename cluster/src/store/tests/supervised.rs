@@ -1,0 +1,65 @@
+//! The store under its supervisor.
+
+use std::fs;
+
+use odeum_actors::{Exit, Supervisor};
+
+use super::*;
+use crate::store::store;
+
+async fn start(dir: &TempDir) -> (StoreHandle, Supervisor) {
+    let node: NodeId = "n1".parse().expect("valid");
+    let config = StoreConfig::new(dir.path().join("store"), node.clone());
+    let port = Port { net: Net::default(), from: node };
+    let (handle, spec) = store(config, Arc::new(port));
+    (handle, spec.start().await.expect("starts"))
+}
+
+fn record() -> NodeRecord {
+    NodeRecord {
+        id: "n1".parse().expect("valid"),
+        disk: DiskId::random(),
+        incarnation: Incarnation(1),
+        cluster_addr: "127.0.0.1:7071".parse().expect("valid"),
+        api_addr: "127.0.0.1:7070".parse().expect("valid"),
+        version: "0.1.0".into(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_fails_is_restarted_and_the_handle_goes_on() {
+    let dir = TempDir::new().expect("made");
+    let (handle, supervisor) = start(&dir).await;
+    let mut status = handle.status_watch();
+    handle.found(ClusterId::random(), record()).await.expect("founded");
+    let good = status.wait_for(|status| status.health == Health::Good);
+    tokio::time::timeout(PATIENCE, good).await.expect("in time").expect("published");
+
+    // As after a failed write to its log: the core ends without the actor having asked for it.
+    let group = handle.shared.running.borrow().clone().expect("it runs");
+    group.shutdown().await;
+    drop(group);
+    let put = Command::PutNode(NodeRecord { incarnation: Incarnation(2), ..record() });
+    let outcome = handle.write(put, PATIENCE).await.expect("written by the next replica");
+    assert!(matches!(outcome, Outcome::Refused(Refusal::OtherDisk { .. })), "{outcome:?}");
+    assert_eq!(handle.view(|state| state.nodes().len()), 1);
+
+    supervisor.shutdown().await;
+    assert_eq!(supervisor.finished().await, Exit::Shutdown);
+    assert_eq!(handle.status().health, Health::Stopped);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_snapshot_stops_the_start_and_is_named() {
+    let dir = TempDir::new().expect("made");
+    let snapshots = dir.path().join("store/snapshots");
+    fs::create_dir_all(&snapshots).expect("made");
+    let file = snapshots.join("control.snapshot");
+    fs::write(&file, [0; 64]).expect("written");
+    let node: NodeId = "n1".parse().expect("valid");
+    let config = StoreConfig::new(dir.path().join("store"), node.clone());
+    let (_handle, spec) = store(config, Arc::new(Port { net: Net::default(), from: node }));
+    let error = spec.start().await.expect_err("damaged").to_string();
+    assert!(error.contains(&file.display().to_string()), "{error}");
+    assert!(error.contains("damaged at byte 0"), "{error}");
+}
