@@ -396,6 +396,14 @@ async fn a_stopping_server_answers_what_is_under_way_and_takes_nothing_new() {
 }
 
 #[tokio::test]
+async fn a_restarted_server_is_at_the_same_address() {
+    let served = Served::start().await;
+    served.client.status().await.expect("it serves");
+    served.root.restart("http").await.expect("restarts");
+    served.client.status().await.expect("it serves again");
+}
+
+#[tokio::test]
 async fn a_client_that_says_nothing_does_not_hold_up_the_stop() {
     let served = Served::with_drain(Duration::from_millis(100)).await;
     let address = served.url.trim_start_matches("http://");
