@@ -4,6 +4,7 @@
 //! flag or setting, a value that does not fit), 1 anything else.
 
 mod call;
+mod certs;
 mod config;
 mod delete;
 mod error;
@@ -62,6 +63,9 @@ enum Command {
     /// Remove a firmware or a session
     #[command(subcommand)]
     Delete(delete::DeleteCommand),
+    /// Make and show the certificates by which nodes know each other
+    #[command(subcommand)]
+    Certs(certs::CertsCommand),
     /// Show a node's settings
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -101,6 +105,7 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitCode,
         Command::Call(args) => call::call(invocation, args).await,
         Command::Get(command) => get::get(invocation, command).await,
         Command::Delete(command) => delete::delete(invocation, command).await,
+        Command::Certs(command) => certs::certs(invocation, command),
         Command::Config(command) => config::config(invocation, command),
     }
     .map(|()| ExitCode::SUCCESS)

@@ -173,9 +173,45 @@ fn what_listens_and_is_no_node_is_told_apart_from_nobody() {
 }
 
 #[test]
+fn an_authority_is_made_once_and_certificates_show_whom_they_are_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("ca").display().to_string();
+    let done = |arguments: &[&str]| {
+        let output = run(&mut odeum(arguments));
+        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+        stdout(&output)
+    };
+    done(&["certs", "init", "--dir", &dir]);
+    let made = done(&["certs", "issue", "n1", "--dir", &dir]);
+    assert!(made.contains(&format!("odeum up --certs {dir}/n1")), "{made}");
+    for file in ["n1/ca.pem", "n1/node.pem", "n1/node.key"] {
+        assert!(Path::new(&dir).join(file).exists(), "{file}");
+    }
+    assert!(!Path::new(&dir).join("n1/ca.key").exists(), "the authority's key stays at home");
+
+    let shown = done(&["certs", "show", &format!("{dir}/n1"), "-o", "json"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!(shown[0]["authority"], true);
+    assert_eq!(shown[1]["node"], "n1");
+    assert!(shown[1]["days_left"].as_i64().expect("a number") > 30);
+    assert!(done(&["certs", "show", &dir]).contains("ca.pem"));
+
+    let again = complaint(&run(&mut odeum(&["certs", "init", "--dir", &dir])), 1);
+    assert!(again.contains("ca."), "{again}");
+    let nowhere = complaint(&run(&mut odeum(&["certs", "issue", "n1", "--dir", "/no/such"])), 1);
+    assert!(nowhere.contains("/no/such"), "{nowhere}");
+    let none = complaint(&run(&mut odeum(&["certs", "show", "/no/such"])), 1);
+    assert!(none.contains("/no/such"), "{none}");
+}
+
+#[test]
 fn every_command_explains_itself() {
-    let commands: [&[&str]; 12] = [
+    let commands: [&[&str]; 16] = [
         &[],
+        &["certs"],
+        &["certs", "init"],
+        &["certs", "issue"],
+        &["certs", "show"],
         &["run"],
         &["call"],
         &["get"],

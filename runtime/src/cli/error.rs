@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
+use odeum_cluster::transport::pki::PkiError;
 use odeum_proto::{IdError, Name, RequestId};
 
 use crate::{
@@ -32,6 +33,9 @@ pub(crate) enum CliError {
     /// The settings cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Certificates cannot be made or read.
+    #[error(transparent)]
+    Certificates(#[from] PkiError),
     /// A file cannot be read.
     #[error("cannot read {}: {reason}", path.display())]
     Unreadable {
