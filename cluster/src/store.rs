@@ -29,6 +29,7 @@ mod error;
 mod folder;
 mod front;
 mod group;
+mod link;
 mod lock;
 mod observer;
 mod raft;
