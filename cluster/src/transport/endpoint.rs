@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::handle::{Shared, TransportHandle};
-use super::hello::{self, Introduced, Introduction};
+use super::hello::{self, Introduced, Introduction, Met};
 use super::link::{Link, LinkMessage};
 use super::tls::{self, Tls};
 use super::{Services, TransportConfig, TransportError, settings};
@@ -52,7 +52,7 @@ pub(super) enum EndpointMessage {
     /// An attempt of `Dial` has ended.
     DialEnded {
         /// How.
-        outcome: Box<Result<Introduced, TransportError>>,
+        outcome: Box<Result<Met, TransportError>>,
         /// Who asked.
         reply: Reply<Result<NodeId, TransportError>>,
     },
@@ -83,7 +83,7 @@ impl Dialler {
         &self,
         addr: SocketAddr,
         expected: Option<&NodeId>,
-    ) -> Result<Introduced, TransportError> {
+    ) -> Result<Met, TransportError> {
         let attempt = async {
             let endpoint = self.shared.quic.load_full().ok_or(TransportError::Stopped)?;
             let connecting = endpoint
@@ -108,10 +108,10 @@ impl Dialler {
     }
 }
 
-async fn bounded(
+async fn bounded<T>(
     addr: SocketAddr,
-    attempt: impl Future<Output = Result<Introduced, TransportError>>,
-) -> Result<Introduced, TransportError> {
+    attempt: impl Future<Output = Result<T, TransportError>>,
+) -> Result<T, TransportError> {
     timeout(settings::HANDSHAKE, attempt).await.unwrap_or_else(|_| {
         let reason = format!("no introduction within {:?}", settings::HANDSHAKE).into();
         Err(TransportError::Connect { addr, reason })
@@ -262,11 +262,12 @@ impl Endpoint {
 
     async fn on_dial_ended(
         &mut self,
-        outcome: Result<Introduced, TransportError>,
+        outcome: Result<Met, TransportError>,
         reply: Reply<Result<NodeId, TransportError>>,
     ) -> Result<(), ActorError> {
         match outcome {
-            Ok(introduced) => {
+            Ok(Met::Linked(peer)) => reply.send(Ok(peer)),
+            Ok(Met::New(introduced)) => {
                 let peer = introduced.peer.clone();
                 self.adopt(Box::new(introduced)).await?;
                 reply.send(Ok(peer));

@@ -263,7 +263,7 @@ impl TransportHandle {
     ) -> Result<NodeId, TransportError> {
         let asked = self.endpoint.ask(deadline, |reply| EndpointMessage::Dial { addr, reply });
         match asked.await {
-            Ok(Ok(peer)) => self.linked(&peer).await.map(|_| peer),
+            Ok(Ok(peer)) => self.linked(&peer, deadline).await.map(|_| peer),
             Ok(Err(error)) => Err(error),
             Err(AskError::Deadline) => Err(TransportError::Connect {
                 addr,
@@ -337,14 +337,14 @@ impl TransportHandle {
             return Err(TransportError::Unknown { peer: peer.clone() });
         }
         self.nudge(EndpointMessage::Want { peer: peer.clone() });
-        self.linked(peer).await
+        self.linked(peer, LINK_WAIT).await
     }
 
     /// Waits for the link to `peer` to be in use.
-    async fn linked(&self, peer: &NodeId) -> Result<Arc<Conn>, TransportError> {
+    async fn linked(&self, peer: &NodeId, wait: Duration) -> Result<Arc<Conn>, TransportError> {
         let mut links = self.links();
         let up = links.wait_for(|links| links.contains_key(peer));
-        match tokio::time::timeout(LINK_WAIT, up).await {
+        match tokio::time::timeout(wait, up).await {
             Ok(Ok(_)) => {}
             Ok(Err(_)) => return Err(TransportError::Stopped),
             Err(_) => return Err(unlinked(peer)),

@@ -32,12 +32,22 @@ pub(super) struct Introduced {
     pub(super) rank: Rank,
 }
 
+/// What dialling came to.
+#[derive(Debug)]
+pub(super) enum Met {
+    /// There is a connection.
+    New(Introduced),
+    /// The peer keeps another connection between the two nodes, and said so before its welcome
+    /// was read.
+    Linked(NodeId),
+}
+
 /// Introduces the dialling side; `expected` is whom the address book promises there.
 pub(super) async fn as_dialler(
     quic: Connection,
     ours: &Introduction,
     expected: Option<&NodeId>,
-) -> Result<Introduced, TransportError> {
+) -> Result<Met, TransportError> {
     let outcome = async {
         let (mut send, mut recv) =
             quic.open_bi().await.map_err(|error| lost(quic.remote_address(), error))?;
@@ -60,6 +70,7 @@ pub(super) async fn as_dialler(
     };
     let theirs = match outcome.await {
         Ok(theirs) => theirs,
+        Err(_) if is_duplicate(&quic) => return certified(&quic).map(Met::Linked),
         Err(error) => {
             quic.close(settings::CLOSE_REFUSED, error.to_string().as_bytes());
             return Err(error);
@@ -70,7 +81,8 @@ pub(super) async fn as_dialler(
         (&theirs.node, theirs.incarnation),
         ours.hello.attempt,
     );
-    Ok(Introduced { quic, peer: theirs.node, incarnation: theirs.incarnation, rank })
+    let (peer, incarnation) = (theirs.node, theirs.incarnation);
+    Ok(Met::New(Introduced { quic, peer, incarnation, rank }))
 }
 
 /// Introduces the accepting side.
@@ -107,6 +119,14 @@ pub(super) async fn as_acceptor(
         theirs.attempt,
     );
     Ok(Introduced { quic, peer: theirs.node, incarnation: theirs.incarnation, rank })
+}
+
+fn is_duplicate(quic: &Connection) -> bool {
+    matches!(
+        quic.close_reason(),
+        Some(ConnectionError::ApplicationClosed(close))
+            if close.error_code == settings::CLOSE_DUPLICATE
+    )
 }
 
 fn check_version(

@@ -18,7 +18,7 @@ use odeum_proto::NodeId;
 use super::conn::Conn;
 use super::endpoint::Dialler;
 use super::handle::Shared;
-use super::hello::Introduced;
+use super::hello::{Introduced, Met};
 use super::plan::{Plan, Step};
 use super::{TransportError, pump, settings};
 
@@ -31,7 +31,7 @@ pub(super) enum LinkMessage {
     /// A connection to the peer is there.
     Adopt(Box<Introduced>),
     /// An attempt of this link has ended.
-    Dialled(Box<Result<Introduced, TransportError>>),
+    Dialled(Box<Result<Met, TransportError>>),
     /// A connection has ended.
     Lost {
         /// Which.
@@ -131,9 +131,14 @@ impl Link {
         });
     }
 
-    fn on_dialled(&mut self, ctx: &mut Context<Self>, outcome: Result<Introduced, TransportError>) {
+    fn on_dialled(&mut self, ctx: &mut Context<Self>, outcome: Result<Met, TransportError>) {
         match outcome {
-            Ok(introduced) => self.on_adopt(ctx, introduced),
+            Ok(Met::New(introduced)) => self.on_adopt(ctx, introduced),
+            // The other connection is about to come up here too; if not, it is tried again.
+            Ok(Met::Linked(_)) => {
+                let step = self.plan.failed(rand::random());
+                self.take(ctx, step);
+            }
             Err(error) => {
                 self.tell_failure(&error);
                 let step = self.plan.failed(rand::random());

@@ -4,7 +4,7 @@ use quinn::{Connection, ConnectionError};
 use rand::RngExt;
 
 use super::*;
-use crate::transport::hello::{self, Introduction};
+use crate::transport::hello::{self, Introduction, Met};
 
 #[tokio::test]
 async fn simultaneous_connects_settle_on_one_link_at_both_ends() {
@@ -25,7 +25,7 @@ async fn simultaneous_connects_settle_on_one_link_at_both_ends() {
         // One link: each side's is the one that the other side knows.
         let agreed = || {
             let (at_a, at_b) = (a.transport.link(&id("b"))?, b.transport.link(&id("a"))?);
-            Some((at_a.dialled != at_b.dialled).then_some((at_a.generation, at_b.generation))?)
+            (at_a.dialled != at_b.dialled).then_some((at_a.generation, at_b.generation))
         };
         eventually("both agree", || agreed().is_some()).await;
         eventually("one connection is left", || {
@@ -179,7 +179,11 @@ async fn rogue(realm: &Realm, victim: &Node) -> Connection {
         attempt: rand::random(),
     };
     let introduction = Introduction { version: WireVersion::CURRENT, hello };
-    hello::as_dialler(quic.expect("connects"), &introduction, None).await.expect("let in").quic
+    let met = hello::as_dialler(quic.expect("connects"), &introduction, None).await;
+    match met.expect("let in") {
+        Met::New(introduced) => introduced.quic,
+        Met::Linked(_) => panic!("linked before"),
+    }
 }
 
 async fn is_closed_for(quic: &Connection, what: &str) {

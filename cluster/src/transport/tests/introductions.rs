@@ -103,7 +103,7 @@ async fn a_port_in_use_is_named() {
     let a = realm.node("a").await;
     let mut config = realm.config("b");
     config.listen = a.addr();
-    let error = start(config, Services::default()).err().expect("in use");
+    let error = start(config, Services::default()).expect_err("in use");
     assert!(matches!(error, TransportError::Listen { .. }), "{error}");
     assert!(error.to_string().contains(&a.addr().to_string()), "{error}");
 }
