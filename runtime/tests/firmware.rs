@@ -1,0 +1,219 @@
+//! Firmware on a real store of one node, with its log on disk: nothing that was acknowledged is
+//! lost or doubled when guests trap and when the node stops and starts again.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures::future::{BoxFuture, join_all};
+use odeum_actors::{Strategy, Supervisor, SupervisorSpec};
+use odeum_cluster::store::{
+    StoreConfig, StoreHandle,
+    rpc::{Purpose, Rpc, RpcError},
+    store,
+};
+use odeum_proto::{
+    ClusterId, Digest, DiskId, EntityId, Epoch, GroupId, Incarnation, NodeId, RequestId,
+    call::{CallError, CallRequest},
+    store::{Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome},
+};
+use odeum_runtime::firmware::{
+    Activate, Engine, FetchError, FirmwareHandle, FirmwareParts, HostHandle, PackageSource,
+    RestartPolicy, firmware,
+};
+
+const COUNTER: &[u8] = include_bytes!("../../examples/guests/counter/counter.wasm");
+
+/// Long enough for a machine that builds something beside the tests.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// There is nobody else.
+struct Alone;
+
+impl Rpc for Alone {
+    fn ask(
+        &self,
+        peer: &NodeId,
+        _group: GroupId,
+        _purpose: Purpose,
+        _body: Bytes,
+        _deadline: Duration,
+    ) -> BoxFuture<'static, Result<Bytes, RpcError>> {
+        let peer = peer.clone();
+        Box::pin(async { Err(RpcError::Unreachable { peer, reason: "there is nobody".into() }) })
+    }
+}
+
+impl PackageSource for Alone {
+    fn fetch(&self, _digest: Digest) -> BoxFuture<'static, Result<Bytes, FetchError>> {
+        Box::pin(async { Err(FetchError::Missing { asked: 0 }) })
+    }
+}
+
+#[derive(Default)]
+struct Active(Mutex<Option<HostHandle>>);
+
+impl Activate for Active {
+    fn activate(&self, _entity: EntityId, _epoch: Epoch, host: HostHandle) {
+        *self.0.lock().expect("not poisoned") = Some(host);
+    }
+
+    fn deactivate(&self, _entity: &EntityId, _epoch: Epoch) {
+        *self.0.lock().expect("not poisoned") = None;
+    }
+}
+
+struct Node {
+    store: StoreHandle,
+    firmware: FirmwareHandle,
+    active: Arc<Active>,
+    root: Supervisor,
+}
+
+fn entity() -> EntityId {
+    "firmware/counter".parse().expect("valid")
+}
+
+impl Node {
+    async fn start(folder: &Path) -> Self {
+        let id: NodeId = "n1".parse().expect("valid");
+        let (store, store_spec) =
+            store(StoreConfig::new(folder.join("store"), id.clone()), Arc::new(Alone));
+        let active = Arc::<Active>::default();
+        let pause = Duration::from_millis(20);
+        let (firmware, firmware_spec) = firmware(FirmwareParts {
+            node: id,
+            packages: folder.join("packages"),
+            engine: Engine::new().expect("an engine"),
+            source: Arc::new(Alone),
+            ledger: Arc::new(store.clone()),
+            activate: Arc::clone(&active) as _,
+            restarts: RestartPolicy {
+                first_pause: pause,
+                longest_pause: pause,
+                max_restarts: 1_000,
+                ..RestartPolicy::default()
+            },
+        })
+        .expect("opens");
+        let root = SupervisorSpec::new("node", Strategy::OneForOne)
+            .supervisor(store_spec)
+            .supervisor(firmware_spec)
+            .start()
+            .await
+            .expect("starts");
+        Self { store, firmware, active, root }
+    }
+
+    async fn deploy(&self) {
+        let any = "127.0.0.1:1".parse().expect("valid");
+        let record = NodeRecord {
+            id: "n1".parse().expect("valid"),
+            disk: DiskId::random(),
+            incarnation: Incarnation(1),
+            cluster_addr: any,
+            api_addr: any,
+            version: "0".into(),
+        };
+        self.store.found(ClusterId::random(), record).await.expect("founds");
+        let package = self.firmware.cache.put(COUNTER.into()).await.expect("is kept");
+        let limits = FirmwareLimits { memory_bytes: 4 << 20, message_time: Duration::from_secs(1) };
+        let name = "counter".parse().expect("valid");
+        let (digest, size) = (package.digest, package.size);
+        let spec = FirmwareSpec { name, digest, size, limits };
+        let node = "n1".parse().expect("valid");
+        for command in
+            [Command::PutFirmware(spec), Command::Place { entity: entity(), node, expected: None }]
+        {
+            let outcome = self.store.write(command, PATIENCE).await.expect("writes");
+            assert!(!matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+        }
+    }
+
+    /// A call with its retries, as the router makes them.
+    async fn call(&self, body: &str) -> Result<String, CallError> {
+        let request = RequestId::random();
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let host = self.active.0.lock().expect("not poisoned").clone();
+            let call = CallRequest {
+                entity: entity(),
+                request: request.clone(),
+                session: None,
+                body: body.as_bytes().to_vec(),
+                remaining: PATIENCE,
+            };
+            let result = match host {
+                Some(host) => host.deliver(call).await,
+                None => Err(CallError::Unavailable { entity: entity(), reason: "starting".into() }),
+            };
+            match result {
+                Err(error) if error.is_retryable() && Instant::now() < end => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                other => {
+                    return other.map(|reply| String::from_utf8(reply.body).expect("text"));
+                }
+            }
+        }
+    }
+
+    async fn count(&self) -> u64 {
+        self.call("get").await.expect("replies").parse().expect("a number")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_acknowledged_count_is_there_once_though_the_guest_keeps_trapping() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let node = Node::start(folder.path()).await;
+    node.deploy().await;
+    let counting = join_all((0..20).map(|_| async {
+        for _ in 0..10 {
+            node.call("add 1").await.expect("counts");
+        }
+    }));
+    let trapping = async {
+        for _ in 0..10 {
+            let trapped = node.call("trap").await.expect_err("traps");
+            assert!(matches!(trapped, CallError::Trapped { .. }), "{trapped:?}");
+        }
+    };
+    tokio::join!(counting, trapping);
+    assert_eq!(node.count().await, 200);
+    node.root.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_count_goes_on_after_the_node_was_stopped_and_started() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let node = Node::start(folder.path()).await;
+    node.deploy().await;
+    for _ in 0..3 {
+        node.call("add 1").await.expect("counts");
+    }
+    node.root.shutdown().await;
+    assert!(node.active.0.lock().expect("not poisoned").is_none(), "it said goodbye");
+    drop(node);
+    let node = Node::start(folder.path()).await;
+    assert_eq!(node.call("add 1").await.expect("counts"), "4");
+    node.root.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_tree_shows_the_host_under_the_firmware_supervisor() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let node = Node::start(folder.path()).await;
+    node.deploy().await;
+    node.count().await;
+    let drawn = node.root.tree().await.to_string();
+    let names = ["firmware", "package-cache", "hosts", "counter", "host counter", "coordinator"];
+    let places: Vec<_> = names.iter().map(|name| drawn.find(&format!("─ {name} "))).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{drawn}");
+    node.root.shutdown().await;
+}
