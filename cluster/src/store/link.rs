@@ -9,7 +9,9 @@ use odeum_proto::{GroupId, NodeId};
 
 use super::StoreHandle;
 use super::rpc::{Purpose, Rpc, RpcError};
-use crate::transport::{Class, Serve, ServeError, Service, Services, TransportError, TransportHandle};
+use crate::transport::{
+    Class, Serve, ServeError, Service, Services, TransportError, TransportHandle,
+};
 
 impl Rpc for TransportHandle {
     fn ask(
