@@ -17,7 +17,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::api::client::ApiClient;
+use crate::{
+    api::client::ApiClient,
+    demo::{self, DemoArgs},
+};
 use error::CliError;
 use out::{Out, OutputFormat};
 
@@ -69,6 +72,10 @@ enum Command {
     /// Show a node's settings
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Run three nodes here, kill one, and check that nothing was lost
+    ///
+    /// Needs nothing and leaves nothing behind.
+    Demo(DemoArgs),
 }
 
 /// What a command works with.
@@ -107,6 +114,7 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitCode,
         Command::Delete(command) => delete::delete(invocation, command).await,
         Command::Certs(command) => certs::certs(invocation, command),
         Command::Config(command) => config::config(invocation, command),
+        Command::Demo(args) => return Ok(demo::run(args).await),
     }
     .map(|()| ExitCode::SUCCESS)
 }
