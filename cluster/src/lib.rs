@@ -1,7 +1,12 @@
 //! Nodes among nodes: transport, membership, replicated store, placement and routing.
 
+pub mod blobs;
 pub mod control_plane;
 pub mod membership;
 pub mod network;
+pub mod node;
+pub mod placement;
+pub mod roster;
+pub mod router;
 pub mod store;
 pub mod transport;

@@ -26,7 +26,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use odeum_proto::wire::WireVersion;
-use odeum_proto::{ClusterId, GroupId, Incarnation, NodeId};
+use odeum_proto::{ClusterId, GroupId, Incarnation, NodeId, codec};
 use tokio::sync::watch;
 
 mod bulk;
@@ -60,6 +60,8 @@ pub enum Service {
     Call,
     /// Packages and checkpoints, by digest.
     Blob,
+    /// What firmware runs on the node.
+    Firmware,
     /// A node that wants to join.
     Join,
 }
@@ -126,6 +128,18 @@ pub enum ServeError {
         /// How.
         reason: Box<str>,
     },
+}
+
+impl From<codec::DecodeError> for ServeError {
+    fn from(error: codec::DecodeError) -> Self {
+        Self::Failed { reason: error.to_string().into() }
+    }
+}
+
+impl From<codec::EncodeError> for ServeError {
+    fn from(error: codec::EncodeError) -> Self {
+        Self::Failed { reason: error.to_string().into() }
+    }
 }
 
 /// What this node answers. Services can be added while the endpoint runs: a request to one that

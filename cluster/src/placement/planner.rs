@@ -106,8 +106,7 @@ mod tests {
         let nodes = [node(1), node(2), node(3)];
         let health = [Health::Down, Health::Unknown, Health::Alive];
         let table = BTreeMap::from([(entity(1), on(1, 4)), (entity(2), on(2, 9))]);
-        let steps =
-            plan([entity(1), entity(2)], &table, nodes.iter().zip(health));
+        let steps = plan([entity(1), entity(2)], &table, nodes.iter().zip(health));
         let expected =
             Command::Place { entity: entity(1), node: node(3), expected: Some(Epoch(4)) };
         assert_eq!(steps, [expected]);

@@ -147,6 +147,14 @@ impl DataFolder {
         Ok(folder)
     }
 
+    /// Whose folder `dir` is, when that can be read; [`open`](Self::open) says what is wrong when
+    /// it cannot.
+    #[must_use]
+    pub fn owner(dir: &Path) -> Option<NodeId> {
+        let text = fs::read_to_string(dir.join(NODE)).ok()?;
+        toml::from_str::<Description>(&text).ok().map(|description| description.node)
+    }
+
     fn described(
         dir: &Path,
         file: &Path,

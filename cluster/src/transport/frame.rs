@@ -209,6 +209,7 @@ impl Service {
     const CALL: u8 = 3;
     const BLOB: u8 = 4;
     const JOIN: u8 = 5;
+    const FIRMWARE: u8 = 6;
     /// The group number of [`GroupId::Control`]; data groups count from 0.
     const CONTROL: u16 = u16::MAX;
 
@@ -223,6 +224,7 @@ impl Service {
             Self::Call => (Self::CALL, 0),
             Self::Blob => (Self::BLOB, 0),
             Self::Join => (Self::JOIN, 0),
+            Self::Firmware => (Self::FIRMWARE, 0),
         }
     }
 
@@ -234,6 +236,7 @@ impl Service {
             Self::CALL => Some(Self::Call),
             Self::BLOB => Some(Self::Blob),
             Self::JOIN => Some(Self::Join),
+            Self::FIRMWARE => Some(Self::Firmware),
             _ => None,
         }
     }
@@ -284,6 +287,7 @@ mod tests {
             Just(Service::Call),
             Just(Service::Blob),
             Just(Service::Join),
+            Just(Service::Firmware),
         ]
     }
 
@@ -319,6 +323,7 @@ mod tests {
             (Service::Call, 3, [0, 0]),
             (Service::Blob, 4, [0, 0]),
             (Service::Join, 5, [0, 0]),
+            (Service::Firmware, 6, [0, 0]),
         ] {
             let head = [18, 0, 0, 0, 1, 7, 0, 0, 0, 0, 0, 0, 0, tag];
             let expected = [&head[..], &group, &[2, 1, 0, 0], b"hi"].concat();

@@ -1,0 +1,247 @@
+//! A node among nodes: puts the parts of this layer together and brings the node into its
+//! cluster.
+//!
+//! [`ClusterNode::prepare`] opens the data folder, binds the socket and gives the supervisors of
+//! the parts, which the caller starts as the first children of its root. When they run,
+//! [`ClusterNode::enter`] founds a cluster, joins one, or resumes the one on the disk.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use odeum_actors::SupervisorSpec;
+use odeum_proto::{ClusterId, NodeId, store::NodeRecord};
+
+use crate::{
+    control_plane::ControlPlaneHandle,
+    membership::{MembershipConfig, MembershipHandle},
+    network::{Network, network},
+    placement,
+    roster::{self, Gate, JoinError},
+    router::{Activations, Doorway, RouterHandle, RouterParts, router},
+    store::{DataFolder, FolderError, Health, State, StoreConfig, StoreError, StoreHandle, store},
+    transport::{ClusterCell, Service, Services, TransportConfig, TransportError, TransportHandle},
+};
+
+/// How a node takes part in a cluster.
+#[derive(Debug, Clone)]
+pub struct NodeOptions {
+    /// Its name.
+    pub node: NodeId,
+    /// Its data folder.
+    pub data_dir: PathBuf,
+    /// The folder with its certificate and the cluster's authority.
+    pub certs: PathBuf,
+    /// The UDP address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where others reach it, when that is not where it listens.
+    pub advertise: Option<SocketAddr>,
+    /// Where its HTTP API listens, for others to know.
+    pub api_addr: SocketAddr,
+    /// Members to join by, each `HOST:PORT`.
+    pub join: Vec<String>,
+    /// How long joining may take before it is given up.
+    pub patience: Duration,
+    /// Log entries between two snapshots of the store.
+    pub snapshot_every: u64,
+}
+
+/// Why a node cannot take part in its cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The cluster's socket or certificates cannot be used.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The cluster was not joined.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// The folder belongs to a cluster that never let this node in, and nobody was named to ask
+    /// again.
+    #[error(
+        "{} was about to join cluster {cluster} and never did: name a member with --join, or \
+         remove the folder to found a new cluster", folder.display()
+    )]
+    HalfJoined {
+        /// The data folder.
+        folder: PathBuf,
+        /// The cluster.
+        cluster: ClusterId,
+    },
+}
+
+/// How a node came to its cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// It is the first node of a new one.
+    Founded,
+    /// It was taken in.
+    Joined,
+    /// It was in it before.
+    Resumed,
+}
+
+/// The parts of a node in this layer. Its handles are valid at once and across restarts of the
+/// actors behind them.
+#[derive(Debug)]
+pub struct ClusterNode {
+    /// The replicated store.
+    pub store: StoreHandle,
+    /// The way to other nodes.
+    pub transport: TransportHandle,
+    /// Who is there.
+    pub membership: MembershipHandle,
+    /// Remote calls between the few cluster-level actors.
+    pub control_plane: ControlPlaneHandle,
+    /// Calls to entities.
+    pub router: RouterHandle,
+    /// This node as the cluster will know it.
+    pub record: NodeRecord,
+    folder: DataFolder,
+    cluster: ClusterCell,
+    join: Vec<String>,
+    patience: Duration,
+}
+
+impl ClusterNode {
+    /// Opens the data folder, binds the socket, and gives the node with the supervisors of its
+    /// parts, in start order. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`NodeError`] when the folder belongs to another node or is in use, when the address is
+    /// taken, or when the certificates are not what they should be.
+    pub fn prepare(options: NodeOptions) -> Result<(Self, [SupervisorSpec; 2]), NodeError> {
+        let folder = DataFolder::open(&options.data_dir, &options.node)?;
+        let cluster = folder.cluster().map_or_else(ClusterCell::default, ClusterCell::known);
+        let config = TransportConfig {
+            cluster: cluster.clone(),
+            ..TransportConfig::new(
+                options.node.clone(),
+                folder.incarnation(),
+                options.listen,
+                &options.certs,
+            )
+        };
+        let version = env!("CARGO_PKG_VERSION");
+        let (network, supervisor) =
+            network(config, Services::default(), MembershipConfig::default(), version)?;
+        let Network { transport, control_plane, membership } = network;
+        let record = NodeRecord {
+            id: options.node.clone(),
+            disk: folder.disk(),
+            incarnation: folder.incarnation(),
+            cluster_addr: options.advertise.unwrap_or_else(|| reachable(transport.local_addr())),
+            api_addr: options.api_addr,
+            version: version.to_owned(),
+        };
+        let store_config = StoreConfig {
+            snapshot_every: options.snapshot_every,
+            ..StoreConfig::new(options.data_dir.join("store"), options.node.clone())
+        };
+        let (store, store_supervisor) = store(store_config, Arc::new(transport.clone()));
+
+        let activations = Activations::default();
+        let (router, router_spec) = router(RouterParts {
+            local: options.node.clone(),
+            transport: transport.clone(),
+            store: store.clone(),
+            live: membership.live(),
+            activations: activations.clone(),
+        });
+        let services = transport.services();
+        store.register(services);
+        services.insert(Service::Call, Arc::new(Doorway::new(options.node.clone(), activations)));
+        services.insert(Service::Join, Arc::new(Gate::new(store.clone())));
+        let cluster_supervisor = supervisor
+            .child(roster::spec(store.clone(), transport.clone(), record.clone()))
+            .child(placement::spec(store.clone(), membership.live(), options.node))
+            .child(router_spec);
+
+        let (join, patience) = (options.join, options.patience);
+        #[rustfmt::skip]
+        let node = Self {
+            store, transport, membership, control_plane, router, record,
+            folder, cluster, join, patience,
+        };
+        Ok((node, [store_supervisor, cluster_supervisor]))
+    }
+
+    /// Founds a cluster, joins one, or resumes the one on the disk. To be called once, when the
+    /// supervisors run.
+    ///
+    /// # Errors
+    /// [`NodeError`]; the node then belongs to no cluster and should end.
+    pub async fn enter(&mut self) -> Result<Entry, NodeError> {
+        let is_member = self.store.status().health != Health::NotMember;
+        match (self.folder.cluster(), is_member) {
+            (Some(_), true) => Ok(Entry::Resumed),
+            (None, true) => self.finish_founding().await,
+            (_, false) if !self.join.is_empty() => self.join_cluster().await,
+            (None, false) => {
+                self.found(ClusterId::random()).await?;
+                Ok(Entry::Founded)
+            }
+            (Some(cluster), false) => {
+                Err(NodeError::HalfJoined { folder: self.folder.dir().to_owned(), cluster })
+            }
+        }
+    }
+
+    /// The cluster this node belongs to, once it has entered one.
+    #[must_use]
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.cluster.get()
+    }
+
+    /// The store is founded before the folder says so: a crash in between is finished by
+    /// [`finish_founding`](Self::finish_founding), while the other order would leave a folder
+    /// that claims a cluster which does not exist.
+    async fn found(&mut self, cluster: ClusterId) -> Result<(), NodeError> {
+        self.store.found(cluster, self.record.clone()).await?;
+        self.folder.set_cluster(cluster)?;
+        self.cluster.set(cluster);
+        Ok(())
+    }
+
+    async fn finish_founding(&mut self) -> Result<Entry, NodeError> {
+        self.store.barrier(self.patience).await?;
+        let cluster = self.store.view(State::cluster).unwrap_or_else(ClusterId::random);
+        self.found(cluster).await?;
+        Ok(Entry::Founded)
+    }
+
+    async fn join_cluster(&mut self) -> Result<Entry, NodeError> {
+        let (folder, cell) = (&mut self.folder, &self.cluster);
+        let learnt = |cluster| {
+            folder.set_cluster(cluster)?;
+            cell.set(cluster);
+            Ok::<(), NodeError>(())
+        };
+        let record = self.record.clone();
+        roster::join(&self.transport, &self.join, record, self.patience, learnt).await?;
+        Ok(Entry::Joined)
+    }
+}
+
+/// Where others reach a socket that listens on `bound`: itself, or for a wildcard address the
+/// interface that leads outside. No packet is sent to find out.
+fn reachable(bound: SocketAddr) -> SocketAddr {
+    if !bound.ip().is_unspecified() {
+        return bound;
+    }
+    let outside = || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+        // An address of the documentation range: never used, always routed.
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+        socket.local_addr().ok().map(|address| address.ip())
+    };
+    SocketAddr::new(outside().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), bound.port())
+}

@@ -1,0 +1,368 @@
+//! Brings a call to the entity it names, wherever that is active.
+//!
+//! A call enters at any node. The [`route`] module decides each step from what this node knows:
+//! deliver it here, send it to the owner, or hold it while the entity is placed, started or taken
+//! over. A retry carries the request id of the first try, so that a call which was carried out by
+//! a node that died before it could answer is answered from the deduplication window and not
+//! repeated.
+//!
+//! Delivery: at most one effect per request id within the window of the entity; one reply or one
+//! error before the deadline. Calls of one caller that wait for each other's reply are in order;
+//! concurrent ones are not ordered.
+//!
+//! | message | from | answer |
+//! |---|---|---|
+//! | `Call` | [`RouterHandle::call`] | the reply or the error, before the deadline |
+//!
+//! Not done, and why: peers' calls do not pass through this actor. They are answered by
+//! [`Doorway`] from the table of activations alone, because a call that could be forwarded again
+//! could travel in circles.
+
+pub mod route;
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use futures::future::BoxFuture;
+use odeum_actors::{Actor, ActorError, AskError, ChildSpec, Context, Handle, Reply, child};
+use odeum_proto::{
+    EntityId, Epoch, NodeId,
+    call::{CallError, CallReply, CallRequest},
+    codec, limits,
+};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::timeout,
+};
+
+use self::route::{Sight, Step, next_step};
+use crate::{
+    membership::{LiveSet, MemberState},
+    store::StoreHandle,
+    transport::{Class, Serve, ServeError, Service, TransportHandle},
+};
+
+/// Most calls that one node carries at once for its callers. Each holds its message in memory, so
+/// this many of [`limits::MESSAGE_BYTES`] are the worst case; beyond it callers are pushed back.
+const CALLS_IN_FLIGHT: usize = 1_024;
+
+/// Longest deadline a caller may set, and what a longer one is cut to.
+pub const LONGEST_DEADLINE: Duration = Duration::from_secs(60);
+
+/// First pause before a held or failed call is looked at again; doubled up to [`LAST_PAUSE`].
+/// A change of the store, of the live set or of the activations ends a pause early.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+
+/// Longest pause between two looks at a held call.
+const LAST_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the router may ask the actor for beyond the call's own deadline: the actor's answer at
+/// the deadline is worth more to the caller than its own silence.
+const ANSWER_GRACE: Duration = Duration::from_millis(250);
+
+/// An activation as the router sees it. The layer above registers one for each entity that is
+/// active on this node.
+pub trait Entity: Send + Sync + 'static {
+    /// Handles one message; its `remaining` is the time left. Ends with a reply or an error by
+    /// then, whatever happens to the actor behind it.
+    fn deliver(&self, call: CallRequest) -> BoxFuture<'static, Result<CallReply, CallError>>;
+}
+
+type Table = DashMap<EntityId, (Epoch, Arc<dyn Entity>)>;
+
+/// What is active on this node: shared by the router, the doorway for peers, and the coordinator
+/// that fills it.
+#[derive(Clone)]
+pub struct Activations {
+    table: Arc<Table>,
+    changed: watch::Sender<()>,
+}
+
+impl Default for Activations {
+    fn default() -> Self {
+        Self { table: Arc::default(), changed: watch::Sender::new(()) }
+    }
+}
+
+impl fmt::Debug for Activations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Activations").field("count", &self.table.len()).finish_non_exhaustive()
+    }
+}
+
+impl Activations {
+    /// Registers the activation of `entity` under `epoch`. An older epoch never replaces a newer.
+    pub fn activate(&self, entity: EntityId, epoch: Epoch, activation: Arc<dyn Entity>) {
+        let mut slot = self.table.entry(entity).or_insert_with(|| (epoch, Arc::clone(&activation)));
+        if slot.0 <= epoch {
+            *slot = (epoch, activation);
+        }
+        drop(slot);
+        self.changed.send_replace(());
+    }
+
+    /// Removes the activation of `entity`, unless a newer one than `epoch` is there.
+    pub fn deactivate(&self, entity: &EntityId, epoch: Epoch) {
+        self.table.remove_if(entity, |_, (active, _)| *active <= epoch);
+        self.changed.send_replace(());
+    }
+
+    /// The epoch under which `entity` is active here.
+    #[must_use]
+    pub fn epoch(&self, entity: &EntityId) -> Option<Epoch> {
+        self.table.get(entity).map(|slot| slot.0)
+    }
+
+    fn get(&self, entity: &EntityId) -> Option<Arc<dyn Entity>> {
+        self.table.get(entity).map(|slot| Arc::clone(&slot.1))
+    }
+}
+
+/// Sends calls into the cluster. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct RouterHandle {
+    actor: Handle<RouterMessage>,
+    activations: Activations,
+}
+
+impl RouterHandle {
+    /// Calls an entity and waits for its reply, wherever it is active, through restarts and
+    /// failovers, until the call's `remaining` time (at most [`LONGEST_DEADLINE`]) is over.
+    ///
+    /// # Errors
+    /// [`CallError`]; when a [retryable](CallError::is_retryable) one comes back, time ran out
+    /// while the cause lasted.
+    pub async fn call(&self, mut call: CallRequest) -> Result<CallReply, CallError> {
+        if call.body.len() > limits::MESSAGE_BYTES {
+            let got = call.body.len();
+            return Err(CallError::TooLarge { got, limit: limits::MESSAGE_BYTES });
+        }
+        call.remaining = call.remaining.min(LONGEST_DEADLINE);
+        let (entity, after) = (call.entity.clone(), call.remaining);
+        let asked =
+            self.actor.ask(after + ANSWER_GRACE, |reply| RouterMessage::Call { call, reply }).await;
+        asked.unwrap_or_else(|error| {
+            Err(match error {
+                AskError::Deadline => CallError::DeadlineExceeded { entity, after },
+                AskError::Full => CallError::Overloaded { entity, queued: CALLS_IN_FLIGHT },
+                _ => CallError::Unavailable { entity, reason: "the router is restarting".into() },
+            })
+        })
+    }
+
+    /// What is active on this node.
+    #[must_use]
+    pub fn activations(&self) -> &Activations {
+        &self.activations
+    }
+}
+
+/// What the router works with.
+#[derive(Debug, Clone)]
+pub struct RouterParts {
+    /// This node.
+    pub local: NodeId,
+    /// The way to other nodes.
+    pub transport: TransportHandle,
+    /// The placement table.
+    pub store: StoreHandle,
+    /// Who is there.
+    pub live: watch::Receiver<Arc<LiveSet>>,
+    /// What is active here.
+    pub activations: Activations,
+}
+
+/// The router's handle and its spec, a child of the `ClusterSupervisor`.
+#[must_use]
+pub fn router(parts: RouterParts) -> (RouterHandle, ChildSpec) {
+    let activations = parts.activations.clone();
+    let (actor, spec) = child("router", move || RouterActor {
+        parts: parts.clone(),
+        permits: Arc::new(Semaphore::new(CALLS_IN_FLIGHT)),
+    });
+    (RouterHandle { actor, activations }, spec.capacity(CALLS_IN_FLIGHT))
+}
+
+#[derive(Debug)]
+enum RouterMessage {
+    Call { call: CallRequest, reply: Reply<Result<CallReply, CallError>> },
+}
+
+struct RouterActor {
+    parts: RouterParts,
+    permits: Arc<Semaphore>,
+}
+
+impl Actor for RouterActor {
+    type Message = RouterMessage;
+
+    async fn handle(
+        &mut self,
+        ctx: &mut Context<Self>,
+        message: RouterMessage,
+    ) -> Result<(), ActorError> {
+        match message {
+            RouterMessage::Call { call, reply } => self.on_call(ctx, call, reply),
+        }
+        Ok(())
+    }
+}
+
+impl RouterActor {
+    fn on_call(
+        &self,
+        ctx: &mut Context<Self>,
+        call: CallRequest,
+        reply: Reply<Result<CallReply, CallError>>,
+    ) {
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            reply.send(Err(CallError::Overloaded { entity: call.entity, queued: CALLS_IN_FLIGHT }));
+            return;
+        };
+        let parts = self.parts.clone();
+        ctx.spawn(async move {
+            reply.send(parts.carry(call).await);
+            drop(permit);
+        });
+    }
+}
+
+impl RouterParts {
+    /// One call from its entry to its end.
+    async fn carry(self, call: CallRequest) -> Result<CallReply, CallError> {
+        let after = call.remaining;
+        let deadline = Instant::now() + after;
+        let mut confirmed = false;
+        let mut pause = FIRST_PAUSE;
+        let mut last = None;
+        loop {
+            // Subscribed before looking, so that no change between the look and the wait is lost.
+            let mut changes = self.store.changes();
+            let mut live = self.live.clone();
+            live.mark_unchanged();
+            let mut activated = self.activations.changed.subscribe();
+
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            if remaining.is_zero() {
+                let entity = call.entity;
+                return Err(last.unwrap_or(CallError::DeadlineExceeded { entity, after }));
+            }
+            let sight = self.look(&call.entity, confirmed);
+            let attempt = CallRequest { remaining, ..call.clone() };
+            let result = match next_step(&call.entity, &self.local, &sight) {
+                Step::Deliver(_) => self.deliver(attempt).await,
+                Step::Send(node) => self.send(&node, attempt).await,
+                Step::Confirm => match self.store.barrier(remaining).await {
+                    Ok(_) => {
+                        confirmed = true;
+                        continue;
+                    }
+                    Err(error) => Err(CallError::NoQuorum { reason: error.to_string().into() }),
+                },
+                Step::Hold(reason) => Err(CallError::Unavailable {
+                    entity: call.entity.clone(),
+                    reason: reason.into(),
+                }),
+                Step::Fail(error) => return Err(error),
+            };
+            match result {
+                Err(CallError::Overloaded { entity, queued }) => {
+                    return Err(CallError::Overloaded { entity, queued });
+                }
+                Err(error) if error.is_retryable() => {
+                    tracing::debug!(entity = %call.entity, request = %call.request, %error, "call held");
+                    last = Some(error);
+                }
+                other => return other,
+            }
+            let change = async {
+                tokio::select! {
+                    _ = changes.changed() => (),
+                    _ = live.changed() => (),
+                    _ = activated.changed() => (),
+                }
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            // A busy store changes all the time: at least the first pause goes by in any case.
+            tokio::time::sleep(FIRST_PAUSE.min(left)).await;
+            timeout(pause.min(left), change).await.ok();
+            pause = (pause * 2).min(LAST_PAUSE);
+        }
+    }
+
+    fn look(&self, entity: &EntityId, confirmed: bool) -> Sight {
+        let (deployed, placement) = self.store.view(|state| {
+            (state.firmware().contains_key(entity.key()), state.placements().get(entity).cloned())
+        });
+        let owner_down = placement.as_ref().is_some_and(|placement| self.is_down(&placement.node));
+        let active_here = self.activations.epoch(entity);
+        Sight { deployed, placement, active_here, owner_down, confirmed }
+    }
+
+    fn is_down(&self, node: &NodeId) -> bool {
+        let live = self.live.borrow();
+        live.members.get(node).is_some_and(|member| member.state == MemberState::Down)
+    }
+
+    async fn deliver(&self, call: CallRequest) -> Result<CallReply, CallError> {
+        deliver(&self.activations, &self.local, call).await
+    }
+
+    /// Sends the call to its owner. It ends early when the owner is found to be gone: the
+    /// membership has the transport give up on it.
+    async fn send(&self, node: &NodeId, call: CallRequest) -> Result<CallReply, CallError> {
+        let remaining = call.remaining;
+        self.transport
+            .call(node, Service::Call, Class::Lane, &call, remaining)
+            .await
+            .unwrap_or_else(|error| {
+                let reason = error.to_string().into();
+                Err(CallError::Unreachable { node: node.clone(), reason })
+            })
+    }
+}
+
+async fn deliver(
+    activations: &Activations,
+    local: &NodeId,
+    call: CallRequest,
+) -> Result<CallReply, CallError> {
+    let Some(activation) = activations.get(&call.entity) else {
+        return Err(CallError::NotHere { entity: call.entity, node: local.clone() });
+    };
+    let (entity, after) = (call.entity.clone(), call.remaining);
+    timeout(after, activation.deliver(call))
+        .await
+        .unwrap_or(Err(CallError::DeadlineExceeded { entity, after }))
+}
+
+/// Answers calls that other nodes send here.
+#[derive(Debug)]
+pub struct Doorway {
+    local: NodeId,
+    activations: Activations,
+}
+
+impl Doorway {
+    /// The doorway of this node.
+    #[must_use]
+    pub fn new(local: NodeId, activations: Activations) -> Self {
+        Self { local, activations }
+    }
+}
+
+impl Serve for Doorway {
+    fn serve(&self, _from: NodeId, body: Bytes) -> BoxFuture<'static, Result<Bytes, ServeError>> {
+        let (activations, local) = (self.activations.clone(), self.local.clone());
+        Box::pin(async move {
+            let call: CallRequest = codec::decode(&body)?;
+            let result = deliver(&activations, &local, call).await;
+            Ok(codec::encode(&result)?.into())
+        })
+    }
+}

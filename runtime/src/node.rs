@@ -1,0 +1,259 @@
+//! A whole node: the cluster layer, the firmware and the API under one supervision tree, from
+//! its start to its orderly end.
+//!
+//! ```text
+//! node                 one_for_one; when it gives up, the process ends with an error
+//! ├─ store
+//! ├─ cluster
+//! ├─ firmware
+//! └─ api
+//! ```
+//! Start order is top to bottom and stop order bottom to top: the API closes first, so that
+//! nobody is promised anything by a node that is leaving.
+
+mod facade;
+mod identity;
+mod ports;
+mod reports;
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+use odeum_actors::{Exit, StartError, Strategy, Supervisor, SupervisorSpec};
+use odeum_cluster::{
+    blobs::{BlobDoor, Blobs},
+    node::{ClusterNode, Entry, NodeOptions},
+    transport::{Service, pki::PkiError},
+};
+use odeum_proto::IdError;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+};
+
+pub use self::ports::{PORTS_FILE, Ports};
+use self::{
+    facade::{NodeFacade, Tree},
+    reports::Reports,
+};
+use crate::{
+    api::{self, BindError},
+    config::NodeConfig,
+    firmware::{CacheError, Engine, EngineError, FirmwareParts, RestartPolicy, firmware},
+};
+
+/// How long a node tries to become a member before it gives up and ends: long enough for the
+/// whole cluster to be started by one command in any order.
+const JOIN_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long an orderly stop may take before the process ends anyway: requests under way, hosts
+/// and the store have their own, shorter, times within it.
+const STOP_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Why a node did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The node has no usable name. Give one with `--node`.
+    #[error(
+        "no node name can be made of this machine's name {host:?} ({reason}): give one with --node"
+    )]
+    Name {
+        /// The machine's name.
+        host: String,
+        /// What is wrong with it.
+        reason: IdError,
+    },
+    /// The node has no certificate and was not told to make one.
+    #[error(
+        "there is no certificate in {}: make one with `odeum certs init` and `odeum certs issue`, \
+         or start with --dev", folder.display()
+    )]
+    NoCertificate {
+        /// Where it was looked for.
+        folder: PathBuf,
+    },
+    /// A certificate could not be made.
+    #[error(transparent)]
+    Certificate(#[from] PkiError),
+    /// The API's port cannot be listened on.
+    #[error(transparent)]
+    Api(#[from] BindError),
+    /// The cluster layer did not start or did not find its cluster.
+    #[error(transparent)]
+    Cluster(#[from] odeum_cluster::node::NodeError),
+    /// The engine that runs guests cannot be had on this machine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The folder of the packages cannot be used.
+    #[error(transparent)]
+    Packages(#[from] CacheError),
+    /// A part of the node did not start.
+    #[error("the node did not start: {0}")]
+    Start(#[from] StartError),
+    /// `ports.json` could not be written, or signals not be received.
+    #[error("cannot {what}: {reason}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// The node's supervisor gave up: a part of it kept failing.
+    #[error("the node ended: it {0}")]
+    GaveUp(Exit),
+}
+
+/// What ends a node besides signals.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RunOptions {
+    /// End when standard input does: for a parent whose death must be the node's, even by
+    /// SIGKILL.
+    pub exit_with_stdin: bool,
+}
+
+/// Runs a node until SIGTERM, SIGINT or what `options` names, then stops it in good order.
+///
+/// # Errors
+/// [`NodeError`] when it cannot start, cannot find its cluster, or gives up.
+pub async fn run(config: NodeConfig, options: RunOptions) -> Result<(), NodeError> {
+    let mut stop = StopSignals::new(options)?;
+    let (mut cluster, tree, root) = assemble(&config).await?;
+    let entered = tokio::select! {
+        biased;
+        () = stop.received() => None,
+        exit = root.finished() => return Err(NodeError::GaveUp(exit)),
+        entered = cluster.enter() => Some(entered),
+    };
+    let result = match entered {
+        None => Ok(()),
+        Some(Err(error)) => Err(error.into()),
+        Some(Ok(entry)) => {
+            tell(&cluster, entry);
+            tokio::select! {
+                biased;
+                () = stop.received() => Ok(()),
+                exit = root.finished() => Err(NodeError::GaveUp(exit)),
+            }
+        }
+    };
+    drop(tree);
+    if tokio::time::timeout(STOP_PATIENCE, root.shutdown()).await.is_err() {
+        tracing::warn!(elapsed_ms = STOP_PATIENCE.as_millis(), "stop took too long, ending anyway");
+    }
+    tracing::info!(node = %cluster.record.id, "node stopped");
+    result
+}
+
+/// Binds everything and starts the tree. The node then answers its API, but belongs to no
+/// cluster yet.
+async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Tree, Supervisor), NodeError> {
+    let data_dir = config.node.data_dir.clone();
+    let node = identity::name(config)?;
+    let certs = identity::certificates(config, &node)?;
+    let listening = api::bind(config.api.listen)?;
+    let (cluster, supervisors) = ClusterNode::prepare(NodeOptions {
+        node: node.clone(),
+        data_dir: data_dir.clone(),
+        certs,
+        listen: config.cluster.listen,
+        advertise: config.cluster.advertise,
+        api_addr: listening.addr(),
+        join: config.cluster.join.clone(),
+        patience: JOIN_PATIENCE,
+        snapshot_every: config.store.snapshot_every.get(),
+    })?;
+    let blobs = Blobs::new(cluster.transport.clone(), cluster.membership.live());
+    let (firmware, firmware_supervisor) = firmware(FirmwareParts {
+        node,
+        packages: data_dir.join("packages"),
+        engine: Engine::new()?,
+        source: Arc::new(reports::Elsewhere(blobs.clone())),
+        ledger: Arc::new(cluster.store.clone()),
+        activate: Arc::new(reports::Announcer(cluster.router.activations().clone())),
+        restarts: RestartPolicy::default(),
+    })?;
+    let services = cluster.transport.services();
+    let shelf = Arc::new(reports::Shelf(firmware.cache.clone()));
+    services.insert(Service::Blob, Arc::new(BlobDoor::new(shelf)));
+    services.insert(Service::Firmware, Arc::new(Reports(firmware.coordinator.clone())));
+
+    Ports::of(&listening, &cluster.transport)
+        .write(&data_dir)
+        .map_err(|reason| NodeError::System { what: "write ports.json", reason })?;
+
+    let tree = Tree::default();
+    let facade = NodeFacade::new(&cluster, firmware, blobs, config, tree.clone());
+    let http = api::spec(listening, Arc::new(facade), config.api.drain.0);
+    let mut root = SupervisorSpec::new("node", Strategy::OneForOne);
+    for supervisor in supervisors {
+        root = root.supervisor(supervisor);
+    }
+    let api_supervisor = SupervisorSpec::new("api", Strategy::OneForOne).child(http);
+    let root = root.supervisor(firmware_supervisor).supervisor(api_supervisor).start().await?;
+    tree.set(root.clone());
+    Ok((cluster, tree, root))
+}
+
+fn tell(cluster: &ClusterNode, entry: Entry) {
+    let text = match entry {
+        Entry::Founded => "node is up, first of a new cluster",
+        Entry::Joined => "node is up, joined its cluster",
+        Entry::Resumed => "node is up, back in its cluster",
+    };
+    let record = &cluster.record;
+    tracing::info!(
+        node = %record.id,
+        incarnation = %record.incarnation,
+        cluster = cluster.cluster().map(tracing::field::display),
+        api = %record.api_addr,
+        addr = %record.cluster_addr,
+        "{text}"
+    );
+}
+
+/// The events that end a node in good order.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+    /// Closes when standard input ends, if that counts.
+    stdin: Option<oneshot::Receiver<()>>,
+}
+
+impl StopSignals {
+    fn new(options: RunOptions) -> Result<Self, NodeError> {
+        let listen = |kind| {
+            signal(kind).map_err(|reason| NodeError::System { what: "receive signals", reason })
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            stdin: options.exit_with_stdin.then(end_of_stdin),
+        })
+    }
+
+    async fn received(&mut self) {
+        let stdin_ended = async {
+            match &mut self.stdin {
+                Some(ended) => drop(ended.await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.terminate.recv() => tracing::info!(reason = "SIGTERM", "stopping"),
+            _ = self.interrupt.recv() => tracing::info!(reason = "SIGINT", "stopping"),
+            () = stdin_ended => tracing::info!(reason = "standard input ended", "stopping"),
+        }
+    }
+}
+
+/// A receiver that closes when standard input ends. A thread reads it, not tokio's blocking pool:
+/// the process must be able to end while the read still waits.
+fn end_of_stdin() -> oneshot::Receiver<()> {
+    let (ended, receiver) = oneshot::channel();
+    std::thread::spawn(move || {
+        // What a parent writes means nothing; only the end does.
+        let copied = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        tracing::debug!(failed = copied.is_err(), "standard input ended");
+        drop(ended);
+    });
+    receiver
+}

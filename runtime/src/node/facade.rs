@@ -1,0 +1,401 @@
+//! The node as its API sees it: gathers what the parts know into the API's words.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, join_all},
+};
+use odeum_actors::Supervisor;
+use odeum_cluster::{
+    blobs::Blobs,
+    membership::{Member, MemberState, MembershipHandle},
+    node::ClusterNode,
+    router::RouterHandle,
+    store::{Health, StoreError, StoreHandle, StoreStatus},
+    transport::{Class, Service, TransportHandle},
+};
+use odeum_proto::{
+    EntityId, Name, NodeId, Revision, SessionId,
+    call::{CallError, CallReply, CallRequest},
+    report::{FirmwareReport, HostState},
+    store::{Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome, Placement},
+};
+
+use super::reports;
+use crate::{
+    api::{
+        ApiNode, Deployment, Problem,
+        types::{
+            Deployed, FirmwareState, FirmwareSummary, LinkSummary, NodeState, NodeStatus,
+            NodeSummary, Session, SessionPage, SessionSummary, SessionVariable, StoreRole,
+            StoreSummary, Text,
+        },
+    },
+    config::NodeConfig,
+    firmware::{CacheError, FirmwareHandle},
+};
+
+/// How long a change may wait for a majority: an election and some more.
+const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a read may wait for the leader's word.
+const READ_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long another node may take to say what runs there. Shorter than anybody waits for a table.
+const REPORT_DEADLINE: Duration = Duration::from_millis(500);
+
+/// Nodes beside this one that keep a package before it counts as deployed, so that it outlives
+/// the node it came to.
+const COPIES: usize = 1;
+
+/// The node's supervision tree, known once it runs.
+#[derive(Clone, Default)]
+pub(super) struct Tree(Arc<OnceLock<Supervisor>>);
+
+impl Tree {
+    pub(super) fn set(&self, root: Supervisor) {
+        self.0.get_or_init(|| root);
+    }
+}
+
+/// What the API's answers are made of.
+pub(super) struct NodeFacade {
+    started: Instant,
+    record: NodeRecord,
+    store: StoreHandle,
+    transport: TransportHandle,
+    membership: MembershipHandle,
+    router: RouterHandle,
+    blobs: Blobs,
+    firmware: FirmwareHandle,
+    defaults: FirmwareLimits,
+    tree: Tree,
+}
+
+impl NodeFacade {
+    pub(super) fn new(
+        cluster: &ClusterNode,
+        firmware: FirmwareHandle,
+        blobs: Blobs,
+        config: &NodeConfig,
+        tree: Tree,
+    ) -> Self {
+        Self {
+            started: Instant::now(),
+            record: cluster.record.clone(),
+            store: cluster.store.clone(),
+            transport: cluster.transport.clone(),
+            membership: cluster.membership.clone(),
+            router: cluster.router.clone(),
+            blobs,
+            firmware,
+            defaults: FirmwareLimits {
+                memory_bytes: config.firmware.memory.0,
+                message_time: config.firmware.message_time.0,
+            },
+            tree,
+        }
+    }
+
+    async fn write(&self, command: Command) -> Result<(), Problem> {
+        match self.store.write(command, WRITE_DEADLINE).await {
+            Ok(Outcome::Refused(refusal)) => Err(refusal.into()),
+            Ok(_) => Ok(()),
+            Err(error) => Err(store_problem(&error)),
+        }
+    }
+
+    async fn fresh(&self) -> Result<(), Problem> {
+        self.store.barrier(READ_DEADLINE).await.map_err(|error| store_problem(&error))?;
+        Ok(())
+    }
+
+    fn node_summary(&self, record: &NodeRecord, status: &StoreStatus) -> NodeSummary {
+        let is_self = record.id == self.record.id;
+        let live = self.membership.now();
+        let member = live.members.get(&record.id);
+        let in_group = status.members.iter().find(|member| member.node == record.id);
+        let role = in_group.map(|member| match member.voter {
+            _ if status.leader.as_ref() == Some(&record.id) => StoreRole::Leader,
+            true => StoreRole::Voter,
+            false => StoreRole::Learner,
+        });
+        let link = self.transport.link(&record.id);
+        let rtt_us = link.as_ref().map(|link| micros(link.rtt));
+        NodeSummary {
+            id: record.id.clone(),
+            state: if is_self { NodeState::Alive } else { state(member) },
+            since_ms: member.map(|member| millis(member.since.elapsed())),
+            incarnation: record.incarnation,
+            cluster_addr: record.cluster_addr,
+            api_addr: record.api_addr,
+            role,
+            link: (!is_self).then_some(LinkSummary { up: link.is_some(), rtt_us }),
+            version: record.version.clone(),
+        }
+    }
+
+    async fn deploy(&self, deployment: Deployment) -> Result<Deployed, Problem> {
+        let package = self.firmware.cache.put(deployment.package).await.map_err(package_problem)?;
+        let stored = self.firmware.cache.read(package.digest).await.map_err(package_problem)?;
+        let bytes = stored.ok_or_else(|| Problem::Internal {
+            reason: format!("package {} vanished from the cache", package.digest).into(),
+        })?;
+        self.blobs
+            .spread(package.digest, &bytes, COPIES)
+            .await
+            .map_err(|error| Problem::Unavailable { reason: error.to_string().into() })?;
+        let memory = deployment.memory.map_or(self.defaults.memory_bytes, |memory| memory.0);
+        let message_time =
+            deployment.message_time.map_or(self.defaults.message_time, |time| time.0);
+        let spec = FirmwareSpec {
+            name: deployment.name.clone(),
+            digest: package.digest,
+            size: package.size,
+            limits: FirmwareLimits { memory_bytes: memory, message_time },
+        };
+        self.write(Command::PutFirmware(spec)).await?;
+        let entity = EntityId::firmware(deployment.name.clone());
+        let placed = |placement: &Placement| placement.node.clone();
+        let node = self.store.view(|state| state.placements().get(&entity).map(placed));
+        Ok(Deployed { name: deployment.name, digest: package.digest, size: package.size, node })
+    }
+
+    async fn firmware(&self) -> Result<Vec<FirmwareSummary>, Problem> {
+        let deployed: Vec<(FirmwareSpec, Option<Placement>)> = self.store.view(|state| {
+            let placed = |spec: &FirmwareSpec| {
+                state.placements().get(&EntityId::firmware(spec.name.clone())).cloned()
+            };
+            state.firmware().values().map(|spec| (spec.clone(), placed(spec))).collect()
+        });
+        let owners = deployed.iter().filter_map(|(_, placement)| placement.as_ref());
+        let owners: std::collections::BTreeSet<&NodeId> = owners.map(|at| &at.node).collect();
+        let asked = owners.into_iter().map(|node| self.reports_of(node).map(move |r| (node, r)));
+        let reports: BTreeMap<&NodeId, Vec<FirmwareReport>> =
+            join_all(asked).await.into_iter().collect();
+        let summary = |(spec, placement): &(FirmwareSpec, Option<Placement>)| {
+            let report = placement.as_ref().and_then(|at| {
+                let of_node = reports.get(&at.node)?;
+                of_node.iter().find(|report| report.name == spec.name && report.epoch == at.epoch)
+            });
+            firmware_summary(spec, placement.as_ref(), report)
+        };
+        Ok(deployed.iter().map(summary).collect())
+    }
+
+    /// What runs on `node`; nothing when it does not answer in time.
+    async fn reports_of(&self, node: &NodeId) -> Vec<FirmwareReport> {
+        if *node == self.record.id {
+            return reports::local(&self.firmware.coordinator).await.unwrap_or_default();
+        }
+        if !self.membership.now().is_live(node) {
+            return Vec::new();
+        }
+        self.transport
+            .call(node, Service::Firmware, Class::Lane, &(), REPORT_DEADLINE)
+            .await
+            .unwrap_or_default()
+    }
+}
+
+impl ApiNode for NodeFacade {
+    fn ready(&self) -> Result<(), Problem> {
+        let reason = match self.store.status().health {
+            Health::Good => return Ok(()),
+            Health::Stopped => "the store does not run yet",
+            Health::NotMember => "this node is in no cluster yet",
+            Health::Electing => "the store elects a leader",
+            Health::NoQuorum => "the store has no majority",
+            Health::NoSpace => "the disk is full",
+        };
+        Err(Problem::Unavailable { reason: reason.into() })
+    }
+
+    fn status(&self) -> NodeStatus {
+        let status = self.store.status();
+        let of_kind = |voter: bool| {
+            let members = status.members.iter().filter(move |member| member.voter == voter);
+            members.map(|member| member.node.clone()).collect()
+        };
+        NodeStatus {
+            node: self.record.id.clone(),
+            cluster: self.transport.cluster(),
+            incarnation: self.record.incarnation,
+            version: self.record.version.clone(),
+            pid: std::process::id(),
+            uptime_ms: millis(self.started.elapsed()),
+            api_addr: self.record.api_addr,
+            cluster_addr: self.record.cluster_addr,
+            store: StoreSummary {
+                voters: of_kind(true),
+                learners: of_kind(false),
+                quorum: status.health == Health::Good,
+                leader: status.leader,
+                term: status.term,
+                last_log: status.last_log.unwrap_or_default(),
+                applied: status.applied.unwrap_or(Revision(0)),
+                snapshot: status.snapshot,
+            },
+        }
+    }
+
+    fn nodes(&self) -> Vec<NodeSummary> {
+        let status = self.store.status();
+        let records: Vec<NodeRecord> =
+            self.store.view(|state| state.nodes().values().cloned().collect());
+        records.iter().map(|record| self.node_summary(record, &status)).collect()
+    }
+
+    fn firmware(&self) -> BoxFuture<'_, Result<Vec<FirmwareSummary>, Problem>> {
+        self.firmware().boxed()
+    }
+
+    fn deploy(&self, deployment: Deployment) -> BoxFuture<'_, Result<Deployed, Problem>> {
+        self.deploy(deployment).boxed()
+    }
+
+    fn remove(&self, name: Name) -> BoxFuture<'_, Result<(), Problem>> {
+        self.write(Command::DeleteFirmware { name }).boxed()
+    }
+
+    fn call(&self, call: CallRequest) -> BoxFuture<'_, Result<CallReply, CallError>> {
+        self.router.call(call).boxed()
+    }
+
+    fn sessions(
+        &self,
+        limit: usize,
+        after: Option<SessionId>,
+    ) -> BoxFuture<'_, Result<SessionPage, Problem>> {
+        async move {
+            self.fresh().await?;
+            Ok(self.store.view(|state| {
+                use std::ops::Bound::{Excluded, Unbounded};
+                let from = after.as_ref().map_or(Unbounded, Excluded);
+                let mut rest = state.sessions().range((from, Unbounded));
+                let sessions: Vec<SessionSummary> = rest
+                    .by_ref()
+                    .take(limit)
+                    .map(|(id, session)| session_summary(id, session))
+                    .collect();
+                let more = rest.next().is_some();
+                let next = sessions.last().filter(|_| more).map(|last| last.id.clone());
+                SessionPage { sessions, next }
+            }))
+        }
+        .boxed()
+    }
+
+    fn session(&self, id: SessionId) -> BoxFuture<'_, Result<Session, Problem>> {
+        async move {
+            self.fresh().await?;
+            let variables = self.store.view(|state| {
+                let variables = state.sessions().get(&id)?.variables().iter();
+                let variables = variables.map(|(key, variable)| {
+                    let value = Text::of(&variable.value);
+                    let (version, revision) = (variable.version, variable.revision);
+                    (key.clone(), SessionVariable { value, version, revision })
+                });
+                Some(variables.collect())
+            });
+            match variables {
+                Some(variables) => Ok(Session { id, variables }),
+                None => Err(Problem::NotFound { what: format!("session {id}").into() }),
+            }
+        }
+        .boxed()
+    }
+
+    fn delete_session(&self, session: SessionId) -> BoxFuture<'_, Result<(), Problem>> {
+        self.write(Command::DeleteSession { session }).boxed()
+    }
+
+    fn actors(&self) -> BoxFuture<'_, Result<odeum_actors::Tree, Problem>> {
+        async move {
+            match self.tree.0.get() {
+                Some(root) => Ok(root.tree().await),
+                None => Err(Problem::Unavailable { reason: "the node is starting".into() }),
+            }
+        }
+        .boxed()
+    }
+}
+
+fn session_summary(id: &SessionId, session: &odeum_cluster::store::Session) -> SessionSummary {
+    let revisions = session.variables().values().map(|variable| variable.revision);
+    SessionSummary {
+        id: id.clone(),
+        variables: session.variables().len(),
+        revision: revisions.max().unwrap_or_default(),
+    }
+}
+
+fn firmware_summary(
+    spec: &FirmwareSpec,
+    placement: Option<&Placement>,
+    report: Option<&FirmwareReport>,
+) -> FirmwareSummary {
+    let state = match (placement, report.map(|report| report.state)) {
+        (None, _) => FirmwareState::Waiting,
+        (Some(_), None) => FirmwareState::Unknown,
+        (_, Some(HostState::Starting)) => FirmwareState::Starting,
+        (_, Some(HostState::Running)) => FirmwareState::Running,
+        (_, Some(HostState::Restarting)) => FirmwareState::Restarting,
+        (_, Some(HostState::Failed)) => FirmwareState::Failed,
+    };
+    FirmwareSummary {
+        name: spec.name.clone(),
+        digest: spec.digest,
+        size: spec.size,
+        node: placement.map(|at| at.node.clone()),
+        epoch: placement.map(|at| at.epoch),
+        state,
+        restarts: report.map(|report| report.restarts),
+        memory_bytes: report.and_then(|report| report.memory_bytes),
+        last_error: report.and_then(|report| report.last_error.clone()),
+    }
+}
+
+fn state(member: Option<&Member>) -> NodeState {
+    match member.map(|member| member.state) {
+        Some(MemberState::Alive) => NodeState::Alive,
+        Some(MemberState::Suspect) => NodeState::Suspect,
+        Some(MemberState::Down) => NodeState::Down,
+        None => NodeState::Joining,
+    }
+}
+
+fn store_problem(error: &StoreError) -> Problem {
+    let reason = error.to_string().into();
+    match error {
+        StoreError::NoQuorum { .. } => Problem::NoQuorum { reason },
+        StoreError::Deadline { .. }
+        | StoreError::Stopped { .. }
+        | StoreError::NotMember { .. }
+        | StoreError::NoSpace { .. } => Problem::Unavailable { reason },
+        StoreError::Refused(refusal) => refusal.clone().into(),
+        StoreError::Files(_) | StoreError::Broken { .. } => Problem::Internal { reason },
+    }
+}
+
+fn package_problem(error: CacheError) -> Problem {
+    let reason = error.to_string().into();
+    match error {
+        CacheError::Package(_) => Problem::BadPackage { reason },
+        error if error.is_retryable() => Problem::Unavailable { reason },
+        _ => Problem::Internal { reason },
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,125 @@
+//! The joints between firmware and cluster: what each asks of the other, in the other's words.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use odeum_actors::AskError;
+use odeum_cluster::{
+    blobs::{BlobError, BlobShelf, Blobs},
+    router::{Activations, Entity},
+    transport::{Serve, ServeError},
+};
+use odeum_proto::{
+    Digest, EntityId, Epoch, NodeId,
+    call::{CallError, CallReply, CallRequest},
+    codec,
+    report::{self, FirmwareReport},
+};
+
+use crate::firmware::{
+    Activate, CacheHandle, CoordinatorHandle, FetchError, FirmwareStatus, HostHandle, HostState,
+    PackageSource,
+};
+
+/// Packages that are on other nodes.
+pub(super) struct Elsewhere(pub(super) Blobs);
+
+impl PackageSource for Elsewhere {
+    fn fetch(&self, digest: Digest) -> BoxFuture<'static, Result<Bytes, FetchError>> {
+        let blobs = self.0.clone();
+        Box::pin(async move {
+            blobs.fetch(digest).await.map_err(|error| match error {
+                BlobError::Missing { asked, .. } => FetchError::Missing { asked },
+                error => FetchError::Failed { reason: error.to_string().into() },
+            })
+        })
+    }
+}
+
+/// Packages of this node, for others.
+pub(super) struct Shelf(pub(super) CacheHandle);
+
+impl BlobShelf for Shelf {
+    fn get(&self, digest: Digest) -> BoxFuture<'static, Option<Bytes>> {
+        let cache = self.0.clone();
+        Box::pin(async move {
+            cache.read(digest).await.unwrap_or_else(|error| {
+                tracing::warn!(%digest, %error, "package not readable");
+                None
+            })
+        })
+    }
+
+    fn put(&self, digest: Digest, bytes: Bytes) -> BoxFuture<'static, Result<(), Box<str>>> {
+        let cache = self.0.clone();
+        Box::pin(async move {
+            cache.keep(digest, bytes).await.map_err(|error| error.to_string().into())
+        })
+    }
+}
+
+/// Tells the router which hosts run here.
+pub(super) struct Announcer(pub(super) Activations);
+
+impl Activate for Announcer {
+    fn activate(&self, entity: EntityId, epoch: Epoch, host: HostHandle) {
+        self.0.activate(entity, epoch, Arc::new(Activation(host)));
+    }
+
+    fn deactivate(&self, entity: &EntityId, epoch: Epoch) {
+        self.0.deactivate(entity, epoch);
+    }
+}
+
+struct Activation(HostHandle);
+
+impl Entity for Activation {
+    fn deliver(&self, call: CallRequest) -> BoxFuture<'static, Result<CallReply, CallError>> {
+        let host = self.0.clone();
+        Box::pin(async move { host.deliver(call).await })
+    }
+}
+
+/// What runs here, as others are told.
+pub(super) async fn local(
+    coordinator: &CoordinatorHandle,
+) -> Result<Vec<FirmwareReport>, AskError> {
+    Ok(coordinator.list().await?.into_iter().map(report).collect())
+}
+
+fn report(status: FirmwareStatus) -> FirmwareReport {
+    FirmwareReport {
+        name: status.name,
+        epoch: status.epoch,
+        state: match status.state {
+            HostState::Starting => report::HostState::Starting,
+            HostState::Running => report::HostState::Running,
+            HostState::Restarting => report::HostState::Restarting,
+            HostState::Failed => report::HostState::Failed,
+        },
+        restarts: u32::try_from(status.restarts).unwrap_or(u32::MAX),
+        memory_bytes: (status.memory_bytes > 0).then_some(status.memory_bytes),
+        last_error: status.last_error.map(|error| shortened(&error)),
+    }
+}
+
+/// At most [`report::ERROR_BYTES`] of `text`, cut between characters.
+fn shortened(text: &str) -> String {
+    let end = text.floor_char_boundary(report::ERROR_BYTES);
+    text[..end].to_owned()
+}
+
+/// Tells other nodes what runs here.
+pub(super) struct Reports(pub(super) CoordinatorHandle);
+
+impl Serve for Reports {
+    fn serve(&self, _from: NodeId, _body: Bytes) -> BoxFuture<'static, Result<Bytes, ServeError>> {
+        let coordinator = self.0.clone();
+        Box::pin(async move {
+            let busy = |error: AskError| ServeError::Busy { reason: error.to_string().into() };
+            let reports = local(&coordinator).await.map_err(busy)?;
+            Ok(codec::encode(&reports)?.into())
+        })
+    }
+}
