@@ -88,6 +88,17 @@ async fn the_counter_counts_in_its_session_and_keeps_its_heap() {
 }
 
 #[tokio::test]
+async fn the_example_of_the_abi_document_runs() {
+    let document = include_str!("../../../wit/odeum-actor-core.md");
+    let (_, rest) = document.split_once("```wat\n").expect("an example");
+    let (example, _) = rest.split_once("```").expect("an end");
+    let engine = Engine::new().expect("an engine");
+    let instance = started(&engine, example.as_bytes()).await;
+    let (_, answer) = instance.handle(b"hello", session(&[])).await.expect("handles");
+    assert_eq!(answer, done(&[("last", "hello")], "hello"));
+}
+
+#[tokio::test]
 async fn what_was_written_is_read_and_the_last_write_wins() {
     let body = "(drop (call $set (i32.const 0) (i32.const 3) (i32.const 0) (i32.const 3)))
         (drop (call $set (i32.const 0) (i32.const 3) (i32.const 0) (i32.const 2)))
