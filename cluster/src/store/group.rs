@@ -254,14 +254,34 @@ impl Group {
             return Ok(());
         }
         if !known || voters.len() < VOTERS {
-            // Returns when the learner has caught up.
-            self.raft.add_learner(node.clone(), (), true).await?;
+            let added = self.raft.add_learner(node.clone(), (), true).await?;
+            self.has_matched(&node, added.log_id.index()).await;
         }
         if voters.len() < VOTERS {
-            let add = ChangeMembers::AddVoterIds(BTreeSet::from([node]));
-            self.raft.change_membership(add, true).await?;
+            let add = ChangeMembers::AddVoterIds(BTreeSet::from([node.clone()]));
+            let changed = self.raft.change_membership(add, true).await?;
+            self.has_matched(&node, changed.log_id.index()).await;
         }
         Ok(())
+    }
+
+    /// Returns when `node` has the log up to `index`, so that it knows of its own admission, or
+    /// when this replica leads no more. openraft calls a learner up to date when it is within
+    /// thousands of entries, which a new node is with none.
+    async fn has_matched(&self, node: &NodeId, index: u64) {
+        let mut metrics = self.raft.metrics();
+        loop {
+            let waits = match &metrics.borrow_watched().replication {
+                Some(replication) => {
+                    let matched = replication.get(node).and_then(|matched| matched.as_ref());
+                    matched.is_none_or(|matched| matched.index() < index)
+                }
+                None => false,
+            };
+            if !waits || metrics.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Takes a node out: its vote first, so that the rest is a majority without it, then its
