@@ -12,6 +12,7 @@ mod get;
 pub mod logs;
 mod out;
 mod run;
+mod up;
 
 use std::process::ExitCode;
 
@@ -56,6 +57,8 @@ struct GlobalArgs {
 /// The commands.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Start a node, alone or in a cluster
+    Up(up::UpArgs),
     /// Deploy a firmware and wait until it runs
     Run(run::RunArgs),
     /// Send a message to a firmware and print its reply
@@ -108,6 +111,7 @@ impl Cli {
 
 async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitCode, CliError> {
     match command {
+        Command::Up(args) => up::up(args).await,
         Command::Run(args) => run::run(invocation, args).await,
         Command::Call(args) => call::call(invocation, args).await,
         Command::Get(command) => get::get(invocation, command).await,

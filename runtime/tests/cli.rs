@@ -53,7 +53,9 @@ fn config_file(folder: &Path, text: &str) -> String {
 
 #[test]
 fn wrong_usage_exits_with_2_and_names_what_is_wrong() {
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 8] = [
+        (&["up", "--api", "here"], "here"),
+        (&["up", "--node", "Not A Name"], "Not A Name"),
         (&["--frobnicate"], "--frobnicate"),
         (&["dance"], "dance"),
         (&["call", "Not A Name", "x"], "Not A Name"),
@@ -72,9 +74,11 @@ fn wrong_usage_exits_with_2_and_names_what_is_wrong() {
 fn an_unknown_setting_exits_with_2_and_names_its_line_and_the_nearest() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = config_file(folder.path(), "# mine\n[api]\nlisten = '127.0.0.1:0'\nlsten = 1\n");
-    let line = complaint(&run(&mut odeum(&["config", "show", "--config", &file])), 2);
-    assert!(line.contains(&format!("{file}:4:1: ")), "{line}");
-    assert!(line.contains("`api.lsten`") && line.contains("`api.listen`"), "{line}");
+    for command in [&["config", "show"][..], &["up"]] {
+        let line = complaint(&run(odeum(command).args(["--config", &file])), 2);
+        assert!(line.contains(&format!("{file}:4:1: ")), "{line}");
+        assert!(line.contains("`api.lsten`") && line.contains("`api.listen`"), "{line}");
+    }
 
     let line = complaint(&run(odeum(&["config", "show"]).env("ODEUM_LOG__FORMT", "json")), 2);
     assert!(line.contains("ODEUM_LOG__FORMT") && line.contains("`log.format`"), "{line}");
@@ -206,8 +210,10 @@ fn an_authority_is_made_once_and_certificates_show_whom_they_are_for() {
 
 #[test]
 fn every_command_explains_itself() {
-    let commands: [&[&str]; 16] = [
+    let commands: [&[&str]; 18] = [
         &[],
+        &["up"],
+        &["demo"],
         &["certs"],
         &["certs", "init"],
         &["certs", "issue"],

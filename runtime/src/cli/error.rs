@@ -8,6 +8,7 @@ use odeum_proto::{IdError, Name, RequestId};
 use crate::{
     api::client::ApiError,
     config::{ByteSize, ConfigError, HumanDuration},
+    node::NodeError,
 };
 
 /// Exit code of wrong usage, the same that clap uses.
@@ -30,6 +31,9 @@ pub(crate) enum CliError {
         /// The idempotency key of the call.
         request: RequestId,
     },
+    /// The node did not start, or ended.
+    #[error(transparent)]
+    Node(#[from] NodeError),
     /// The settings cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
