@@ -152,8 +152,12 @@ pub struct LogConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        // openraft reports every election and every lost peer in its own words; ours are enough.
-        Self { format: LogFormat::Text, filter: "info,openraft=error".to_owned() }
+        // openraft reports every election and every lost peer in its own words, and ractor puts a
+        // span with a bare number around every line of an actor; ours are enough.
+        Self {
+            format: LogFormat::Text,
+            filter: "info,openraft=error,ractor=warn,ractor_cluster=warn".to_owned(),
+        }
     }
 }
 
