@@ -1,5 +1,7 @@
 //! `/v1/firmware`: what is deployed.
 
+use std::{fmt::Display, str::FromStr, time::Duration};
+
 use axum::{
     Json,
     extract::{
@@ -15,8 +17,16 @@ use super::Node;
 use crate::api::{
     node::Deployment,
     problem::Problem,
-    types::{DeployOptions, Deployed, FirmwareSummary},
+    types::{DeployOptions, Deployed, FirmwareSummary, MAX_DEADLINE},
 };
+use crate::config::{ByteSize, HumanDuration, UnitError};
+
+/// Least and most memory of an instance: one page of WebAssembly, and all that 32 bits address.
+const MEMORY: (ByteSize, ByteSize) = (ByteSize(64 << 10), ByteSize(4 << 30));
+/// Least and most time for one message: what a busy machine may take to schedule it at all, and
+/// the longest anybody waits for the reply.
+const MESSAGE_TIME: (HumanDuration, HumanDuration) =
+    (HumanDuration(Duration::from_millis(10)), HumanDuration(MAX_DEADLINE));
 
 pub(super) async fn list(State(node): Node) -> Result<Json<Vec<FirmwareSummary>>, Problem> {
     node.firmware().await.map(Json)
@@ -46,7 +56,9 @@ pub(super) async fn put(
         let reason = "the body is empty: send the bytes of a .wasm or .wat file".into();
         return Err(Problem::BadPackage { reason });
     }
-    let deployment = Deployment { name, package, memory: unit(memory)?, message_time: unit(time)? };
+    let memory: Option<ByteSize> = within("memory", memory, MEMORY)?;
+    let message_time: Option<HumanDuration> = within("time", time, MESSAGE_TIME)?;
+    let deployment = Deployment { name, package, memory, message_time };
     let deployed = node.deploy(deployment).await?;
     Ok((StatusCode::CREATED, Json(deployed)))
 }
@@ -60,12 +72,17 @@ pub(super) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn unit<T: std::str::FromStr<Err = crate::config::UnitError>>(
+/// A bound given in the query, if it is one that can be kept.
+fn within<T: FromStr<Err = UnitError> + PartialOrd + Display>(
+    what: &str,
     text: Option<String>,
+    (least, most): (T, T),
 ) -> Result<Option<T>, Problem> {
-    let parse = |text: String| {
-        text.parse()
-            .map_err(|error: T::Err| Problem::BadRequest { reason: error.to_string().into() })
-    };
-    text.map(parse).transpose()
+    let bad = |reason: String| Problem::BadRequest { reason: reason.into() };
+    let Some(text) = text else { return Ok(None) };
+    let value: T = text.parse().map_err(|error| bad(format!("{what}: {error}")))?;
+    if value < least || value > most {
+        return Err(bad(format!("{what}: {value} is not between {least} and {most}")));
+    }
+    Ok(Some(value))
 }
