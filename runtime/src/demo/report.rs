@@ -66,7 +66,8 @@ impl Summary {
     pub(super) fn rows(&self) -> Vec<[String; 3]> {
         let row = |what: &str, result: String, wanted: &str| [what.into(), result, wanted.into()];
         let pauses: Vec<_> = self.trap_pauses.iter().copied().map(seconds).collect();
-        let role = if self.killed_led { "host of the guest, leader of the store" } else { "host" };
+        let role =
+            if self.killed_led { "hosted the guest, led the store" } else { "hosted the guest" };
         let within = |limit: Duration| format!("at most {} s", limit.as_secs());
         vec![
             row("cluster of 3 formed in", seconds(self.formed), ""),
