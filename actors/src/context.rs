@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ractor::ActorCell;
@@ -14,10 +15,16 @@ use crate::error::TellError;
 use crate::handle::Handle;
 use crate::parent::{Note, Parent, Scope};
 use crate::policy::exit::Exit;
+use crate::registry::{Groups, Registry};
+use crate::sync::lock;
 
 /// Names a timer of one actor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TimerKey(u64);
+
+/// Names a monitor of one actor.
+#[derive(Debug, Clone)]
+pub struct MonitorKey(Arc<AtomicBool>);
 
 /// An actor's view of itself. Everything it owns here ends with this incarnation.
 pub struct Context<A: Actor> {
@@ -80,6 +87,82 @@ impl<A: Actor> Context<A> {
     pub(crate) fn ready(&self) {
         self.origin.handle.mailbox.mark_running();
         self.origin.parent.notify(self.origin.run, Note::Ready);
+    }
+
+    /// The names of the tree this actor is in.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.origin.scope.registry
+    }
+
+    /// The groups of the tree this actor is in.
+    #[must_use]
+    pub fn groups(&self) -> &Groups {
+        &self.origin.scope.groups
+    }
+
+    /// Sends this actor a message when the present incarnation of another one ends: its
+    /// exit, or `None` at once if that is not running. Told once; the other's restart needs
+    /// a new monitor.
+    pub fn monitor<M: Send + 'static>(
+        &self,
+        other: &Handle<M>,
+        make: impl FnOnce(Option<Exit>) -> A::Message + Send + 'static,
+    ) -> MonitorKey {
+        let key = MonitorKey(Arc::new(AtomicBool::new(true)));
+        let (watched, me) = (key.clone(), self.origin.handle.downgrade());
+        let tell = move |exit| {
+            if watched.0.load(Ordering::Acquire)
+                && let Some(me) = me.upgrade()
+            {
+                me.mailbox.push_note(make(exit));
+            }
+        };
+        let slot = Arc::new(Mutex::new(Some(tell)));
+        let told = Arc::clone(&slot);
+        let watcher = Box::new(move |exit| {
+            if let Some(tell) = lock(&told).take() {
+                tell(Some(exit));
+            }
+        });
+        if other.mailbox.watch(watcher).is_err()
+            && let Some(tell) = lock(&slot).take()
+        {
+            tell(None);
+        }
+        key
+    }
+
+    /// Ends a monitor; what it has already told still arrives.
+    pub fn demonitor(&self, monitor: &MonitorKey) {
+        monitor.0.store(false, Ordering::Release);
+    }
+
+    /// Ties this incarnation to another actor's: if one ends abnormally, the other is
+    /// killed. At once if the other is not running.
+    pub fn link<M: Send + 'static>(&self, other: &Handle<M>) {
+        let me = self.origin.handle.downgrade();
+        let kill_me = move |exit: Exit| {
+            if exit.is_abnormal()
+                && let Some(me) = me.upgrade()
+            {
+                me.kill();
+            }
+        };
+        if other.mailbox.watch(Box::new(kill_me)).is_err() {
+            self.origin.handle.kill();
+            return;
+        }
+        let other = other.downgrade();
+        let kill_other = move |exit: Exit| {
+            if exit.is_abnormal()
+                && let Some(other) = other.upgrade()
+            {
+                other.kill();
+            }
+        };
+        // An error means that this actor is ending already; then nothing is tied to it.
+        let _ = self.origin.handle.mailbox.watch(Box::new(kill_other));
     }
 
     /// Runs a future as a task owned by the actor: it is aborted when the actor ends.

@@ -117,6 +117,16 @@ impl<M: Send + 'static> Handle<M> {
         self.mailbox.depth()
     }
 
+    /// Ends the present incarnation wherever it stands, as if it had crashed; its
+    /// supervisor decides what follows.
+    pub fn kill(&self) {
+        self.mailbox.kill();
+    }
+
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.mailbox, &other.mailbox)
+    }
+
     /// A handle that does not keep the mailbox in memory.
     #[must_use]
     pub fn downgrade(&self) -> WeakHandle<M> {

@@ -37,22 +37,28 @@
 //! ```
 
 mod actor;
+mod breaker;
 mod child;
 mod context;
+mod dead_letter;
 mod error;
 mod event;
 mod handle;
 mod mailbox;
 mod parent;
 mod policy;
+mod registry;
+mod retry;
 mod shell;
 mod supervisor;
 mod sync;
 mod tree;
 
 pub use actor::{Actor, ActorError};
+pub use breaker::{Breaker, BreakerConfig, BreakerError, BreakerState, Trip};
 pub use child::{ChildSpec, child};
-pub use context::{Context, TimerKey};
+pub use context::{Context, MonitorKey, TimerKey};
+pub use dead_letter::{Cause, DeadLetter};
 pub use error::{AskError, StartError, SupervisorError, TellError};
 pub use event::{Change, LifecycleEvent, Subscription, SubscriptionError};
 pub use handle::{Handle, Reply, WeakHandle};
@@ -60,5 +66,7 @@ pub use mailbox::{Overflow, Phase};
 pub use policy::backoff::Backoff;
 pub use policy::exit::{Exit, GaveUp};
 pub use policy::{Intensity, Restart, Shutdown, Strategy};
+pub use registry::{Groups, NameTaken, Published, Registry};
+pub use retry::{Retry, RetryBudget};
 pub use supervisor::{Supervisor, SupervisorSpec};
 pub use tree::{Kind, Tree};

@@ -13,7 +13,10 @@ use ractor::ActorRef;
 use serde::Serialize;
 use tokio::sync::Notify;
 
+use crate::dead_letter::Cause;
 use crate::error::TellError;
+use crate::parent::Scope;
+use crate::policy::exit::Exit;
 use crate::sync::lock;
 
 use self::queue::{Push, Queue};
@@ -33,7 +36,7 @@ pub(crate) struct Wake;
 impl ractor::Message for Wake {}
 
 /// Where an actor is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[repr(u8)]
 pub enum Phase {
@@ -74,7 +77,12 @@ struct Inner<M> {
     accepting: bool,
     scheduled: bool,
     draining: bool,
+    scope: Option<Arc<Scope>>,
+    watchers: Vec<Watcher>,
 }
+
+/// Called once with the end of the present incarnation.
+pub(crate) type Watcher = Box<dyn FnOnce(Exit) + Send>;
 
 impl<M: Send + 'static> Mailbox<M> {
     pub(crate) fn new(name: Arc<str>) -> Self {
@@ -87,6 +95,8 @@ impl<M: Send + 'static> Mailbox<M> {
                 accepting: false,
                 scheduled: false,
                 draining: false,
+                scope: None,
+                watchers: Vec::new(),
             }),
             space: Notify::new(),
             waiting: AtomicUsize::new(0),
@@ -139,9 +149,10 @@ impl<M: Send + 'static> Mailbox<M> {
     }
 
     /// Connects a new incarnation. From here on messages are taken.
-    pub(crate) fn attach(&self, run: u64, target: ActorRef<Wake>) {
+    pub(crate) fn attach(&self, run: u64, target: ActorRef<Wake>, scope: &Arc<Scope>) {
         let mut inner = lock(&self.inner);
         inner.target = Some(target);
+        inner.scope = Some(Arc::clone(scope));
         inner.run = run;
         inner.accepting = true;
         inner.scheduled = false;
@@ -160,20 +171,46 @@ impl<M: Send + 'static> Mailbox<M> {
     }
 
     /// Disconnects incarnation `run` and drops what was waiting for it, so that who asked
-    /// learns it at once. Returns how many messages that were.
-    pub(crate) fn detach(&self, run: u64) -> usize {
-        let left = {
+    /// learns it at once.
+    pub(crate) fn detach(&self, run: u64, exit: &Exit) {
+        let (left, scope, watchers) = {
             let mut inner = lock(&self.inner);
             if inner.run != run {
-                return 0;
+                return;
             }
             inner.target = None;
             inner.accepting = false;
             self.phase.store(Phase::Down as u8, Ordering::Release);
-            inner.queue.take()
+            (inner.queue.take(), inner.scope.take(), std::mem::take(&mut inner.watchers))
         };
         self.space.notify_waiters();
-        left.len()
+        if let Some(scope) = scope {
+            scope.dead_letters.record::<M>(&self.name, left.len(), Cause::ActorEnded);
+        }
+        // Outside the lock: dropping a message runs its sender's code.
+        drop(left);
+        for watcher in watchers {
+            watcher(exit.clone());
+        }
+    }
+
+    /// Has `watcher` called at the end of the present incarnation; gives it back if there
+    /// is none.
+    pub(crate) fn watch(&self, watcher: Watcher) -> Result<(), Watcher> {
+        let mut inner = lock(&self.inner);
+        if inner.target.is_none() {
+            return Err(watcher);
+        }
+        inner.watchers.push(watcher);
+        Ok(())
+    }
+
+    /// Drops the present incarnation's future wherever it stands.
+    pub(crate) fn kill(&self) {
+        let target = lock(&self.inner).target.clone();
+        if let Some(target) = target {
+            target.kill();
+        }
     }
 
     /// Takes no more messages; the actor stops when it has handled those it has.
@@ -225,8 +262,12 @@ impl<M: Send + 'static> Mailbox<M> {
                 Ok(())
             }
             Push::Evicted(oldest) => {
+                let scope = inner.scope.clone();
                 drop(inner);
                 drop(oldest);
+                if let Some(scope) = scope {
+                    scope.dead_letters.record::<M>(&self.name, 1, Cause::Evicted);
+                }
                 Ok(())
             }
             Push::Full(message) => Err(TellError::Full(message)),

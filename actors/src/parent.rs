@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use tokio::sync::{broadcast, watch};
 
+use crate::dead_letter::DeadLetters;
 use crate::event::LifecycleEvent;
 use crate::mailbox::Mailbox;
 use crate::policy::exit::Exit;
+use crate::registry::{Groups, Registry};
 use crate::supervisor::SupervisorMessage;
 use crate::supervisor::core::ChildId;
 
@@ -15,6 +17,9 @@ use crate::supervisor::core::ChildId;
 #[derive(Debug)]
 pub(crate) struct Scope {
     pub(crate) events: broadcast::Sender<LifecycleEvent>,
+    pub(crate) registry: Registry,
+    pub(crate) groups: Groups,
+    pub(crate) dead_letters: DeadLetters,
 }
 
 impl Scope {
@@ -22,7 +27,12 @@ impl Scope {
     const EVENTS: usize = 1024;
 
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { events: broadcast::Sender::new(Self::EVENTS) })
+        Arc::new(Self {
+            events: broadcast::Sender::new(Self::EVENTS),
+            registry: Registry::default(),
+            groups: Groups::default(),
+            dead_letters: DeadLetters::default(),
+        })
     }
 }
 

@@ -67,8 +67,9 @@ struct Guard<M: Send + 'static> {
 
 impl<M: Send + 'static> Drop for Guard<M> {
     fn drop(&mut self) {
-        self.mailbox.detach(self.run);
-        self.parent.notify(self.run, Note::Exited(self.exit.take().unwrap_or(Exit::Killed)));
+        let exit = self.exit.take().unwrap_or(Exit::Killed);
+        self.mailbox.detach(self.run, &exit);
+        self.parent.notify(self.run, Note::Exited(exit));
     }
 }
 
@@ -153,7 +154,7 @@ impl<A: Actor> ractor::Actor for Shell<A> {
         arguments: ShellArguments<A>,
     ) -> Result<Self::State, ActorProcessingErr> {
         let ShellArguments { maker, mailbox, parent, scope, run, path } = arguments;
-        mailbox.attach(run, myself.clone());
+        mailbox.attach(run, myself.clone(), &scope);
         let handle = Handle { mailbox: Arc::clone(&mailbox) };
         Ok(Some(Box::new(Incarnation {
             actor: None,

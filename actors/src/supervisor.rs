@@ -1,6 +1,7 @@
 //! Supervisors: actors that start children in order, restart them by a policy, and stop
 //! them in reverse order.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use ractor::ActorCell;
 use tokio::sync::watch;
 
 use crate::child::{Body, ChildSpec, Start, Vitals, spawn};
+use crate::dead_letter::DeadLetter;
 use crate::error::{StartError, SupervisorError};
 use crate::event::Subscription;
 use crate::handle::{Handle, Reply};
@@ -17,6 +19,7 @@ use crate::mailbox::{Mailbox, Overflow, Phase};
 use crate::parent::{Parent, RootState, Scope};
 use crate::policy::exit::Exit;
 use crate::policy::{Intensity, Shutdown, Strategy};
+use crate::registry::{Groups, Registry};
 use crate::shell::Maker;
 use crate::tree::{Kind, Tree};
 
@@ -206,6 +209,39 @@ impl Supervisor {
             Some(scope) => Subscription::new(scope.events.subscribe()),
             None => Subscription::closed(),
         }
+    }
+
+    /// The names of the tree; empty and unconnected before it has started.
+    #[must_use]
+    pub fn registry(&self) -> Registry {
+        self.scope.load().as_ref().map(|scope| scope.registry.clone()).unwrap_or_default()
+    }
+
+    /// The groups of the tree; empty and unconnected before it has started.
+    #[must_use]
+    pub fn groups(&self) -> Groups {
+        self.scope.load().as_ref().map(|scope| scope.groups.clone()).unwrap_or_default()
+    }
+
+    /// The latest messages in the tree that nobody handled, oldest first.
+    #[must_use]
+    pub fn dead_letters(&self) -> Vec<DeadLetter> {
+        self.scope.load().as_ref().map(|scope| scope.dead_letters.list()).unwrap_or_default()
+    }
+
+    /// How many messages in the tree nobody handled, since it started.
+    #[must_use]
+    pub fn dead_letters_total(&self) -> u64 {
+        self.scope.load().as_ref().map(|scope| scope.dead_letters.total()).unwrap_or_default()
+    }
+
+    /// How many children there are in each state.
+    pub async fn count(&self) -> BTreeMap<Phase, usize> {
+        let mut counts = BTreeMap::new();
+        for member in self.members().await {
+            *counts.entry(member.vitals.phase).or_default() += 1;
+        }
+        counts
     }
 
     pub(crate) async fn members(&self) -> Vec<Member> {

@@ -1,1 +1,7 @@
 //! Measures Odeum against the systems it stands beside.
+//!
+//! Every comparison interleaves ours and theirs in one run, so that a noisy machine
+//! disturbs both, and reports medians.
+
+pub mod report;
+pub mod vs;

@@ -1,0 +1,3 @@
+//! The comparisons, one module for each peer.
+
+pub mod ractor;

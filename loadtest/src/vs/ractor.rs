@@ -1,0 +1,272 @@
+//! Our actors against the raw ractor actors they are made of.
+//!
+//! Both sides do the same work in the same shape: one counter actor, the same number in
+//! flight, a deadline on every ask.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use futures::stream::{self, StreamExt};
+use odeum_actors::{Backoff, Intensity, Restart, Strategy, SupervisorSpec, child};
+
+use crate::report::{Report, Row};
+
+use self::actors::{Count, Counter, RawCount, RawCounter, RawSupervisor};
+
+mod actors;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Whose actors are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Side {
+    /// Odeum's.
+    Ours,
+    /// ractor's.
+    Theirs,
+}
+
+/// How much work a round does.
+#[derive(Debug, Clone, Copy)]
+struct Load {
+    tells: u64,
+    asks: u64,
+    spawns: u64,
+    idle: usize,
+    restarts: u32,
+}
+
+impl Load {
+    fn new(quick: usize) -> Self {
+        let by = quick as u64;
+        Self {
+            tells: 400_000 / by,
+            asks: 100_000 / by,
+            spawns: 20_000 / by,
+            idle: 50_000 / quick,
+            restarts: 200,
+        }
+    }
+}
+
+/// Runs all rows.
+///
+/// # Errors
+/// If an actor cannot be spawned or does not answer, or the memory step cannot be run.
+pub async fn run(rounds: usize, quick: usize) -> anyhow::Result<Report> {
+    let load = Load::new(quick);
+    let mut tell = Vec::new();
+    let mut ask = Vec::new();
+    let mut asks = Vec::new();
+    let mut spawn = Vec::new();
+    let mut memory = Vec::new();
+    for _ in 0..rounds {
+        tell.push((tell_ours(load.tells).await?, tell_theirs(load.tells).await?));
+        ask.push((ask_ours(load.asks, 1).await?, ask_theirs(load.asks, 1).await?));
+        asks.push((ask_ours(load.asks, 64).await?, ask_theirs(load.asks, 64).await?));
+        spawn.push((spawn_ours(load.spawns).await?, spawn_theirs(load.spawns).await?));
+        memory.push((memory_of(Side::Ours, load.idle)?, memory_of(Side::Theirs, load.idle)?));
+    }
+    let mut rows = vec![
+        Row::new("tell", "ns", 1.2, &tell),
+        Row::new("ask, 1 in flight", "ns", 1.2, &ask),
+        Row::new("ask, 64 in flight", "ns", 1.2, &asks),
+        Row::new("spawn under a supervisor", "ns", 1.5, &spawn),
+        Row::new("memory of an idle supervised actor", "bytes", 1.2, &memory),
+    ];
+    rows.extend(restart_rows(rounds, load).await?);
+    Ok(Report { peer: "ractor", rows })
+}
+
+/// Restart of one of N: ours at N against ours at 10, for raw ractor restarts nothing.
+async fn restart_rows(rounds: usize, load: Load) -> anyhow::Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for siblings in [1_000, 100_000] {
+        let mut measured = Vec::new();
+        for _ in 0..rounds.min(5) {
+            measured.push((
+                restart_one_of(siblings, load.restarts).await?,
+                restart_one_of(10, load.restarts).await?,
+            ));
+        }
+        let name = format!("restart of one of {siblings}, against one of 10");
+        rows.push(Row::new(name, "ns", 1.5, &measured));
+    }
+    Ok(rows)
+}
+
+async fn tell_ours(count: u64) -> anyhow::Result<f64> {
+    let (counter, spec) = child("counter", || Counter(0));
+    let root = SupervisorSpec::new("root", Strategy::OneForOne).child(spec).start().await?;
+    let began = Instant::now();
+    for _ in 0..count {
+        counter.tell(Count::Add(1)).await?;
+    }
+    let seen = counter.ask(DEADLINE, Count::Get).await?;
+    let took = began.elapsed();
+    anyhow::ensure!(seen == count, "{seen} of {count} messages arrived");
+    root.shutdown().await;
+    Ok(per(took, count))
+}
+
+async fn tell_theirs(count: u64) -> anyhow::Result<f64> {
+    let (supervisor, _) = ractor::Actor::spawn(None, RawSupervisor, ()).await?;
+    let (counter, _) =
+        ractor::Actor::spawn_linked(None, RawCounter, (), supervisor.get_cell()).await?;
+    let began = Instant::now();
+    for _ in 0..count {
+        counter.cast(RawCount::Add(1))?;
+    }
+    let seen = raw_get(&counter).await?;
+    let took = began.elapsed();
+    anyhow::ensure!(seen == count, "{seen} of {count} messages arrived");
+    supervisor.stop_and_wait(None, None).await?;
+    Ok(per(took, count))
+}
+
+async fn ask_ours(count: u64, in_flight: usize) -> anyhow::Result<f64> {
+    let (counter, spec) = child("counter", || Counter(0));
+    let root = SupervisorSpec::new("root", Strategy::OneForOne).child(spec).start().await?;
+    let began = Instant::now();
+    let counter = &counter;
+    stream::iter(0..count)
+        .map(|_| counter.ask(DEADLINE, Count::Get))
+        .buffer_unordered(in_flight)
+        .for_each(|_| std::future::ready(()))
+        .await;
+    let took = began.elapsed();
+    root.shutdown().await;
+    Ok(per(took, count))
+}
+
+async fn ask_theirs(count: u64, in_flight: usize) -> anyhow::Result<f64> {
+    let (supervisor, _) = ractor::Actor::spawn(None, RawSupervisor, ()).await?;
+    let (counter, _) =
+        ractor::Actor::spawn_linked(None, RawCounter, (), supervisor.get_cell()).await?;
+    let began = Instant::now();
+    let asked = &counter;
+    stream::iter(0..count)
+        .map(|_| asked.call(RawCount::Get, Some(DEADLINE)))
+        .buffer_unordered(in_flight)
+        .for_each(|_| std::future::ready(()))
+        .await;
+    let took = began.elapsed();
+    supervisor.stop_and_wait(None, None).await?;
+    Ok(per(took, count))
+}
+
+async fn raw_get(counter: &ractor::ActorRef<RawCount>) -> anyhow::Result<u64> {
+    match counter.call(RawCount::Get, Some(DEADLINE)).await? {
+        ractor::rpc::CallResult::Success(seen) => Ok(seen),
+        other => anyhow::bail!("no answer: {other:?}"),
+    }
+}
+
+/// Spawns at once that are under way; enough to keep both threads busy.
+const SPAWNING: usize = 64;
+
+async fn spawn_ours(count: u64) -> anyhow::Result<f64> {
+    let root = SupervisorSpec::new("root", Strategy::OneForOne).start().await?;
+    let names: Vec<String> = (0..count).map(|n| format!("counter-{n}")).collect();
+    let began = Instant::now();
+    let added = stream::iter(names)
+        .map(|name| root.add(child(name, || Counter(0)).1))
+        .buffer_unordered(SPAWNING)
+        .all(|added| std::future::ready(added.is_ok()))
+        .await;
+    let took = began.elapsed();
+    anyhow::ensure!(added, "a child was not added");
+    root.shutdown().await;
+    Ok(per(took, count))
+}
+
+async fn spawn_theirs(count: u64) -> anyhow::Result<f64> {
+    let (supervisor, _) = ractor::Actor::spawn(None, RawSupervisor, ()).await?;
+    let cell = supervisor.get_cell();
+    let began = Instant::now();
+    let spawned = stream::iter(0..count)
+        .map(|_| ractor::Actor::spawn_linked(None, RawCounter, (), cell.clone()))
+        .buffer_unordered(SPAWNING)
+        .all(|spawned| std::future::ready(spawned.is_ok()))
+        .await;
+    let took = began.elapsed();
+    anyhow::ensure!(spawned, "an actor was not spawned");
+    supervisor.stop_and_wait(None, None).await?;
+    Ok(per(took, count))
+}
+
+async fn restart_one_of(siblings: u64, restarts: u32) -> anyhow::Result<f64> {
+    let root = SupervisorSpec::new("root", Strategy::OneForOne)
+        .intensity(Intensity::unlimited())
+        .start()
+        .await?;
+    let added = stream::iter(0..siblings - 1)
+        .map(|n| root.add(child(format!("idle-{n}"), || Counter(0)).1))
+        .buffer_unordered(SPAWNING)
+        .all(|added| std::future::ready(added.is_ok()))
+        .await;
+    anyhow::ensure!(added, "a child was not added");
+    let (counter, spec) = child("restarted", || Counter(0));
+    root.add(spec.restart(Restart::Permanent).backoff(Backoff::immediate())).await?;
+    let began = Instant::now();
+    for _ in 0..restarts {
+        counter.tell(Count::Crash).await?;
+        while counter.ask(DEADLINE, Count::Get).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
+    let took = began.elapsed();
+    root.shutdown().await;
+    Ok(per(took, u64::from(restarts)))
+}
+
+/// The memory of idle actors, measured in a process of its own: what an allocator has once
+/// taken it seldom gives back.
+fn memory_of(side: Side, count: usize) -> anyhow::Result<f64> {
+    let name = match side {
+        Side::Ours => "ours",
+        Side::Theirs => "theirs",
+    };
+    let program = std::env::current_exe()?;
+    let output = Command::new(program).args(["memory", name, &count.to_string()]).output()?;
+    anyhow::ensure!(output.status.success(), "the memory step failed: {}", output.status);
+    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+}
+
+/// Bytes of resident memory for each of `count` idle actors under one supervisor.
+///
+/// # Errors
+/// If they cannot be spawned, or the system does not tell.
+pub async fn memory(side: Side, count: usize) -> anyhow::Result<f64> {
+    let before = resident()?;
+    match side {
+        Side::Ours => {
+            let root = SupervisorSpec::new("root", Strategy::OneForOne).start().await?;
+            for n in 0..count {
+                root.add(child(format!("counter-{n}"), || Counter(0)).1).await?;
+            }
+            Ok((resident()? - before) / count as f64)
+        }
+        Side::Theirs => {
+            let (supervisor, _) = ractor::Actor::spawn(None, RawSupervisor, ()).await?;
+            for _ in 0..count {
+                let cell = supervisor.get_cell();
+                ractor::Actor::spawn_linked(None, RawCounter, (), cell).await?;
+            }
+            Ok((resident()? - before) / count as f64)
+        }
+    }
+}
+
+fn resident() -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
+    let kilobytes: f64 = line.split_whitespace().nth(1).context("no VmRSS value")?.parse()?;
+    Ok(kilobytes * 1024.0)
+}
+
+fn per(took: Duration, count: u64) -> f64 {
+    took.as_nanos() as f64 / count as f64
+}
