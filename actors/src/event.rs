@@ -68,10 +68,7 @@ impl Subscription {
     /// the next call goes on with the oldest that is kept. `Closed` means that the tree
     /// ended.
     pub async fn next(&mut self) -> Result<LifecycleEvent, SubscriptionError> {
-        self.receiver.recv().await.map_err(|error| match error {
-            broadcast::error::RecvError::Closed => SubscriptionError::Closed,
-            broadcast::error::RecvError::Lagged(missed) => SubscriptionError::Lagged { missed },
-        })
+        self.receiver.recv().await.map_err(SubscriptionError::from)
     }
 }
 
@@ -87,4 +84,13 @@ pub enum SubscriptionError {
     /// The tree ended; there will be no more events.
     #[error("the tree ended")]
     Closed,
+}
+
+impl From<broadcast::error::RecvError> for SubscriptionError {
+    fn from(error: broadcast::error::RecvError) -> Self {
+        match error {
+            broadcast::error::RecvError::Closed => Self::Closed,
+            broadcast::error::RecvError::Lagged(missed) => Self::Lagged { missed },
+        }
+    }
 }

@@ -39,16 +39,19 @@
 mod actor;
 mod breaker;
 mod child;
+pub mod config;
 mod context;
 mod dead_letter;
 mod error;
 mod event;
 mod handle;
+mod host;
 mod mailbox;
 mod parent;
 mod policy;
 mod registry;
 mod retry;
+mod service;
 mod shell;
 mod supervisor;
 mod sync;
@@ -62,11 +65,19 @@ pub use dead_letter::{Cause, DeadLetter};
 pub use error::{AskError, StartError, SupervisorError, TellError};
 pub use event::{Change, LifecycleEvent, Subscription, SubscriptionError};
 pub use handle::{Handle, Reply, WeakHandle};
+pub use host::{
+    BackoffConfig, Host, HostConfig, HostError, IntensityConfig, OrderError, RunningHost,
+    ServiceConfig, SupervisorConfig,
+};
 pub use mailbox::{Overflow, Phase};
 pub use policy::backoff::Backoff;
 pub use policy::exit::{Exit, GaveUp};
 pub use policy::{Intensity, Restart, Shutdown, Strategy};
 pub use registry::{Groups, NameTaken, Published, Registry};
 pub use retry::{Retry, RetryBudget};
+pub use service::{
+    Catalog, Executor, Health, Service, ServiceContext, ServiceHandle, ServiceMessages,
+    ServiceSpec, Settings, UnknownKind,
+};
 pub use supervisor::{Supervisor, SupervisorSpec};
 pub use tree::{Kind, Tree};

@@ -259,7 +259,7 @@ async fn crash<A: Actor>(
 struct Crashed;
 
 /// The text of a panic, or a stand-in when it carried none.
-fn panic_text(panic: Box<dyn Any + Send>) -> Box<str> {
+pub(crate) fn panic_text(panic: Box<dyn Any + Send>) -> Box<str> {
     if let Some(text) = panic.downcast_ref::<&str>() {
         (*text).into()
     } else if let Some(text) = panic.downcast_ref::<String>() {

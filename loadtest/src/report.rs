@@ -27,11 +27,17 @@ pub struct Row {
 impl Row {
     /// A row from interleaved rounds of (ours, theirs).
     #[must_use]
-    pub fn new(row: impl Into<String>, unit: &'static str, target: f64, rounds: &[(f64, f64)]) -> Self {
+    pub fn new(
+        row: impl Into<String>,
+        unit: &'static str,
+        target: f64,
+        rounds: &[(f64, f64)],
+    ) -> Self {
         let ours = median(rounds.iter().map(|(ours, _)| *ours));
         let theirs = median(rounds.iter().map(|(_, theirs)| *theirs));
         // Of each round, so that a slow spell of the machine falls on both sides of it.
-        let ratio = median(rounds.iter().map(|(ours, theirs)| ours / theirs.max(f64::MIN_POSITIVE)));
+        let ratio =
+            median(rounds.iter().map(|(ours, theirs)| ours / theirs.max(f64::MIN_POSITIVE)));
         Self { row: row.into(), ours, theirs, unit, ratio, target, pass: ratio <= target }
     }
 }
