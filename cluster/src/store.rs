@@ -1,6 +1,6 @@
 //! The replicated store: what the cluster has agreed on, and how it came to it.
 //!
-//! One Raft group for now, `control`; everything takes a [`GroupId`](odeum_proto::GroupId), so
+//! One Raft group for now, `control`; everything takes a [`GroupId`], so
 //! that sessions can move to groups of their own. Each node has a replica of it: a log on disk
 //! ([`wal`]), a state machine in memory ([`state`]) and snapshots of it on disk.
 //!

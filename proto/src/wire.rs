@@ -3,7 +3,7 @@
 //! Nodes of one [`MAJOR`] understand each other; a peer with another is refused with an error
 //! that names both. A minor step only adds what older nodes may ignore.
 //!
-//! The first bytes of a connection, both ways, are the [preamble](preamble): its layout holds for
+//! The first bytes of a connection, both ways, are the [preamble]: its layout holds for
 //! every wire version there will ever be, so that two nodes that understand nothing else of each
 //! other can still say why.
 

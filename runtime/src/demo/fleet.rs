@@ -76,8 +76,13 @@ pub(super) struct Fleet {
 impl Fleet {
     /// A fleet without nodes, whose files go into `root`.
     pub(super) fn new(root: &Path, outlives: bool) -> Result<Self, DemoError> {
-        let executable = std::env::current_exe()
-            .map_err(|reason| DemoError::Setup { doing: "find the own executable", reason })?;
+        // The link leads to this executable even when its file was replaced by a newer build, so that
+        // a node that is started again is the same as the one that was killed.
+        let executable = match Path::new("/proc/self/exe") {
+            link if link.exists() => link.to_owned(),
+            _ => std::env::current_exe()
+                .map_err(|reason| DemoError::Setup { doing: "find the own executable", reason })?,
+        };
         Ok(Self { executable, root: root.to_owned(), outlives, members: Vec::new() })
     }
 
@@ -119,6 +124,7 @@ impl Fleet {
     ) -> io::Result<Command> {
         let mut command = Command::new(&self.executable);
         command
+            .arg0("odeum")
             .args(["up", "--api", "127.0.0.1:0", "--cluster", "127.0.0.1:0", "--node"])
             .arg(id.as_str())
             .arg("--data-dir")

@@ -272,7 +272,7 @@ fn a_node_that_leaves_is_down_at_once() {
 }
 
 #[test]
-fn a_packet_in_anothers_name_is_refused() {
+fn a_packet_in_the_name_of_another_is_refused() {
     let mut net = Net::new(3, 1);
     let (_, packet) = net.nodes[0].announce(&name(1), Incarnation(1)).send.remove(0);
     let error = net.nodes[1].receive(&name(2), &packet).err();
