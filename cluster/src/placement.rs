@@ -44,7 +44,7 @@ const COMMIT_DEADLINE: Duration = Duration::from_secs(2);
 /// The actor's spec, a child of the `ClusterSupervisor`.
 #[must_use]
 pub fn spec(store: StoreHandle, live: watch::Receiver<Arc<LiveSet>>, local: NodeId) -> ChildSpec {
-    let (_, spec) = child("placement", move || PlacementActor {
+    let (_, spec) = child("Placement", move || PlacementActor {
         store: store.clone(),
         live: live.clone(),
         local: local.clone(),

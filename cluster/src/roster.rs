@@ -50,7 +50,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// The actor's spec, a child of the `ClusterSupervisor`. `record` is this node's own.
 #[must_use]
 pub fn spec(store: StoreHandle, transport: TransportHandle, record: NodeRecord) -> ChildSpec {
-    let (_, spec) = child("roster", move || RosterActor {
+    let (_, spec) = child("Roster", move || RosterActor {
         store: store.clone(),
         transport: transport.clone(),
         record: record.clone(),

@@ -181,7 +181,7 @@ pub struct RouterParts {
 #[must_use]
 pub fn router(parts: RouterParts) -> (RouterHandle, ChildSpec) {
     let activations = parts.activations.clone();
-    let (actor, spec) = child("router", move || RouterActor {
+    let (actor, spec) = child("Router", move || RouterActor {
         parts: parts.clone(),
         permits: Arc::new(Semaphore::new(CALLS_IN_FLIGHT)),
     });

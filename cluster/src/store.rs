@@ -95,15 +95,16 @@ pub fn store(config: StoreConfig, rpc: Arc<dyn Rpc>) -> (StoreHandle, Supervisor
     let handle = StoreHandle::new(config, GroupId::Control, rpc);
     let replica = {
         let shared = Arc::clone(&handle.shared);
-        child(format!("replica {}", GroupId::Control), move || {
+        child(format!("Replica {}", GroupId::Control), move || {
             ReplicaActor::new(Arc::clone(&shared))
         })
     };
     let front = {
         let shared = Arc::clone(&handle.shared);
-        child("store", move || StoreActor::new(Arc::clone(&shared)))
+        child("Store", move || StoreActor::new(Arc::clone(&shared)))
     };
     let replica = replica.1.start_timeout(REPLAY).shutdown(Shutdown::Timeout(CLOSING));
-    let spec = SupervisorSpec::new("store", Strategy::RestForOne).child(replica).child(front.1);
+    let spec =
+        SupervisorSpec::new("StoreSupervisor", Strategy::RestForOne).child(replica).child(front.1);
     (handle, spec)
 }

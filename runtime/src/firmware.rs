@@ -82,13 +82,13 @@ pub struct FirmwareHandle {
 pub fn firmware(parts: FirmwareParts) -> Result<(FirmwareHandle, SupervisorSpec), CacheError> {
     let FirmwareParts { node, packages, engine, source, ledger, activate, restarts } = parts;
     let (cache, cache_spec) = package_cache(CacheParts { folder: packages, engine, source })?;
-    let (hosts, hosts_spec) = SupervisorSpec::new("hosts", Strategy::OneForOne).nested();
+    let (hosts, hosts_spec) = SupervisorSpec::new("Hosts", Strategy::OneForOne).nested();
     let coordinator_parts =
         CoordinatorParts { node, cache: cache.clone(), ledger, activate, restarts };
     let (coordinator, coordinator_spec) = coordinator(coordinator_parts, hosts);
     // The coordinator is last: it starts hosts when it starts, and when it crashes it alone
     // restarts and puts the hosts in order.
-    let spec = SupervisorSpec::new("firmware", Strategy::RestForOne)
+    let spec = SupervisorSpec::new("FirmwareSupervisor", Strategy::RestForOne)
         .child(cache_spec)
         .child(hosts_spec)
         .child(coordinator_spec);

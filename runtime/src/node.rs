@@ -2,11 +2,11 @@
 //! its start to its orderly end.
 //!
 //! ```text
-//! node                 one_for_one; when it gives up, the process ends with an error
-//! ├─ store
-//! ├─ cluster
-//! ├─ firmware
-//! └─ api
+//! Node                     one_for_one; when it gives up, the process ends with an error
+//! ├─ StoreSupervisor
+//! ├─ ClusterSupervisor
+//! ├─ FirmwareSupervisor
+//! └─ ApiSupervisor
 //! ```
 //! Start order is top to bottom and stop order bottom to top: the API closes first, so that
 //! nobody is promised anything by a node that is leaving.
@@ -183,11 +183,11 @@ async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Tree, Supervisor)
     let tree = Tree::default();
     let facade = NodeFacade::new(&cluster, firmware, blobs, config, tree.clone());
     let http = api::spec(listening, Arc::new(facade), config.api.drain.0);
-    let mut root = SupervisorSpec::new("node", Strategy::OneForOne);
+    let mut root = SupervisorSpec::new("Node", Strategy::OneForOne);
     for supervisor in supervisors {
         root = root.supervisor(supervisor);
     }
-    let api_supervisor = SupervisorSpec::new("api", Strategy::OneForOne).child(http);
+    let api_supervisor = SupervisorSpec::new("ApiSupervisor", Strategy::OneForOne).child(http);
     let root = root.supervisor(firmware_supervisor).supervisor(api_supervisor).start().await?;
     tree.set(root.clone());
     Ok((cluster, tree, root))

@@ -212,7 +212,8 @@ async fn the_tree_shows_the_host_under_the_firmware_supervisor() {
     node.deploy().await;
     node.count().await;
     let drawn = node.root.tree().await.to_string();
-    let names = ["firmware", "package-cache", "hosts", "counter", "host counter", "coordinator"];
+    let names =
+        ["FirmwareSupervisor", "PackageCache", "Hosts", "counter", "Host counter", "Coordinator"];
     let places: Vec<_> = names.iter().map(|name| drawn.find(&format!("─ {name} "))).collect();
     assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{drawn}");
     node.root.shutdown().await;

@@ -95,7 +95,7 @@ pub fn spec(
     drain: Duration,
 ) -> ChildSpec {
     let socket = Arc::new(Mutex::new(Some(listener)));
-    let (_, spec) = child("http", move || HttpActor {
+    let (_, spec) = child("Http", move || HttpActor {
         socket: Arc::clone(&socket),
         addr,
         node: Arc::clone(&node),

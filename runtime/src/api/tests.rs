@@ -402,7 +402,7 @@ async fn a_stopping_server_answers_what_is_under_way_and_takes_nothing_new() {
 async fn a_restarted_server_is_at_the_same_address() {
     let served = Served::start().await;
     served.client.status().await.expect("it serves");
-    served.root.restart("http").await.expect("restarts");
+    served.root.restart("Http").await.expect("restarts");
     served.client.status().await.expect("it serves again");
 }
 

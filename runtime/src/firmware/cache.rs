@@ -166,7 +166,7 @@ impl CacheHandle {
 pub(super) fn package_cache(parts: CacheParts) -> Result<(CacheHandle, ChildSpec), CacheError> {
     let files = Files::open(parts.folder.clone())?;
     let (own, engine, source) = (files.clone(), parts.engine, parts.source);
-    let (actor, spec) = child("package-cache", move || CacheActor {
+    let (actor, spec) = child("PackageCache", move || CacheActor {
         files: own.clone(),
         engine: engine.clone(),
         source: Arc::clone(&source),

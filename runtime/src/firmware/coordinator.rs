@@ -85,7 +85,7 @@ pub(super) fn coordinator(
     parts: CoordinatorParts,
     hosts: Supervisor,
 ) -> (CoordinatorHandle, ChildSpec) {
-    let (actor, spec) = child("coordinator", move || CoordinatorActor {
+    let (actor, spec) = child("Coordinator", move || CoordinatorActor {
         parts: parts.clone(),
         hosts: hosts.clone(),
         entries: BTreeMap::new(),
@@ -214,7 +214,7 @@ impl CoordinatorActor {
             activate: Arc::clone(&self.parts.activate),
             facts: facts.clone(),
         };
-        let (_, host) = host(format!("host {name}"), parts, self.parts.restarts);
+        let (_, host) = host(format!("Host {name}"), parts, self.parts.restarts);
         let (supervisor, spec) = SupervisorSpec::new(name.as_str(), Strategy::OneForOne)
             .intensity(self.parts.restarts.intensity())
             .child(host)
