@@ -88,19 +88,21 @@ fn route_around(
     Ok(Route { via: via.clone(), client: stage.client(via)? })
 }
 
-/// Every node alive with a vote, and one of them the leader.
+/// Every node alive with a vote, one of them the leader, and a control session to each other one.
 async fn sees_everyone(client: &ApiClient, nodes: &[NodeId]) -> Result<(), String> {
     let seen = client.nodes().await.map_err(|error| error.to_string())?;
     let votes = |role| matches!(role, Some(StoreRole::Leader | StoreRole::Voter));
     let good = seen.iter().filter(|n| n.state == NodeState::Alive && votes(n.role)).count();
     let leaders = seen.iter().filter(|n| n.role == Some(StoreRole::Leader)).count();
-    if good == nodes.len() && leaders == 1 {
+    let links = seen.iter().filter_map(|n| n.link.as_ref());
+    let sessions = links.filter(|link| link.control).count();
+    if good == nodes.len() && leaders == 1 && sessions + 1 == nodes.len() {
         return Ok(());
     }
     let role = |role: Option<StoreRole>| role.map_or("no part".to_owned(), |r| r.to_string());
     let each: Vec<_> =
         seen.iter().map(|n| format!("{} is {} ({})", n.id, n.state, role(n.role))).collect();
-    Err(each.join(", "))
+    Err(format!("{}; {sessions} control sessions", each.join(", ")))
 }
 
 /// A node that has just begun to listen, and `how`.

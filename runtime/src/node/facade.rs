@@ -13,6 +13,7 @@ use futures::{
 use odeum_actors::Supervisor;
 use odeum_cluster::{
     blobs::Blobs,
+    control_plane::ControlPlaneHandle,
     membership::{Member, MemberState, MembershipHandle},
     node::ClusterNode,
     router::RouterHandle,
@@ -70,6 +71,7 @@ pub(super) struct NodeFacade {
     store: StoreHandle,
     transport: TransportHandle,
     membership: MembershipHandle,
+    control_plane: ControlPlaneHandle,
     router: RouterHandle,
     blobs: Blobs,
     firmware: FirmwareHandle,
@@ -91,6 +93,7 @@ impl NodeFacade {
             store: cluster.store.clone(),
             transport: cluster.transport.clone(),
             membership: cluster.membership.clone(),
+            control_plane: cluster.control_plane.clone(),
             router: cluster.router.clone(),
             blobs,
             firmware,
@@ -126,7 +129,11 @@ impl NodeFacade {
             false => StoreRole::Learner,
         });
         let link = self.transport.link(&record.id);
-        let rtt_us = link.as_ref().map(|link| micros(link.rtt));
+        let link = LinkSummary {
+            up: link.is_some(),
+            rtt_us: link.map(|link| micros(link.rtt)),
+            control: self.control_plane.peers().contains(&record.id),
+        };
         NodeSummary {
             id: record.id.clone(),
             state: if is_self { NodeState::Alive } else { state(member) },
@@ -135,7 +142,7 @@ impl NodeFacade {
             cluster_addr: record.cluster_addr,
             api_addr: record.api_addr,
             role,
-            link: (!is_self).then_some(LinkSummary { up: link.is_some(), rtt_us }),
+            link: (!is_self).then_some(link),
             version: record.version.clone(),
         }
     }

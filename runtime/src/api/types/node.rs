@@ -108,6 +108,9 @@ pub struct LinkSummary {
     pub up: bool,
     /// Its smoothed round-trip time in microseconds, when it stands.
     pub rtt_us: Option<u64>,
+    /// Whether the control plane's session runs over it: remote calls between the cluster-level
+    /// actors of the two nodes work.
+    pub control: bool,
 }
 
 displayed_as_in_json! {

@@ -37,6 +37,7 @@ pub(super) async fn form_cluster(
             .await?;
     }
     let formed = began.elapsed();
+    stage.story.say("a ractor_cluster session runs over a stream of each of the three connections");
     let status = founder.client.status().await.map_err(api("get the status", first))?;
     let leader = status.store.leader.map_or_else(|| "nobody".to_owned(), |id| id.to_string());
     stage.story.say(format_args!(
