@@ -5,7 +5,7 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -104,11 +104,11 @@ impl Breaker {
     /// What it lets through now.
     #[must_use]
     pub fn state(&self) -> BreakerState {
-        lock(&self.state).view(Instant::now())
+        lock(&self.state).view(crate::sync::now())
     }
 
     fn admit(&self) -> Result<Attempt<'_>, Duration> {
-        let ticket = lock(&self.state).admit(Instant::now())?;
+        let ticket = lock(&self.state).admit(crate::sync::now())?;
         Ok(Attempt { breaker: self, ticket, succeeded: false })
     }
 }
@@ -128,6 +128,6 @@ struct Attempt<'a> {
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        lock(&self.breaker.state).record(self.ticket, self.succeeded, Instant::now());
+        lock(&self.breaker.state).record(self.ticket, self.succeeded, crate::sync::now());
     }
 }

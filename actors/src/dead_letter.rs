@@ -49,7 +49,7 @@ impl DeadLetters {
             message: std::any::type_name::<M>(),
             count,
             cause,
-            at: Instant::now(),
+            at: crate::sync::now(),
         };
         let mut kept = lock(&self.kept);
         if kept.0.len() == KEPT {

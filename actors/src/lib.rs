@@ -55,6 +55,8 @@ mod service;
 mod shell;
 mod supervisor;
 mod sync;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tree;
 
 pub use actor::{Actor, ActorError};

@@ -68,6 +68,9 @@ pub(crate) struct Mailbox<M> {
     handled: AtomicU64,
     busy_nanos: AtomicU64,
     starts: AtomicU64,
+    /// A fault and after how many messages it comes.
+    #[cfg(feature = "testing")]
+    fault: Mutex<Option<(u64, crate::testing::Fault)>>,
 }
 
 struct Inner<M> {
@@ -104,6 +107,8 @@ impl<M: Send + 'static> Mailbox<M> {
             handled: AtomicU64::new(0),
             busy_nanos: AtomicU64::new(0),
             starts: AtomicU64::new(0),
+            #[cfg(feature = "testing")]
+            fault: Mutex::new(None),
         }
     }
 
@@ -146,6 +151,25 @@ impl<M: Send + 'static> Mailbox<M> {
         self.handled.store(self.handled().wrapping_add(handled), Ordering::Relaxed);
         let before = self.busy_nanos.load(Ordering::Relaxed);
         self.busy_nanos.store(before.saturating_add(nanos), Ordering::Relaxed);
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn inject(&self, nth: u64, fault: crate::testing::Fault) {
+        *lock(&self.fault) = Some((nth, fault));
+    }
+
+    /// Counts a message; the fault, if it is this one's turn.
+    #[cfg(feature = "testing")]
+    pub(crate) fn fault(&self) -> Option<crate::testing::Fault> {
+        let mut planned = lock(&self.fault);
+        let (left, fault) = planned.as_mut()?;
+        *left = left.saturating_sub(1);
+        if *left > 0 {
+            return None;
+        }
+        let fault = *fault;
+        *planned = None;
+        Some(fault)
     }
 
     /// Connects a new incarnation. From here on messages are taken.

@@ -86,6 +86,12 @@ impl Intensity {
         Self { max_restarts, within }
     }
 
+    /// For firmware: ten restarts in an hour. See [`Backoff::firmware`](crate::Backoff::firmware).
+    #[must_use]
+    pub fn firmware() -> Self {
+        Self::new(10, Duration::from_secs(3600))
+    }
+
     /// Never gives up.
     #[must_use]
     pub fn unlimited() -> Self {
@@ -130,5 +136,31 @@ impl Window {
 
     pub(crate) fn intensity(&self) -> Intensity {
         self.intensity
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Exactly those restarts are refused that would be one too many in their window.
+        #[test]
+        fn a_window_admits_just_as_many_restarts_as_allowed(
+            max_restarts in 0u32..6, gaps in prop::collection::vec(0u64..20, 1..100),
+        ) {
+            let within = Duration::from_secs(10);
+            let mut window = Window::new(Intensity::new(max_restarts, within));
+            let mut now = Instant::now();
+            let mut all = Vec::new();
+            for gap in gaps {
+                now += Duration::from_secs(gap);
+                all.push(now);
+                let recent = all.iter().filter(|at| now.duration_since(**at) < within).count();
+                prop_assert_eq!(window.admit(now), recent <= max_restarts as usize);
+            }
+        }
     }
 }

@@ -211,6 +211,12 @@ impl ServiceHandle {
         self.handle.is_running()
     }
 
+    /// Ends it by force, as a crash: its process is killed, its task dropped; a thread ends
+    /// at its next await.
+    pub fn kill(&self) {
+        self.handle.kill();
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {

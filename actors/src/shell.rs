@@ -113,6 +113,10 @@ impl<A: Actor> Incarnation<A> {
                 Next::Drained => return Turn::End(Exit::Shutdown),
             };
             *handled += 1;
+            #[cfg(feature = "testing")]
+            if let Some(exit) = meet_fault(&self.guard.mailbox).await {
+                return Turn::Crash(exit);
+            }
             if let Err(error) = actor.handle(&mut self.ctx, message).await {
                 return Turn::Crash(Exit::Failed { reason: error.to_string().into() });
             }
@@ -266,5 +270,19 @@ pub(crate) fn panic_text(panic: Box<dyn Any + Send>) -> Box<str> {
         text.as_str().into()
     } else {
         "a panic without a text".into()
+    }
+}
+
+/// Meets an injected fault, if it is due.
+#[cfg(feature = "testing")]
+#[expect(clippy::panic, reason = "the fault that a test asked for")]
+async fn meet_fault<M: Send + 'static>(mailbox: &Mailbox<M>) -> Option<Exit> {
+    match mailbox.fault()? {
+        crate::testing::Fault::Panic => panic!("injected"),
+        crate::testing::Fault::Fail => Some(Exit::Failed { reason: "injected".into() }),
+        crate::testing::Fault::Kill => {
+            mailbox.kill();
+            std::future::pending().await
+        }
     }
 }

@@ -101,3 +101,59 @@ impl<M> Queue<M> {
         all
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Nothing is lost or doubled, each lane keeps its order, control goes first, and
+        /// no lane is longer than its bound.
+        #[test]
+        fn a_queue_keeps_its_order_and_its_bound(
+            capacity in 1usize..8,
+            overflow in prop_oneof![
+                Just(Overflow::Wait), Just(Overflow::Reject), Just(Overflow::DropOldest)
+            ],
+            operations in prop::collection::vec(0u8..4, 0..200),
+        ) {
+            let mut queue = Queue::new(capacity, overflow);
+            let (mut control, mut normal) = (VecDeque::new(), VecDeque::new());
+            for (message, operation) in operations.into_iter().enumerate() {
+                match operation {
+                    0 => match queue.push_control(message) {
+                        Push::Accepted => control.push_back(message),
+                        Push::Full(back) => {
+                            prop_assert_eq!(back, message);
+                            prop_assert_eq!(control.len(), capacity);
+                        }
+                        Push::Evicted(_) => prop_assert!(false, "control is never evicted"),
+                    },
+                    1 | 2 => match queue.push(message) {
+                        Push::Accepted => normal.push_back(message),
+                        Push::Evicted(oldest) => {
+                            prop_assert_eq!(overflow, Overflow::DropOldest);
+                            prop_assert_eq!(normal.pop_front(), Some(oldest));
+                            normal.push_back(message);
+                        }
+                        Push::Full(back) => {
+                            prop_assert_eq!(back, message);
+                            prop_assert!(overflow != Overflow::DropOldest);
+                            prop_assert_eq!(normal.len(), capacity);
+                        }
+                    },
+                    _ => {
+                        let expected = control.pop_front().or_else(|| normal.pop_front());
+                        prop_assert_eq!(queue.pop(), expected);
+                    }
+                }
+                prop_assert!(control.len() <= capacity && normal.len() <= capacity);
+                prop_assert_eq!(queue.len(), control.len() + normal.len());
+            }
+            control.append(&mut normal);
+            prop_assert_eq!(queue.take(), control);
+        }
+    }
+}

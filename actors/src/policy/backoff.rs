@@ -19,6 +19,7 @@ enum Curve {
     Fixed(Duration),
     Linear { step: Duration, cap: Duration },
     Exponential { first: Duration, cap: Duration },
+    Logistic { cap: Duration, middle: u32 },
 }
 
 impl Backoff {
@@ -49,6 +50,24 @@ impl Backoff {
         Self::of(Curve::Exponential { first, cap }, true)
     }
 
+    /// An S-curve up to `cap`: short waits for the first few crashes, half of `cap` after
+    /// `middle` of them, nearly `cap` after twice as many. Patient with a glitch, and firm
+    /// with a lasting fault.
+    #[must_use]
+    pub fn logistic(cap: Duration, middle: u32) -> Self {
+        Self::of(Curve::Logistic { cap, middle: middle.max(1) }, false)
+    }
+
+    /// For firmware: logistic up to a minute, half of it after five crashes in a row; ten
+    /// minutes without a crash are healthy. With [`Intensity::firmware`], a firmware that
+    /// crashes more than ten times in an hour is given up.
+    ///
+    /// [`Intensity::firmware`]: crate::Intensity::firmware
+    #[must_use]
+    pub fn firmware() -> Self {
+        Self::logistic(Duration::from_secs(60), 5).reset_after(Duration::from_secs(600))
+    }
+
     /// With or without full jitter.
     #[must_use]
     pub fn jitter(mut self, jitter: bool) -> Self {
@@ -76,6 +95,13 @@ impl Backoff {
                 let factor = 1u32.checked_shl(doublings).unwrap_or(u32::MAX);
                 first.saturating_mul(factor).min(cap)
             }
+            Curve::Logistic { cap, middle } => {
+                let middle = f64::from(middle);
+                // Steep enough that the first crash waits a hundredth of the cap.
+                let steepness = 99.0_f64.ln() / middle.max(2.0);
+                let share = 1.0 / (1.0 + (-steepness * (f64::from(streak) - middle)).exp());
+                cap.mul_f64(share.clamp(0.0, 1.0))
+            }
         };
         if self.jitter { ceiling.mul_f64(random.clamp(0.0, 1.0)) } else { ceiling }
     }
@@ -95,5 +121,42 @@ impl Default for Backoff {
     /// fault does not burn a core.
     fn default() -> Self {
         Self::exponential(Duration::from_millis(50), Duration::from_secs(5))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_backoff() -> impl Strategy<Value = Backoff> {
+        let millis = || (0u64..100_000).prop_map(Duration::from_millis);
+        prop_oneof![
+            Just(Backoff::immediate()),
+            millis().prop_map(Backoff::fixed),
+            (millis(), millis()).prop_map(|(step, cap)| Backoff::linear(step, cap)),
+            (millis(), millis()).prop_map(|(first, cap)| Backoff::exponential(first, cap)),
+            (millis(), 0u32..50).prop_map(|(cap, middle)| Backoff::logistic(cap, middle)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_wait_never_shrinks_with_more_crashes_and_never_exceeds_its_cap(
+            backoff in any_backoff(), streak in 1u32..10_000, random in 0.0f64..=1.0,
+        ) {
+            let full = backoff.jitter(false);
+            prop_assert!(full.wait(streak, 0.0) <= full.wait(streak + 1, 0.0));
+            prop_assert!(full.wait(streak, 0.0) <= full.wait(u32::MAX, 0.0));
+            prop_assert!(backoff.jitter(true).wait(streak, random) <= full.wait(streak, 0.0));
+        }
+    }
+
+    #[test]
+    fn firmware_waits_at_most_a_minute_and_half_of_it_after_five_crashes() {
+        let seconds: Vec<u64> =
+            [1, 3, 5, 7, 20].map(|streak| Backoff::firmware().wait(streak, 0.0).as_secs()).into();
+        assert_eq!(seconds, [1, 8, 30, 51, 59]);
     }
 }

@@ -86,7 +86,7 @@ impl SupervisorActor {
     pub(crate) fn new(spec: &SupervisorSpec, state: watch::Sender<RootState>) -> Self {
         let name = Arc::clone(&spec.name);
         let mut actor = Self {
-            core: Core::new(Arc::clone(&name), spec.strategy, spec.intensity, Instant::now()),
+            core: Core::new(Arc::clone(&name), spec.strategy, spec.intensity, crate::sync::now()),
             path: Arc::clone(&name),
             name,
             entries: BTreeMap::new(),
@@ -113,7 +113,7 @@ impl SupervisorActor {
     async fn drive(&mut self, ctx: &mut Context<Self>, event: Event) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
-            let commands = self.core.on(event, Instant::now(), rand::random());
+            let commands = self.core.on(event, crate::sync::now(), rand::random());
             for command in commands {
                 match command {
                     Command::Start { child, run } => {
@@ -232,7 +232,7 @@ impl SupervisorActor {
             }
             ctx.cancel(key);
         }
-        let wait = deadline.saturating_duration_since(Instant::now());
+        let wait = deadline.saturating_duration_since(crate::sync::now());
         self.alarm = Some((deadline, ctx.note_after(wait, SupervisorMessage::Tick)));
     }
 
@@ -251,6 +251,10 @@ impl SupervisorActor {
     }
 
     fn child(&self, name: &Arc<str>, reply: Done) -> Option<(ChildId, Done)> {
+        if !self.core.is_open() {
+            reply.send(Err(SupervisorError::Down));
+            return None;
+        }
         if let Some(child) = self.names.get(name) {
             return Some((*child, reply));
         }

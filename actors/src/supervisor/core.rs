@@ -410,6 +410,9 @@ impl Core {
     }
 
     fn on_restart(&mut self, child: ChildId) {
+        if !self.is_open() {
+            return;
+        }
         match self.phase(child) {
             Some(Phase::Starting | Phase::Running { .. }) => self.stop(child, Then::Start),
             Some(Phase::Stopping { then: Then::Idle, killed }) => {
@@ -663,3 +666,6 @@ impl Core {
         self.children.get_mut(&child).map(change)
     }
 }
+
+#[cfg(test)]
+mod tests;
