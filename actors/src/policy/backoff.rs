@@ -97,7 +97,7 @@ impl Backoff {
             }
             Curve::Logistic { cap, middle } => {
                 let middle = f64::from(middle);
-                // Steep enough that the first crash waits a hundredth of the cap.
+                // Steep enough that the curve begins at a hundredth of the cap.
                 let steepness = 99.0_f64.ln() / middle.max(2.0);
                 let share = 1.0 / (1.0 + (-steepness * (f64::from(streak) - middle)).exp());
                 cap.mul_f64(share.clamp(0.0, 1.0))
