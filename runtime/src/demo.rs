@@ -125,32 +125,32 @@ async fn perform(
         interrupted = signals.next() => Err(interrupted),
         played = Box::pin(play(story, &mut fleet, &folder, keep)) => Ok(played),
     };
-    let played = match ended {
-        Ok(played) => played,
-        Err(interrupted) => {
-            story.interrupted();
-            fleet.kill_all().await;
-            return Err(interrupted);
-        }
-    };
-    match played {
-        Ok(summary) if keep => {
+    let outcome = match ended {
+        Ok(Ok(summary)) if keep => {
             fleet.release();
             // From here on it belongs to the nodes.
             let _: PathBuf = folder.keep();
-            Ok(Some(summary))
+            return Ok(Some(summary));
         }
-        Ok(summary) => Ok(Some(summary)),
-        Err(error) => {
+        Ok(Ok(summary)) => Ok(Some(summary)),
+        Ok(Err(error)) => {
             let log = error.node().and_then(|node| fleet.log_tail(node, LOG_LINES));
             story.failed(&error, log);
-            fleet.kill_all().await;
-            if keep {
-                story.kept(&folder.keep());
-            }
             Ok(None)
         }
+        Err(interrupted) => {
+            story.interrupted();
+            Err(interrupted)
+        }
+    };
+    fleet.kill_all().await;
+    if keep && outcome.is_ok() {
+        story.kept(&folder.keep());
+    } else if let Err(reason) = folder.close() {
+        story.failed(&DemoError::Setup { doing: "remove the temporary folder", reason }, None);
+        return outcome.map(|_| None);
     }
+    outcome
 }
 
 async fn play(

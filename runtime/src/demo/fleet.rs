@@ -192,14 +192,15 @@ impl Fleet {
     pub(super) async fn kill(&mut self, id: &NodeId) -> Result<Instant, DemoError> {
         let failed = |reason| DemoError::Process { doing: "kill", node: id.clone(), reason };
         let member = self.members.iter_mut().find(|member| member.id == *id);
-        let child = member.and_then(|member| {
-            member.reachable = None;
-            member.child.take()
-        });
-        let mut child = child.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+        let member = member.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+        member.reachable = None;
+        // It stays here until it has ended, so that an interrupted demo still waits for its end.
+        let child = member.child.as_mut();
+        let child = child.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
         let at = Instant::now();
         child.start_kill().map_err(failed)?;
         child.wait().await.map_err(failed)?;
+        member.child = None;
         Ok(at)
     }
 
@@ -207,14 +208,15 @@ impl Fleet {
     /// deadline and with success.
     pub(super) async fn stop_all(&mut self) -> Result<(), DemoError> {
         for member in self.members.iter_mut().rev() {
-            let Some(mut child) = member.child.take() else { continue };
+            let Some(child) = &mut member.child else { continue };
             let failed =
                 |reason| DemoError::Process { doing: "stop", node: member.id.clone(), reason };
+            // Open until the node has ended: it is to end by the signal and by nothing else.
+            let _pipe = child.stdin.take();
             if let Some(pid) = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)) {
                 kill_process(pid, Signal::TERM).map_err(|errno| failed(errno.into()))?;
             }
             let Ok(status) = timeout(STOP_DEADLINE, child.wait()).await else {
-                child.kill().await.map_err(failed)?;
                 return Err(DemoError::Deadline {
                     event: "its end after SIGTERM".into(),
                     node: member.id.clone(),
@@ -223,6 +225,7 @@ impl Fleet {
                 });
             };
             let status: ExitStatus = status.map_err(failed)?;
+            member.child = None;
             if !status.success() {
                 return Err(DemoError::NotClean { node: member.id.clone(), status });
             }
