@@ -37,6 +37,7 @@
 //! ```
 
 mod actor;
+mod adopt;
 mod breaker;
 mod child;
 pub mod config;

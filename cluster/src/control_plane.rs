@@ -167,7 +167,7 @@ pub fn control_plane(
         transport: transport.clone(),
         version: Arc::clone(&version),
         table: Arc::clone(&table),
-        remote: None,
+        sessions: None,
         opened: BTreeMap::new(),
     };
     let (_, spec) = child("ControlPlane", make);
@@ -191,22 +191,10 @@ struct ControlPlane {
     transport: TransportHandle,
     version: Arc<str>,
     table: Table,
-    remote: Option<Remote>,
+    /// Takes the streams of sessions, while it runs.
+    sessions: Option<ActorRef<NodeServerMessage>>,
     /// The links, by generation, for which a session was opened, and when.
     opened: BTreeMap<NodeId, (u64, Instant)>,
-}
-
-/// The ractor actors of the control plane; they end with it.
-struct Remote {
-    sessions: ActorRef<NodeServerMessage>,
-    gateway: ActorRef<GatewayMessage>,
-}
-
-impl Drop for Remote {
-    fn drop(&mut self) {
-        self.gateway.stop(None);
-        self.sessions.stop(None);
-    }
 }
 
 impl Actor for ControlPlane {
@@ -220,21 +208,12 @@ impl Actor for ControlPlane {
             version: self.version.to_string(),
             wire: WireVersion::CURRENT,
         };
-        let (gateway, gateway_ended) = ractor::Actor::spawn(None, Gateway, info).await?;
+        let gateway = ctx.adopt(Gateway, info, ControlPlaneMessage::Ended).await?;
         pg::join(GROUP.to_owned(), vec![gateway.get_cell()]);
         let sessions =
             Sessions { local: self.transport.local().clone(), table: Arc::clone(&self.table) };
-        let (sessions, sessions_ended) = ractor::Actor::spawn(None, sessions, ()).await?;
-        self.remote = Some(Remote { sessions, gateway });
+        self.sessions = Some(ctx.adopt(sessions, (), ControlPlaneMessage::Ended).await?);
 
-        let me = ctx.handle().clone();
-        ctx.spawn(async move {
-            tokio::select! {
-                _ = gateway_ended => {}
-                _ = sessions_ended => {}
-            }
-            let _ = me.tell(ControlPlaneMessage::Ended).await;
-        });
         let me = ctx.handle().clone();
         self.transport.on_control_stream(Arc::new(move |stream| {
             // A stream that is not taken is reset, and the peer tries again.
@@ -298,10 +277,10 @@ impl ControlPlane {
     }
 
     fn begin_session(&self, stream: ControlStream, is_server: bool) {
-        let Some(remote) = &self.remote else { return };
+        let Some(sessions) = &self.sessions else { return };
         let stream = Box::new(stream);
         let opened = NodeServerMessage::ConnectionOpenedExternal { stream, is_server };
-        if remote.sessions.cast(opened).is_err() {
+        if sessions.cast(opened).is_err() {
             tracing::debug!("the sessions are ending");
         }
     }
