@@ -71,6 +71,15 @@ pub enum NodeError {
         /// Where it was looked for.
         folder: PathBuf,
     },
+    /// A node that joins in development was not shown the authority of those it joins.
+    #[error(
+        "there is no authority in {}: name the folder of the first node's with --certs (it is \
+         `certs` in that node's data folder), and start that node first", folder.display()
+    )]
+    NoAuthority {
+        /// Where it was looked for.
+        folder: PathBuf,
+    },
     /// A certificate could not be made.
     #[error(transparent)]
     Certificate(#[from] PkiError),
