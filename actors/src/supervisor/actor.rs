@@ -165,16 +165,17 @@ impl SupervisorActor {
         let Some(entry) = self.entries.get(&child) else { return };
         let name = Arc::clone(entry.body.name());
         self.log(&name, &change);
+        let events = &ctx.origin.scope.events;
+        // Before the answer: who has been answered and subscribes then must not see this.
+        if events.receiver_count() > 0 {
+            let (supervisor, child) = (Arc::clone(&self.path), Arc::clone(&name));
+            // An error means that the last observer has just left.
+            let _ = events.send(LifecycleEvent { supervisor, child, change: change.clone() });
+        }
         self.answer(child, &name, &change);
         if change == Change::Removed {
             self.entries.remove(&child);
             self.names.remove(&name);
-        }
-        let events = &ctx.origin.scope.events;
-        if events.receiver_count() > 0 {
-            let supervisor = Arc::clone(&self.path);
-            // An error means that the last observer has just left.
-            let _ = events.send(LifecycleEvent { supervisor, child: name, change });
         }
     }
 
