@@ -6,3 +6,8 @@ pub mod config;
 pub mod demo;
 pub mod firmware;
 pub mod node;
+
+/// The README's Rust is compiled and run with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
