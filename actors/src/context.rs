@@ -28,17 +28,19 @@ pub struct MonitorKey(Arc<AtomicBool>);
 
 /// An actor's view of itself. Everything it owns here ends with this incarnation.
 pub struct Context<A: Actor> {
-    pub(crate) origin: Origin<A::Message>,
     /// How to end after the message at hand, if at all.
     pub(crate) end: Option<Exit>,
     /// Whether readiness is announced by [`Context::ready`] rather than by the end of
     /// `started`.
     pub(crate) defers_ready: bool,
     owned: Option<Box<Owned>>,
+    /// Last, since its drop tells that all before it is gone.
+    pub(crate) origin: Origin<A::Message>,
 }
 
-/// Where an incarnation comes from.
-pub(crate) struct Origin<M> {
+/// Where an incarnation comes from. Its drop is the incarnation's end: it disconnects the
+/// mailbox and tells the parent.
+pub(crate) struct Origin<M: Send + 'static> {
     pub(crate) handle: Handle<M>,
     pub(crate) run: u64,
     pub(crate) parent: Parent,
@@ -46,6 +48,16 @@ pub(crate) struct Origin<M> {
     pub(crate) cell: ActorCell,
     /// The path of the supervisor.
     pub(crate) path: Arc<str>,
+    /// How it ended; `None` when its future was dropped from outside.
+    pub(crate) exit: Option<Exit>,
+}
+
+impl<M: Send + 'static> Drop for Origin<M> {
+    fn drop(&mut self) {
+        let exit = self.exit.take().unwrap_or(Exit::Killed);
+        self.handle.mailbox.detach(self.run, &exit);
+        self.parent.notify(self.run, Note::Exited(exit));
+    }
 }
 
 /// Made on first use: most actors own no task, and an idle one should cost little.

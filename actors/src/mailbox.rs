@@ -246,8 +246,9 @@ impl<M: Send + 'static> Mailbox<M> {
         inner.accepting = false;
         inner.draining = true;
         self.phase.store(Phase::Stopping as u8, Ordering::Release);
-        inner.wake();
+        let sleeper = inner.sleeper();
         drop(inner);
+        wake(sleeper);
         self.space.notify_waiters();
     }
 
@@ -282,7 +283,9 @@ impl<M: Send + 'static> Mailbox<M> {
         }
         match inner.queue.push(message) {
             Push::Accepted => {
-                inner.wake();
+                let sleeper = inner.sleeper();
+                drop(inner);
+                wake(sleeper);
                 Ok(())
             }
             Push::Evicted(oldest) => {
@@ -307,7 +310,9 @@ impl<M: Send + 'static> Mailbox<M> {
         match inner.queue.push_control(message) {
             Push::Full(message) => Err(TellError::Full(message)),
             Push::Accepted | Push::Evicted(_) => {
-                inner.wake();
+                let sleeper = inner.sleeper();
+                drop(inner);
+                wake(sleeper);
                 Ok(())
             }
         }
@@ -318,7 +323,9 @@ impl<M: Send + 'static> Mailbox<M> {
         let mut inner = lock(&self.inner);
         if inner.accepting {
             inner.queue.push_note(message);
-            inner.wake();
+            let sleeper = inner.sleeper();
+            drop(inner);
+            wake(sleeper);
         }
     }
 
@@ -350,13 +357,21 @@ impl<M: Send + 'static> Mailbox<M> {
 }
 
 impl<M> Inner<M> {
-    fn wake(&mut self) {
-        if !self.scheduled
-            && let Some(target) = &self.target
-        {
-            // An error means that the actor is ending; its end empties the queue.
-            self.scheduled = target.send_message(Wake).is_ok();
+    /// Whom to wake, if the actor does not know yet that there is something.
+    fn sleeper(&mut self) -> Option<ActorRef<Wake>> {
+        if self.scheduled {
+            return None;
         }
+        self.scheduled = true;
+        self.target.clone()
+    }
+}
+
+/// Wakes an actor. Never while its mailbox is locked: it would run into the lock at once.
+fn wake(sleeper: Option<ActorRef<Wake>>) {
+    if let Some(actor) = sleeper {
+        // An error means that the actor is ending; its end empties the queue.
+        let _ = actor.send_message(Wake);
     }
 }
 

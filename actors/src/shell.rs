@@ -1,7 +1,7 @@
 //! The ractor actor around a user's [`Actor`]: makes it, feeds it from its mailbox, turns
 //! panics and errors into an [`Exit`], and tells the parent when everything it owned is gone.
 //!
-//! The end is told by a guard that is dropped last rather than by ractor's supervision
+//! The end is told by the drop of what is dropped last rather than by ractor's supervision
 //! event: that event is sent while the old state still lives, and a restart would then meet
 //! the old incarnation's files and sockets.
 
@@ -18,7 +18,7 @@ use crate::actor::Actor;
 use crate::context::{Context, Origin};
 use crate::handle::Handle;
 use crate::mailbox::{Mailbox, Next, Wake};
-use crate::parent::{Note, Parent, Scope};
+use crate::parent::{Parent, Scope};
 use crate::policy::exit::Exit;
 
 /// Messages handled per wake before ractor's loop, and with it the other actors of the
@@ -48,29 +48,12 @@ pub(crate) struct ShellArguments<A: Actor> {
     pub(crate) path: Arc<str>,
 }
 
-/// One incarnation. Fields are dropped in this order: the guard tells of the end when the
+/// One incarnation. Fields are dropped in this order: the context tells of the end when the
 /// actor and its tasks are gone.
 pub(crate) struct Incarnation<A: Actor> {
     actor: Option<A>,
     maker: Option<Arc<dyn Maker<A>>>,
     ctx: Context<A>,
-    guard: Guard<A::Message>,
-}
-
-struct Guard<M: Send + 'static> {
-    mailbox: Arc<Mailbox<M>>,
-    parent: Parent,
-    run: u64,
-    /// None when the future was dropped from outside.
-    exit: Option<Exit>,
-}
-
-impl<M: Send + 'static> Drop for Guard<M> {
-    fn drop(&mut self) {
-        let exit = self.exit.take().unwrap_or(Exit::Killed);
-        self.mailbox.detach(self.run, &exit);
-        self.parent.notify(self.run, Note::Exited(exit));
-    }
 }
 
 /// What a wake ended with.
@@ -107,14 +90,14 @@ impl<A: Actor> Incarnation<A> {
     async fn serve(&mut self, handled: &mut u64) -> Turn {
         let Some(actor) = &mut self.actor else { return Turn::Idle };
         for _ in 0..BATCH {
-            let message = match self.guard.mailbox.next() {
+            let message = match self.ctx.origin.handle.mailbox.next() {
                 Next::Message(message) => message,
                 Next::Idle => return Turn::Idle,
                 Next::Drained => return Turn::End(Exit::Shutdown),
             };
             *handled += 1;
             #[cfg(feature = "testing")]
-            if let Some(exit) = meet_fault(&self.guard.mailbox).await {
+            if let Some(exit) = meet_fault(&self.ctx.origin.handle.mailbox).await {
                 return Turn::Crash(exit);
             }
             if let Err(error) = actor.handle(&mut self.ctx, message).await {
@@ -127,22 +110,22 @@ impl<A: Actor> Incarnation<A> {
         Turn::More
     }
 
-    async fn stop(mut self) {
+    async fn stop(mut self: Box<Self>) {
         if let Some(actor) = &mut self.actor {
             let stopping = AssertUnwindSafe(actor.stopping(&mut self.ctx));
             if let Err(panic) = stopping.catch_unwind().await {
-                self.guard.exit = Some(Exit::Panicked { reason: panic_text(panic) });
+                self.ctx.origin.exit = Some(Exit::Panicked { reason: panic_text(panic) });
             }
         }
         self.dismantle().await;
     }
 
     /// Ends what the actor owned, so that nothing of it runs when its end is told.
-    async fn dismantle(mut self) {
+    async fn dismantle(mut self: Box<Self>) {
         self.ctx.end_tasks().await;
         let actor = self.actor.take();
         if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(|| drop(actor))) {
-            self.guard.exit = Some(Exit::Panicked { reason: panic_text(panic) });
+            self.ctx.origin.exit = Some(Exit::Panicked { reason: panic_text(panic) });
         }
     }
 }
@@ -159,19 +142,18 @@ impl<A: Actor> ractor::Actor for Shell<A> {
     ) -> Result<Self::State, ActorProcessingErr> {
         let ShellArguments { maker, mailbox, parent, scope, run, path } = arguments;
         mailbox.attach(run, myself.clone(), &scope);
-        let handle = Handle { mailbox: Arc::clone(&mailbox) };
         Ok(Some(Box::new(Incarnation {
             actor: None,
             maker: Some(maker),
             ctx: Context::new(Origin {
-                handle,
+                handle: Handle { mailbox },
                 run,
-                parent: parent.clone(),
+                parent,
                 scope,
                 cell: myself.get_cell(),
                 path,
+                exit: None,
             }),
-            guard: Guard { mailbox, parent, run, exit: None },
         })))
     }
 
@@ -240,8 +222,8 @@ impl<A: Actor> ractor::Actor for Shell<A> {
 }
 
 fn end<A: Actor>(myself: &ActorRef<Wake>, incarnation: &mut Incarnation<A>, exit: Exit) {
-    incarnation.guard.mailbox.close();
-    incarnation.guard.exit = Some(exit);
+    incarnation.ctx.origin.handle.mailbox.close();
+    incarnation.ctx.origin.exit = Some(exit);
     myself.stop(None);
 }
 
@@ -250,8 +232,8 @@ async fn crash<A: Actor>(
     exit: Exit,
 ) -> Result<(), ActorProcessingErr> {
     if let Some(mut incarnation) = state.take() {
-        incarnation.guard.mailbox.close();
-        incarnation.guard.exit = Some(exit);
+        incarnation.ctx.origin.handle.mailbox.close();
+        incarnation.ctx.origin.exit = Some(exit);
         incarnation.dismantle().await;
     }
     Err(Box::new(Crashed))

@@ -150,7 +150,8 @@ pub(crate) struct Core {
     name: Arc<str>,
     strategy: Strategy,
     window: Window,
-    children: BTreeMap<ChildId, Kid>,
+    /// Boxed: a tree filled in order leaves its nodes half empty.
+    children: BTreeMap<ChildId, Box<Kid>>,
     next_id: u64,
     group: Option<Group>,
     mode: Mode,
@@ -201,7 +202,7 @@ impl Core {
             timed_out: false,
             timer: None,
         };
-        self.children.insert(id, kid);
+        self.children.insert(id, Box::new(kid));
         id
     }
 
@@ -663,7 +664,7 @@ impl Core {
     }
 
     fn kid<R>(&mut self, child: ChildId, change: impl FnOnce(&mut Kid) -> R) -> Option<R> {
-        self.children.get_mut(&child).map(change)
+        self.children.get_mut(&child).map(|kid| change(kid))
     }
 }
 

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::ValueEnum;
 use futures::stream::{self, StreamExt};
-use odeum_actors::{Backoff, Intensity, Restart, Strategy, SupervisorSpec, child};
+use odeum_actors::{
+    Backoff, Handle, Intensity, Restart, Strategy, Supervisor, SupervisorSpec, child,
+};
 
-use crate::report::{Report, Row};
+use crate::report::{Report, Row, median};
 
 use self::actors::{Count, Counter, RawCount, RawCounter, RawSupervisor};
 
@@ -46,7 +48,7 @@ impl Load {
             asks: 100_000 / by,
             spawns: 20_000 / by,
             idle: 50_000 / quick,
-            restarts: 200,
+            restarts: 100,
         }
     }
 }
@@ -80,20 +82,27 @@ pub async fn run(rounds: usize, quick: usize) -> anyhow::Result<Report> {
     Ok(Report { peer: "ractor", rows })
 }
 
-/// Restart of one of N: ours at N against ours at 10, for raw ractor restarts nothing.
+/// Restart of one of N: ours at N against ours at 10, for raw ractor restarts nothing. One
+/// of each in turn, so that both meet the same machine.
 async fn restart_rows(rounds: usize, load: Load) -> anyhow::Result<Vec<Row>> {
+    let (few, one_of_few) = tree_of(10).await?;
     let mut rows = Vec::new();
     for siblings in [1_000, 100_000] {
+        let (many, one_of_many) = tree_of(siblings).await?;
         let mut measured = Vec::new();
-        for _ in 0..rounds.min(5) {
-            measured.push((
-                restart_one_of(siblings, load.restarts).await?,
-                restart_one_of(10, load.restarts).await?,
-            ));
+        for _ in 0..rounds {
+            let (mut of_many, mut of_few) = (Vec::new(), Vec::new());
+            for _ in 0..load.restarts {
+                of_many.push(restart(&one_of_many).await?);
+                of_few.push(restart(&one_of_few).await?);
+            }
+            measured.push((median(of_many.into_iter()), median(of_few.into_iter())));
         }
         let name = format!("restart of one of {siblings}, against one of 10");
         rows.push(Row::new(name, "ns", 1.5, &measured));
+        many.shutdown().await;
     }
+    few.shutdown().await;
     Ok(rows)
 }
 
@@ -197,12 +206,13 @@ async fn spawn_theirs(count: u64) -> anyhow::Result<f64> {
     Ok(per(took, count))
 }
 
-async fn restart_one_of(siblings: u64, restarts: u32) -> anyhow::Result<f64> {
+/// A supervisor with so many children, one of which can be crashed.
+async fn tree_of(children: u64) -> anyhow::Result<(Supervisor, Handle<Count>)> {
     let root = SupervisorSpec::new("root", Strategy::OneForOne)
         .intensity(Intensity::unlimited())
         .start()
         .await?;
-    let added = stream::iter(0..siblings - 1)
+    let added = stream::iter(1..children)
         .map(|n| root.add(child(format!("idle-{n}"), || Counter(0)).1))
         .buffer_unordered(SPAWNING)
         .all(|added| std::future::ready(added.is_ok()))
@@ -210,16 +220,17 @@ async fn restart_one_of(siblings: u64, restarts: u32) -> anyhow::Result<f64> {
     anyhow::ensure!(added, "a child was not added");
     let (counter, spec) = child("restarted", || Counter(0));
     root.add(spec.restart(Restart::Permanent).backoff(Backoff::immediate())).await?;
+    Ok((root, counter))
+}
+
+/// From the crash until it answers again.
+async fn restart(counter: &Handle<Count>) -> anyhow::Result<f64> {
     let began = Instant::now();
-    for _ in 0..restarts {
-        counter.tell(Count::Crash).await?;
-        while counter.ask(DEADLINE, Count::Get).await.is_err() {
-            tokio::task::yield_now().await;
-        }
+    counter.tell(Count::Crash).await?;
+    while counter.ask(DEADLINE, Count::Get).await.is_err() {
+        tokio::task::yield_now().await;
     }
-    let took = began.elapsed();
-    root.shutdown().await;
-    Ok(per(took, u64::from(restarts)))
+    Ok(per(began.elapsed(), 1))
 }
 
 /// The memory of idle actors, measured in a process of its own: what an allocator has once
