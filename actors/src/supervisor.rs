@@ -190,6 +190,12 @@ impl Supervisor {
         self.finished().await;
     }
 
+    /// Ends its present incarnation and all below it by force, as a crash; its own supervisor
+    /// decides what follows. For emergencies and tests.
+    pub fn kill(&self) {
+        self.handle.kill();
+    }
+
     /// Waits until this supervisor ends, and tells how: for a root, [`Exit::Shutdown`] or
     /// [`Exit::GaveUp`]; for a nested one, how its present incarnation ended.
     pub async fn finished(&self) -> Exit {

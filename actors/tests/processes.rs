@@ -176,7 +176,7 @@ async fn exit_code_signal_panic_error_and_silence_are_crashes() {
     let root = root().await;
     let mut events = root.events();
     let spec = ServiceSpec::new("puppet", "puppet", Executor::Process)
-        .heartbeat(Duration::from_millis(50), Duration::from_secs(1));
+        .heartbeat(Duration::from_millis(50), Duration::from_secs(3));
     let service = add(&root, spec).await;
     for (order, expected) in [
         ("exit 3", Exit::Code { code: 3 }),

@@ -252,6 +252,104 @@ async fn a_supervisor_gives_up_upwards_with_a_report() {
 }
 
 #[tokio::test]
+async fn a_supervisor_that_gave_up_is_restarted_with_its_whole_subtree() {
+    let log = Log::default();
+    let (a, a_spec) = puppet("a", &log);
+    let (b, b_spec) = puppet("b", &log);
+    let (inner, inner_spec) = SupervisorSpec::new("inner", Strategy::OneForOne)
+        .intensity(Intensity::new(0, Duration::from_secs(60)))
+        .child(a_spec)
+        .child(b_spec)
+        .nested();
+    let root = SupervisorSpec::new("root", Strategy::OneForOne)
+        .child(inner_spec.backoff(Backoff::immediate()))
+        .start()
+        .await
+        .unwrap();
+    inner.add(puppet("dynamic", &log).1).await.unwrap();
+    assert_eq!(inner.count().await.values().sum::<usize>(), 3);
+    a.tell(Order::Panic).await.unwrap();
+    eventually("the subtree is back", async || starts(&b).await == 2 && starts(&a).await == 2)
+        .await;
+    // Children added at run time end with the incarnation they were added to.
+    assert_eq!(inner.tree().await.children.len(), 2);
+    assert_eq!(root.tree().await.children[0].restarts, 1);
+    root.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_killed_supervisor_takes_its_children_along_and_comes_back_with_them() {
+    let log = Log::default();
+    let (a, a_spec) = puppet("a", &log);
+    let (inner, inner_spec) =
+        SupervisorSpec::new("inner", Strategy::OneForOne).child(a_spec).nested();
+    let root = SupervisorSpec::new("root", Strategy::OneForOne)
+        .child(inner_spec.backoff(Backoff::immediate()))
+        .start()
+        .await
+        .unwrap();
+    let mut events = root.events();
+    inner.kill();
+    let exit = loop {
+        if let Change::Exited(exit) = events.next().await.unwrap().change {
+            break exit;
+        }
+    };
+    assert_eq!(exit, Exit::Killed);
+    eventually("all is back", async || starts(&a).await == 2).await;
+    root.shutdown().await;
+}
+
+#[tokio::test]
+async fn two_children_of_one_name_are_refused_at_any_depth() {
+    let log = Log::default();
+    let twice = || {
+        SupervisorSpec::new("twice", Strategy::OneForOne)
+            .child(puppet("a", &log).1)
+            .child(puppet("a", &log).1)
+    };
+    assert_eq!(twice().start().await.unwrap_err(), StartError::Duplicate { name: "a".into() });
+    let nested = SupervisorSpec::new("root", Strategy::OneForOne).supervisor(twice());
+    let said = nested.start().await.unwrap_err().to_string();
+    assert!(said.contains("two children named a"), "{said}");
+}
+
+/// Needs a second thread: the first is blocked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_child_that_blocks_its_thread_is_left_behind_and_a_shutdown_still_ends() {
+    let (release, blocked) = std::sync::mpsc::channel::<()>();
+    let blocked = Arc::new(Mutex::new(blocked));
+    struct Blocker(Arc<Mutex<std::sync::mpsc::Receiver<()>>>);
+    impl Actor for Blocker {
+        type Message = ();
+        async fn handle(&mut self, _: &mut Context<Self>, (): ()) -> Result<(), ActorError> {
+            // An error means that the test is over.
+            let _ = self.0.lock().unwrap().recv();
+            Ok(())
+        }
+    }
+    let (blocker, spec) = child("blocker", move || Blocker(Arc::clone(&blocked)));
+    let root = SupervisorSpec::new("root", Strategy::OneForOne)
+        .child(spec.shutdown(Shutdown::Kill))
+        .start()
+        .await
+        .unwrap();
+    let mut events = root.events();
+    blocker.tell(()).await.unwrap();
+    eventually("blocked", async || blocker.depth() == 0).await;
+    root.shutdown().await;
+    let mut abandoned = false;
+    while let Ok(event) = events.next().await {
+        abandoned |= event.change == Change::Abandoned;
+        if matches!(event.change, Change::Stopped(Exit::Stuck)) {
+            break;
+        }
+    }
+    assert!(abandoned);
+    drop(release);
+}
+
+#[tokio::test]
 async fn a_child_that_cannot_start_fails_the_start_and_the_add() {
     let log = Log::default();
     let start = SupervisorSpec::new("root", Strategy::OneForOne)

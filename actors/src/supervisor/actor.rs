@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use crate::actor::{Actor, ActorError};
 use crate::child::{Body, ChildSpec, Start, Vitals};
 use crate::context::{Context, TimerKey};
-use crate::error::SupervisorError;
+use crate::error::{StartError, SupervisorError};
 use crate::event::{Change, LifecycleEvent};
 use crate::handle::Reply;
 use crate::parent::{Note, Parent, RootState};
@@ -72,6 +72,8 @@ pub(crate) struct SupervisorActor {
     /// Told of this incarnation's end; a root's is told by its shell, when all is gone.
     state: Option<watch::Sender<RootState>>,
     exit: Option<Exit>,
+    /// A name that two children have, which fails the start.
+    twice: Option<Arc<str>>,
 }
 
 impl Drop for SupervisorActor {
@@ -95,6 +97,7 @@ impl SupervisorActor {
             alarm: None,
             state: Some(state),
             exit: None,
+            twice: None,
         };
         for spec in &spec.children {
             actor.declare(spec);
@@ -106,7 +109,9 @@ impl SupervisorActor {
         let name = Arc::clone(spec.name());
         let id = self.core.declare(Arc::clone(&name), spec.policy);
         self.entries.insert(id, Entry { body: Arc::clone(&spec.body), cell: None });
-        self.names.insert(name, id);
+        if self.names.insert(Arc::clone(&name), id).is_some() {
+            self.twice = Some(name);
+        }
         id
     }
 
@@ -284,6 +289,9 @@ impl Actor for SupervisorActor {
             self.state = None;
         } else if let Some(state) = &self.state {
             state.send_replace(RootState::Running);
+        }
+        if let Some(name) = self.twice.take() {
+            return Err(StartError::Duplicate { name }.into());
         }
         ctx.defers_ready = true;
         self.drive(ctx, Event::Boot).await;
