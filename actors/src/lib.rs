@@ -206,6 +206,7 @@ mod host;
 mod mailbox;
 mod parent;
 mod policy;
+mod pool;
 mod registry;
 mod retry;
 mod service;
@@ -232,6 +233,10 @@ pub use mailbox::{Overflow, Phase};
 pub use policy::backoff::Backoff;
 pub use policy::exit::{Exit, GaveUp};
 pub use policy::{Intensity, Restart, Shutdown, Strategy};
+pub use pool::{
+    Counters, Job, Key, Pending, Pool, PoolConfig, PoolError, PoolSpec, PoolStats, Priority,
+    Recycle, Task, WhenFull, Worker,
+};
 pub use registry::{Groups, NameTaken, Published, Registry};
 pub use retry::{Retry, RetryBudget};
 pub use service::{

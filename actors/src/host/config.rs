@@ -159,7 +159,7 @@ impl Default for BackoffConfig {
 }
 
 impl BackoffConfig {
-    fn to_backoff(&self) -> Backoff {
+    pub(crate) fn to_backoff(&self) -> Backoff {
         if self.first.is_zero() {
             return Backoff::immediate();
         }
