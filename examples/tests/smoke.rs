@@ -37,3 +37,8 @@ fn a_crashing_service_runs_under_each_executor() {
 fn an_application_in_toml_runs_and_stops_in_order() {
     run("host_from_toml", &["station (running)", "uplink", "tick", "was shut down"]);
 }
+
+#[test]
+fn a_pool_with_affinity_runs() {
+    run("pool", &["opened 3 times", "worker of the key is busy", "second attempt", "worker-2"]);
+}

@@ -31,7 +31,7 @@ pub enum PoolError<J> {
     #[error("no result before the deadline")]
     Deadline,
     /// Its worker died in the middle; how much was done is unknown.
-    #[error("the worker {exit} in the middle of the job, attempt {attempts}")]
+    #[error("attempt {attempts} ended in the middle: the worker {exit}")]
     WorkerDied {
         /// How the worker ended.
         exit: Exit,
