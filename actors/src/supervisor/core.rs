@@ -15,6 +15,11 @@ use crate::event::Change;
 use crate::policy::exit::{Exit, GaveUp};
 use crate::policy::{Intensity, Restart, Shutdown, Strategy, Window};
 
+use self::kid::{Due, Group, Kid, Mode, Phase, Stage, Then};
+
+mod group;
+mod kid;
+
 /// A child of one supervisor; ids grow in start order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ChildId(pub(crate) u64);
@@ -72,77 +77,6 @@ pub(crate) enum Command {
     /// All static children are ready.
     Ready,
     Finish(Exit),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Not running; to be started when its group is.
-    Idle,
-    Starting,
-    Running {
-        since: Instant,
-    },
-    /// Waits for its restart.
-    Backoff,
-    Stopping {
-        then: Then,
-        killed: bool,
-    },
-    /// Ended and not to be restarted.
-    Done,
-}
-
-/// What follows a wanted stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Then {
-    Idle,
-    Remove,
-    Start,
-}
-
-#[derive(Debug)]
-struct Kid {
-    name: Arc<str>,
-    policy: Policy,
-    phase: Phase,
-    run: u64,
-    /// Crashes since it last ran in good health.
-    streak: u32,
-    restarts: u64,
-    /// Whether it has been ready once; before, a failed start fails its `add` or the boot.
-    proven: bool,
-    timed_out: bool,
-    timer: Option<(Instant, u64)>,
-}
-
-/// A restart of several children, or the first start of all.
-#[derive(Debug)]
-struct Group {
-    from: ChildId,
-    /// All before it (stopping: after it) are dealt with.
-    cursor: ChildId,
-    stage: Stage,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Stopping { wait: Duration },
-    Waiting,
-    Starting,
-}
-
-#[derive(Debug, PartialEq)]
-enum Mode {
-    Booting,
-    Running,
-    Ending { exit: Exit, cursor: ChildId },
-    Ended,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Due {
-    Child(ChildId),
-    Group,
 }
 
 #[derive(Debug)]
@@ -360,22 +294,6 @@ impl Core {
         self.step();
     }
 
-    fn restart_group(&mut self, from: ChildId, wait: Duration) {
-        let (from, wait) = match &self.group {
-            Some(group) => {
-                let pending = match group.stage {
-                    Stage::Stopping { wait } => wait,
-                    Stage::Waiting | Stage::Starting => Duration::ZERO,
-                };
-                (from.min(group.from), wait.max(pending))
-            }
-            None => (from, wait),
-        };
-        let stage = Stage::Stopping { wait };
-        self.group = Some(Group { from, cursor: ChildId(u64::MAX), stage });
-        self.step();
-    }
-
     fn give_up(&mut self, child: ChildId) {
         let Some(kid) = self.children.get(&child) else { return };
         let intensity = self.window.intensity();
@@ -481,122 +399,6 @@ impl Core {
                     kid.run += 1;
                 }
             });
-        }
-    }
-
-    fn on_group_due(&mut self) {
-        if let Some(group) = &mut self.group
-            && group.stage == Stage::Waiting
-        {
-            group.stage = Stage::Starting;
-            group.cursor = group.from;
-            self.step();
-        }
-    }
-
-    /// Goes on with what is under way: the end, a group's restart, or the boot.
-    fn step(&mut self) {
-        if matches!(self.mode, Mode::Ending { .. }) {
-            self.step_end();
-            return;
-        }
-        match self.group.as_ref().map(|group| group.stage) {
-            Some(Stage::Stopping { wait }) => self.step_stop(wait),
-            Some(Stage::Starting) => self.step_start(),
-            Some(Stage::Waiting) | None => {}
-        }
-    }
-
-    fn step_end(&mut self) {
-        let Mode::Ending { cursor, .. } = self.mode else { return };
-        if let Some(waiting) = self.stop_below(ChildId(0), cursor) {
-            if let Mode::Ending { cursor, .. } = &mut self.mode {
-                *cursor = waiting;
-            }
-            return;
-        }
-        if let Mode::Ending { exit, .. } = std::mem::replace(&mut self.mode, Mode::Ended) {
-            self.timers.clear();
-            self.out.push(Command::Finish(exit));
-        }
-    }
-
-    fn step_stop(&mut self, wait: Duration) {
-        let Some((from, cursor)) = self.group.as_ref().map(|group| (group.from, group.cursor))
-        else {
-            return;
-        };
-        let waiting = self.stop_below(from, cursor);
-        let Some(group) = &mut self.group else { return };
-        if let Some(waiting) = waiting {
-            group.cursor = waiting;
-        } else if wait.is_zero() {
-            group.stage = Stage::Starting;
-            group.cursor = from;
-            self.step_start();
-        } else {
-            group.stage = Stage::Waiting;
-            let at = self.now + wait;
-            self.timers.insert((at, self.next_timer), Due::Group);
-            self.next_timer += 1;
-        }
-    }
-
-    /// Stops the last child in `from..=cursor` that is up; returns the one now waited for.
-    fn stop_below(&mut self, from: ChildId, cursor: ChildId) -> Option<ChildId> {
-        let mut waiting = None;
-        let mut sleeping = Vec::new();
-        for (id, kid) in self.children.range(from..=cursor).rev() {
-            match kid.phase {
-                Phase::Backoff => sleeping.push(*id),
-                Phase::Starting | Phase::Running { .. } | Phase::Stopping { .. } => {
-                    waiting = Some((*id, kid.phase));
-                    break;
-                }
-                Phase::Idle | Phase::Done => {}
-            }
-        }
-        for id in sleeping {
-            self.disarm(id);
-            self.kid(id, |kid| kid.phase = Phase::Idle);
-        }
-        let (id, phase) = waiting?;
-        if !matches!(phase, Phase::Stopping { .. }) {
-            self.stop(id, Then::Idle);
-        }
-        Some(id)
-    }
-
-    fn step_start(&mut self) {
-        loop {
-            let Some(cursor) = self.group.as_ref().map(|group| group.cursor) else { return };
-            let next = self.children.range(cursor..).next().map(|(id, kid)| (*id, kid.phase));
-            match next {
-                Some((child, Phase::Idle)) => {
-                    self.move_cursor(child);
-                    self.start(child);
-                    return;
-                }
-                Some((child, Phase::Starting)) => {
-                    self.move_cursor(child);
-                    return;
-                }
-                Some((ChildId(id), _)) => self.move_cursor(ChildId(id + 1)),
-                None => {
-                    self.group = None;
-                    if self.mode == Mode::Booting {
-                        self.mode = Mode::Running;
-                        self.out.push(Command::Ready);
-                    }
-                    return;
-                }
-            }
-        }
-    }
-
-    fn move_cursor(&mut self, cursor: ChildId) {
-        if let Some(group) = &mut self.group {
-            group.cursor = cursor;
         }
     }
 

@@ -38,6 +38,7 @@ struct Load {
     spawns: u64,
     idle: usize,
     restarts: u32,
+    siblings: u64,
 }
 
 impl Load {
@@ -49,6 +50,7 @@ impl Load {
             spawns: 20_000 / by,
             idle: 50_000 / quick,
             restarts: 100,
+            siblings: (100_000 / by).max(2_000),
         }
     }
 }
@@ -87,7 +89,7 @@ pub async fn run(rounds: usize, quick: usize) -> anyhow::Result<Report> {
 async fn restart_rows(rounds: usize, load: Load) -> anyhow::Result<Vec<Row>> {
     let (few, one_of_few) = tree_of(10).await?;
     let mut rows = Vec::new();
-    for siblings in [1_000, 100_000] {
+    for siblings in [1_000, load.siblings] {
         let (many, one_of_many) = tree_of(siblings).await?;
         let mut measured = Vec::new();
         for _ in 0..rounds {
