@@ -183,6 +183,7 @@
 //! | `link`, `monitor`, `'DOWN'` | [`Context::link`], [`Context::monitor`] |
 //! | `erlang:send_after`, `timer:send_interval` | [`Context::tell_after`], [`Context::tell_every`] |
 //! | `pg` | [`Groups`] |
+//! | `poolboy`, worker pools | [`Pool`] |
 //! | ports, C nodes | [`Service`] with [`Executor::Process`] |
 //! | `application`, release config | [`Host`], [`config`] |
 //! | `sys:get_status`, observer | [`Supervisor::tree`], [`Supervisor::events`] |

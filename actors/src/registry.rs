@@ -17,7 +17,13 @@ type Untyped = Box<dyn Any + Send + Sync>;
 /// Finds the actors of a tree by name. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Registry {
-    names: Arc<DashMap<Arc<str>, Untyped>>,
+    names: Arc<DashMap<Arc<str>, Name>>,
+}
+
+/// Who has a name.
+struct Name {
+    named: Untyped,
+    is_running: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 /// Why a name was not given.
@@ -29,37 +35,37 @@ pub struct NameTaken {
 }
 
 impl Registry {
-    /// Gives an actor a name. It keeps it over restarts; an actor that is gone loses it to
-    /// whoever asks next.
+    /// Gives an actor a name. It keeps it over restarts; while it is down, whoever asks next
+    /// may take it.
     ///
     /// # Errors
-    /// If a living actor has that name and messages of another type, or is another actor.
+    /// If another actor that runs has that name.
     pub fn register<M: Send + 'static>(
         &self,
         name: impl Into<Arc<str>>,
         handle: &Handle<M>,
     ) -> Result<(), NameTaken> {
         let name = name.into();
-        let named: Untyped = Box::new(Named::new(handle));
+        let weak = handle.downgrade();
+        let new = Name {
+            named: Box::new(Named::new(handle)),
+            is_running: Box::new(move || weak.upgrade().is_some_and(|handle| handle.is_running())),
+        };
         match self.names.entry(Arc::clone(&name)) {
             Entry::Vacant(entry) => {
-                entry.insert(named);
+                entry.insert(new);
             }
             Entry::Occupied(mut entry) => {
-                let same = entry
-                    .get()
+                let holder = entry.get();
+                let same = holder
+                    .named
                     .downcast_ref::<Named<M>>()
                     .and_then(|named| named.handle.upgrade())
                     .is_some_and(|other| other.is_same(handle));
-                // Of another type it cannot be looked at here, so it keeps its name.
-                let gone = entry
-                    .get()
-                    .downcast_ref::<Named<M>>()
-                    .is_some_and(|named| named.handle.upgrade().is_none_or(|h| !h.is_running()));
-                if !same && !gone {
+                if !same && (holder.is_running)() {
                     return Err(NameTaken { name });
                 }
-                entry.insert(named);
+                entry.insert(new);
             }
         }
         Ok(())
@@ -69,8 +75,8 @@ impl Registry {
     /// has restarted.
     #[must_use]
     pub fn find<M: Send + 'static>(&self, name: &str) -> Option<Handle<M>> {
-        let named = self.names.get(name)?;
-        let handle = named.downcast_ref::<Named<M>>()?.handle.upgrade()?;
+        let name = self.names.get(name)?;
+        let handle = name.named.downcast_ref::<Named<M>>()?.handle.upgrade()?;
         handle.is_running().then_some(handle)
     }
 

@@ -182,6 +182,11 @@ async fn the_registry_never_hands_out_the_dead() {
     assert!(registry.register("main", &other).is_err());
     root.remove("diary").await.unwrap();
     assert!(registry.find::<Tell>("main").is_none());
+    let (_, stranger, spec) = probe::<String>("stranger");
+    root.add(spec).await.unwrap();
+    registry.register("main", &stranger).unwrap();
+    assert!(registry.register("main", &other).is_err());
+    registry.unregister("main");
     registry.register("main", &other).unwrap();
     assert_eq!(registry.find::<Tell>("main").unwrap().name(), "other");
     root.shutdown().await;
