@@ -470,6 +470,33 @@ async fn the_pool_and_its_workers_are_in_the_tree() {
     root.shutdown().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_is_restarted_keeps_its_handle_and_its_size() {
+    let (stage, pool, root) = start(size(1)).await;
+    pool.resize(3).await.unwrap();
+    let first = pool.submit(Order::Wait(0)).await.unwrap();
+    stage.until_begun(1).await;
+    stage.open();
+    root.restart("hands").await.unwrap();
+    assert_eq!(first.await.unwrap().1, 0);
+    assert_eq!(pool.run(Order::Do(1)).await.unwrap().1, 1);
+    pool.settled(LONG).await.unwrap();
+    assert_eq!(pool.stats().await.unwrap().ready, 3);
+    root.shutdown().await;
+}
+
+#[test]
+fn a_pool_is_configured_in_toml_and_what_is_not_named_has_its_default() {
+    let config: PoolConfig =
+        toml::from_str("size = 8\ngrace = \"2s\"\n[recycle]\nage = \"1h\"\njobs = 5").unwrap();
+    assert_eq!((config.size, config.grace), (8, Some(2 * SECOND)));
+    assert_eq!(config.recycle.age, Some(3600 * SECOND));
+    assert_eq!(config.queue, PoolConfig::default().queue);
+    let again: PoolConfig = toml::from_str(&toml::to_string(&config).unwrap()).unwrap();
+    assert_eq!(again.recycle.jobs, Some(5));
+    assert!(toml::from_str::<PoolConfig>("sise = 8").is_err());
+}
+
 /// Many callers on several threads, workers killed all the while.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_job_is_answered_once_while_workers_are_killed() {

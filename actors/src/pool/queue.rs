@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant as StdInstant;
 
+use futures::FutureExt;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -146,17 +147,24 @@ impl<J: Send + 'static, R: Send + 'static> QueueActor<J, R> {
     fn add(&mut self, ctx: &mut Context<Self>, worker: usize) {
         let (handle, spec) = (self.setup.make)(ctx.handle().clone(), worker);
         let setup = Arc::clone(&self.setup);
+        let (workers, first) = (setup.workers.clone(), spec.clone());
+        let mut added = Box::pin(async move { workers.add(first).await });
+        // Asked here, so that workers are listed in the order of their indices.
+        let at_once = added.as_mut().now_or_never();
         let adding = ctx.spawn(async move {
+            let mut outcome = match at_once {
+                Some(outcome) => outcome,
+                None => added.await,
+            };
             let mut attempt = 0;
             // A child whose first start fails is none, so the policy for later starts is
             // kept up here.
-            while let Err(SupervisorError::StartFailed { .. }) =
-                setup.workers.add(spec.clone()).await
-            {
+            while let Err(SupervisorError::StartFailed { .. }) = outcome {
                 attempt += 1;
                 let wait = setup.backoff.wait(attempt, rand::random());
                 tracing::warn!(worker = &**spec.name(), attempt, "worker of a pool did not start");
                 tokio::time::sleep(wait).await;
+                outcome = setup.workers.add(spec.clone()).await;
             }
         });
         self.members.insert(worker, Member { handle, adding });
