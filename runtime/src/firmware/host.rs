@@ -6,8 +6,11 @@
 //! activation; when the entity has been placed anew the store refuses it and this host ends.
 //!
 //! Between messages the memory of the instance never holds an effect that the store does not:
-//! when a commit fails or is in doubt the instance is dropped, and a new one starts after the
-//! store has told what is true.
+//! when a commit fails the instance is dropped, and a new one starts after the store has told what
+//! is true. A commit in doubt may still be under way, in the log of a leader that waits for its
+//! majority or on the wire, and no question to the store tells that. So the host has the entity
+//! placed here anew and ends: under the old epoch that commit was made before, and the next host
+//! sees it, or it is refused. Without this it could overwrite what a later message wrote.
 //!
 //! A guest that traps or exceeds a limit ends the host with an error, and its supervisor starts
 //! it again after a pause. A package that cannot be had yet or a store without majority is not the
@@ -16,7 +19,7 @@
 //! | message | from | answer |
 //! |---|---|---|
 //! | `Deliver` | [`HostHandle::deliver`] | the reply, or the error, of one message |
-//! | `Prepared` | a task of the actor | none |
+//! | `Prepared`, `Fenced` | a task of the actor | none |
 //!
 //! Not done, and why: a session that is deleted through the API while a message changes it may
 //! come back with that message's writes, based on what it was before. Refusing that needs the
@@ -110,6 +113,7 @@ pub(super) fn host(
 enum HostMessage {
     Deliver { call: CallRequest, reply: Reply<Answered> },
     Prepared { module: Result<Module, CacheError> },
+    Fenced,
 }
 
 impl fmt::Debug for HostMessage {
@@ -117,6 +121,7 @@ impl fmt::Debug for HostMessage {
         f.write_str(match self {
             Self::Deliver { .. } => "Deliver",
             Self::Prepared { .. } => "Prepared",
+            Self::Fenced => "Fenced",
         })
     }
 }
@@ -144,6 +149,11 @@ impl Actor for HostActor {
         match message {
             HostMessage::Deliver { call, reply } => self.on_deliver(ctx, call, reply).await,
             HostMessage::Prepared { module } => self.on_prepared(ctx, module).await,
+            HostMessage::Fenced => {
+                // The coordinator starts the next host when it sees the new epoch.
+                ctx.stop();
+                Ok(())
+            }
         }
     }
 
@@ -161,6 +171,15 @@ impl HostActor {
             // Before the messages that wait: they would all be turned away. An error means that
             // the actor ended.
             let _ = actor.tell_control(HostMessage::Prepared { module });
+        });
+    }
+
+    fn fence(&mut self, ctx: &mut Context<Self>) {
+        self.parts.facts.starting();
+        let (parts, actor) = (self.parts.clone(), ctx.handle().clone());
+        ctx.spawn(async move {
+            parts.fenced().await;
+            let _ = actor.tell_control(HostMessage::Fenced);
         });
     }
 
@@ -221,6 +240,7 @@ impl HostActor {
                 self.instance = Some(instance);
             }
             Next::Renew => self.prepare(ctx),
+            Next::Fence => self.fence(ctx),
             Next::End => ctx.stop(),
             Next::Crash(failure) => return Err(failure.into()),
         }
@@ -243,6 +263,20 @@ impl HostParts {
             };
             tracing::warn!(entity = %self.entity, reason, "firmware waits");
             self.facts.erred(HostState::Starting, reason);
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    /// Returns when nothing can be committed under this epoch any more.
+    async fn fenced(&self) {
+        let (mut pause, longest) = PREPARE_PAUSES;
+        // A refusal is as good: somebody else has placed it anew, or it is gone.
+        while let Err(error) =
+            self.ledger.renew(&self.entity, &self.node, self.epoch, STORE_DEADLINE).await
+        {
+            tracing::warn!(entity = %self.entity, epoch = %self.epoch, %error, "firmware waits");
+            self.facts.erred(HostState::Starting, error.to_string());
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(longest);
         }

@@ -35,6 +35,16 @@ pub trait Ledger: Send + Sync + 'static {
         commit: Commit,
         deadline: Duration,
     ) -> BoxFuture<'_, Result<Outcome, StoreError>>;
+    /// Places `entity` on `node` under a new epoch, if `epoch` is its epoch: whatever is still
+    /// under way under that one is refused from then on. After an error the outcome is unknown;
+    /// it is safe to repeat.
+    fn renew(
+        &self,
+        entity: &EntityId,
+        node: &NodeId,
+        epoch: Epoch,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<Outcome, StoreError>>;
 }
 
 impl Ledger for StoreHandle {
@@ -79,5 +89,16 @@ impl Ledger for StoreHandle {
         deadline: Duration,
     ) -> BoxFuture<'_, Result<Outcome, StoreError>> {
         Box::pin(self.write(Command::Commit(commit), deadline))
+    }
+
+    fn renew(
+        &self,
+        entity: &EntityId,
+        node: &NodeId,
+        epoch: Epoch,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<Outcome, StoreError>> {
+        let (entity, node) = (entity.clone(), node.clone());
+        Box::pin(self.write(Command::Place { entity, node, expected: Some(epoch) }, deadline))
     }
 }

@@ -44,6 +44,8 @@ pub(super) enum Next {
     Keep(Instance),
     /// With a new one, after the store has told what is true.
     Renew,
+    /// Under a new epoch: a commit under this one may still be made.
+    Fence,
     /// Not at all: this activation is over.
     End,
     /// After a restart by the supervisor.
@@ -132,7 +134,7 @@ impl HostParts {
                 (Err(CallError::LimitExceeded { entity, reason }), Next::Renew)
             }
             Ok(outcome) => (Err(self.refused(format!("the store said {outcome:?}"))), Next::Renew),
-            Err(error) => (Err(no_quorum(&error)), Next::Renew),
+            Err(error) => (Err(no_quorum(&error)), Next::Fence),
         }
     }
 

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use odeum_proto::call::CallError;
+use odeum_proto::{
+    call::CallError,
+    store::{Outcome, Refusal},
+};
 
 use super::COUNTER;
 use super::stage::{Mood, PATIENCE, Stage, entity};
@@ -102,6 +105,24 @@ async fn a_commit_in_doubt_that_happened_is_not_repeated() {
     assert_eq!(stage.count().as_deref(), Some("2"));
     let status = stage.until_state("counter", HostState::Running).await;
     assert_eq!(status.restarts, 0, "the guest did nothing wrong");
+}
+
+#[tokio::test]
+async fn a_commit_that_arrives_after_it_was_given_up_undoes_nothing() {
+    let stage = Stage::new().await;
+    let epoch = stage.deploy("counter", COUNTER).await;
+    stage.said("counter", "r0", "add 1").await;
+    stage.shelf.set(Mood::Late);
+    stage.try_call("counter", "r1", "add 1").await.expect_err("is in doubt");
+    stage.shelf.set(Mood::Well);
+    // Read before the late commit is written, which was computed from the same count.
+    let next = stage.call("counter", "r2", "add 1").await.expect("replies");
+    assert_eq!(&*next.body, b"2");
+    let late = stage.shelf.arrive();
+    assert!(matches!(late[..], [Outcome::Refused(Refusal::StaleEpoch { .. })]), "{late:?}");
+    assert_eq!(stage.said("counter", "r1", "add 1").await, "3");
+    assert_eq!(stage.count().as_deref(), Some("3"));
+    assert!(next.epoch > epoch);
 }
 
 #[tokio::test]

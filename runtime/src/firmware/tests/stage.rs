@@ -34,11 +34,14 @@ pub(super) enum Mood {
     Lost,
     /// All is written, and nobody knows it.
     InDoubt,
+    /// Commits are on their way, and nobody knows it; they are written by [`Shelf::arrive`].
+    Late,
 }
 
 /// The store of one node: the real state machine, applied at once.
 pub(super) struct Shelf {
     inner: Mutex<(State, Mood)>,
+    on_the_way: Mutex<Vec<Commit>>,
     revision: watch::Sender<Revision>,
 }
 
@@ -46,6 +49,7 @@ impl Shelf {
     fn new() -> Self {
         Self {
             inner: Mutex::new((State::default(), Mood::Well)),
+            on_the_way: Mutex::default(),
             revision: watch::Sender::new(Revision(0)),
         }
     }
@@ -59,6 +63,12 @@ impl Shelf {
         let outcome = self.inner().0.apply(revision, command);
         self.revision.send_replace(revision);
         outcome
+    }
+
+    /// Writes the commits that were on their way.
+    pub(super) fn arrive(&self) -> Vec<Outcome> {
+        let commits = std::mem::take(&mut *self.on_the_way.lock().expect("not poisoned"));
+        commits.into_iter().map(|commit| self.apply(&Command::Commit(commit))).collect()
     }
 
     pub(super) fn view<R>(&self, look: impl FnOnce(&State) -> R) -> R {
@@ -115,8 +125,29 @@ impl Ledger for Shelf {
         _deadline: Duration,
     ) -> BoxFuture<'_, Result<Outcome, StoreError>> {
         let mood = self.inner().1;
-        let outcome = (mood != Mood::Lost).then(|| self.apply(&Command::Commit(commit)));
+        let outcome = match mood {
+            Mood::Well | Mood::InDoubt => Some(self.apply(&Command::Commit(commit))),
+            Mood::Lost => None,
+            Mood::Late => {
+                self.on_the_way.lock().expect("not poisoned").push(commit);
+                None
+            }
+        };
         let known = outcome.filter(|_| mood == Mood::Well).ok_or_else(|| self.unwell());
+        Box::pin(async { known })
+    }
+
+    fn renew(
+        &self,
+        entity: &EntityId,
+        node: &NodeId,
+        epoch: Epoch,
+        _deadline: Duration,
+    ) -> BoxFuture<'_, Result<Outcome, StoreError>> {
+        let (entity, node) = (entity.clone(), node.clone());
+        let place = Command::Place { entity, node, expected: Some(epoch) };
+        let mood = self.inner().1;
+        let known = if mood == Mood::Well { Ok(self.apply(&place)) } else { Err(self.unwell()) };
         Box::pin(async { known })
     }
 }
