@@ -20,7 +20,7 @@
 //!
 //! # Not promised
 //! * A view without a barrier may be behind, by how much is unknown when this node is cut off.
-//! * After `NoQuorum` and `Deadline` a write may have happened, or may yet happen.
+//! * After an error a write may have happened, or may yet happen, later than what follows it.
 //! * A leader whose disk is full keeps leading: writes fail with [`StoreError::NoSpace`] until
 //!   there is space or the node is stopped.
 //! * A lost data folder is a lost replica: its node comes back under another name.

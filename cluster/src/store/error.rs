@@ -40,7 +40,7 @@ pub enum StoreError {
         /// Why.
         reason: Box<str>,
     },
-    /// The disk of the leader is full; nothing was written. Free space, then retry.
+    /// The disk of the leader is full; this try wrote nothing. Free space, then retry.
     #[error("no space left on {node}")]
     NoSpace {
         /// The node with the full disk.

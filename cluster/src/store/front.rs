@@ -111,8 +111,10 @@ impl StoreHandle {
     /// [`Outcome::Refused`] is an answer, no error.
     ///
     /// # Errors
-    /// [`StoreError::NoQuorum`] and [`StoreError::Deadline`], after which the effect is unknown;
-    /// [`StoreError::NotMember`] and [`StoreError::NoSpace`], after which there is none.
+    /// [`StoreError`]. The effect is unknown after each of them, because an earlier try may have
+    /// reached a leader that could not answer. What was in doubt may also be carried out later
+    /// than a write or a barrier that follows: who depends on it must fence it, as the epoch of a
+    /// [`Commit`](odeum_proto::store::Commit) does.
     pub async fn write(&self, command: Command, deadline: Duration) -> Result<Outcome, StoreError> {
         let end = Instant::now() + deadline;
         match self.ask_leader(StoreRequest::Write(command), deadline).await? {

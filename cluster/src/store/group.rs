@@ -65,9 +65,9 @@ impl Group {
         let opened = tokio::task::spawn_blocking(move || {
             let (wal, mut groups) = Wal::open(&wal_config)?;
             let file = SnapshotFile::new(&snapshots, id)?;
-            let machine = Machine::open(file.clone(), replicated)?;
             let log = groups.remove(&id).unwrap_or_default();
-            check_gap(&file, machine.last_index(), &log)?;
+            let (machine, snapshot) = Machine::open(&file, replicated, log.last_index())?;
+            check_gap(&file, snapshot, &log)?;
             Ok::<_, WalError>((wal, machine, log))
         });
         let (wal, machine, log) = opened.await.map_err(StoreError::broken)??;

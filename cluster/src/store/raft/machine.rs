@@ -36,6 +36,11 @@ struct Inner {
 }
 
 impl Inner {
+    /// The last entry in the state.
+    fn last_index(&self) -> Option<u64> {
+        self.last.as_ref().map(LogId::index)
+    }
+
     fn meta(&self) -> SnapshotMetaOf<Types> {
         SnapshotMetaOf::<Types> { last_log_id: self.last, last_membership: self.membership.clone() }
     }
@@ -67,14 +72,12 @@ impl Replicated {
 
     /// Tells watchers what has been applied.
     fn publish(&self) {
-        let applied = self.read(|inner| inner.last.as_ref().map(|id| Revision(id.index())));
-        if let Some(applied) = applied {
-            self.revision.send_if_modified(|revision| {
-                let moved = *revision != applied;
-                *revision = applied;
-                moved
-            });
-        }
+        let applied = Revision(self.read(Inner::last_index).unwrap_or_default());
+        self.revision.send_if_modified(|revision| {
+            let moved = *revision != applied;
+            *revision = applied;
+            moved
+        });
     }
 }
 
@@ -86,15 +89,21 @@ pub(in crate::store) struct Machine {
 }
 
 impl Machine {
-    /// The state machine as its newest snapshot says, shown through `replicated`.
+    /// The state machine as its newest snapshot says, shown through `replicated`, and the index
+    /// of that snapshot.
+    ///
+    /// What an earlier replica of this process has applied beyond the snapshot stays, unless the
+    /// log, which ends at `log_end`, has lost it: it was committed, and whoever looks must not
+    /// see the past while the log is applied again.
     ///
     /// # Errors
     /// [`WalError`] when the snapshot is damaged, of another format, or cannot be read.
     pub(in crate::store) fn open(
-        file: SnapshotFile,
+        file: &SnapshotFile,
         replicated: Arc<Replicated>,
-    ) -> Result<Self, WalError> {
-        let inner = match file.load()? {
+        log_end: Option<u64>,
+    ) -> Result<(Self, Option<u64>), WalError> {
+        let saved = match file.load()? {
             None => Inner::default(),
             Some((meta, bytes)) => {
                 let state = codec::decode(&bytes).map_err(|error| WalError::Corrupt {
@@ -106,14 +115,15 @@ impl Machine {
                 Inner { last: meta.last_log_id, membership: meta.last_membership, state }
             }
         };
-        replicated.write(|current| *current = inner);
+        let snapshot = saved.last_index();
+        replicated.write(|current| {
+            let stays = snapshot < current.last_index() && current.last_index() <= log_end;
+            if !stays {
+                *current = saved;
+            }
+        });
         replicated.publish();
-        Ok(Self { replicated, file })
-    }
-
-    /// The last entry in the state.
-    pub(in crate::store) fn last_index(&self) -> Option<u64> {
-        self.replicated.read(|inner| inner.last.as_ref().map(LogId::index))
+        Ok((Self { replicated, file: file.clone() }, snapshot))
     }
 
     fn apply_one(&self, entry: super::Entry) -> Outcome {

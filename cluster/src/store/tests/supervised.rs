@@ -5,6 +5,7 @@ use std::fs;
 use odeum_actors::{Exit, Supervisor};
 
 use super::*;
+use crate::store::raft::{Machine, SnapshotFile};
 use crate::store::store;
 
 async fn start(dir: &TempDir) -> (StoreHandle, Supervisor) {
@@ -47,6 +48,28 @@ async fn a_replica_that_fails_is_restarted_and_the_handle_goes_on() {
     supervisor.shutdown().await;
     assert_eq!(supervisor.finished().await, Exit::Shutdown);
     assert_eq!(handle.status().health, Health::Stopped);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_never_goes_back_in_time_while_a_failed_replica_is_restarted() {
+    let dir = TempDir::new().expect("made");
+    let (handle, supervisor) = start(&dir).await;
+    handle.found(ClusterId::random(), record()).await.expect("founded");
+    let seen = handle.changes().borrow().to_owned();
+
+    // The next replica reads its files, and the core which applies its log has not begun.
+    let group = handle.shared.running.borrow().clone().expect("it runs");
+    group.shutdown().await;
+    drop(group);
+    supervisor.shutdown().await;
+    let snapshots = dir.path().join("store/snapshots");
+    let file = SnapshotFile::new(&snapshots, GroupId::Control).expect("made");
+    let replicated = Arc::clone(&handle.shared.replicated);
+    let end = Some(seen.0);
+    let (_machine, snapshot) = Machine::open(&file, replicated, end).expect("opens");
+    assert_eq!(snapshot, None, "what it has is not from a snapshot");
+    assert_eq!(*handle.changes().borrow(), seen);
+    assert_eq!(handle.view(|state| state.nodes().len()), 1, "as this revision has it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

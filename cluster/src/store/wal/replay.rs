@@ -18,6 +18,11 @@ pub struct GroupLog {
 }
 
 impl GroupLog {
+    /// The index of the last entry, purged or not.
+    pub(in crate::store) fn last_index(&self) -> Option<u64> {
+        self.next_index().checked_sub(1)
+    }
+
     /// The index that the next entry must have.
     pub(super) fn next_index(&self) -> u64 {
         let behind = |id: LogId| id.index + 1;
