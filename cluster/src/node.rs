@@ -161,7 +161,12 @@ impl ClusterNode {
         services.insert(Service::Call, Arc::new(Doorway::new(options.node.clone(), activations)));
         services.insert(Service::Join, Arc::new(Gate::new(store.clone())));
         let cluster_supervisor = supervisor
-            .child(roster::spec(store.clone(), transport.clone(), record.clone()))
+            .child(roster::spec(
+                store.clone(),
+                transport.clone(),
+                record.clone(),
+                options.join.clone(),
+            ))
             .child(placement::spec(store.clone(), membership.live(), options.node))
             .child(router_spec);
 

@@ -2,7 +2,9 @@
 //!
 //! The store's node records are the one truth about who belongs to the cluster and where each
 //! node listens. This actor carries them to the transport, and writes this node's own record when
-//! it is not what it should be: after a start, with a new incarnation or new ports.
+//! it is not what it should be: after a start, with a new incarnation or new ports. When all nodes
+//! were started again under new addresses, nobody is where the store says and no address can be
+//! written: then members are looked for where this node was told to join.
 //!
 //! | message | from | answer |
 //! |---|---|---|
@@ -44,16 +46,26 @@ const ASK_DEADLINE: Duration = Duration::from_secs(25);
 /// How long one attempt to reach a member may take.
 const DIAL_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How long one attempt to reach a place to join by may take when the cluster was known before.
+const FIND_DEADLINE: Duration = Duration::from_secs(1);
+
 /// Pause before a member that could not answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
-/// The actor's spec, a child of the `ClusterSupervisor`. `record` is this node's own.
+/// The actor's spec, a child of the `ClusterSupervisor`. `record` is this node's own; `places` are
+/// where members may be found when none is where the store says, each `HOST:PORT`.
 #[must_use]
-pub fn spec(store: StoreHandle, transport: TransportHandle, record: NodeRecord) -> ChildSpec {
+pub fn spec(
+    store: StoreHandle,
+    transport: TransportHandle,
+    record: NodeRecord,
+    places: Vec<String>,
+) -> ChildSpec {
     let (_, spec) = child("Roster", move || RosterActor {
         store: store.clone(),
         transport: transport.clone(),
         record: record.clone(),
+        places: places.clone(),
     });
     spec
 }
@@ -67,6 +79,7 @@ struct RosterActor {
     store: StoreHandle,
     transport: TransportHandle,
     record: NodeRecord,
+    places: Vec<String>,
 }
 
 impl Actor for RosterActor {
@@ -109,11 +122,34 @@ impl RosterActor {
         if !book.is_empty() {
             self.transport.set_peers(book);
         }
+        if self.is_lonely() {
+            self.find_members().await;
+        }
         // Before it is admitted a node has no record, and must not make one: only `Admit` may.
         if registered.is_some_and(|known| known != self.record) {
             self.register().await?;
         }
         Ok(())
+    }
+
+    /// Whether this node belongs to a group and has links to less than a majority of it.
+    fn is_lonely(&self) -> bool {
+        let voters = self.store.status().members.iter().filter(|member| member.voter).count();
+        let linked = 1 + self.transport.links().borrow().len();
+        !self.places.is_empty() && voters > 0 && linked < voters / 2 + 1
+    }
+
+    async fn find_members(&self) {
+        for place in &self.places {
+            let Ok(addresses) = tokio::net::lookup_host(place).await else { continue };
+            for addr in addresses {
+                // The link is all that is wanted; the store does the rest over it.
+                match self.transport.dial(addr, FIND_DEADLINE).await {
+                    Ok(peer) => tracing::info!(%peer, %addr, "member found"),
+                    Err(error) => tracing::debug!(%addr, %error, "no member found"),
+                }
+            }
+        }
     }
 
     async fn register(&self) -> Result<(), ActorError> {

@@ -43,7 +43,7 @@ use tokio::{
 use self::route::{Sight, Step, next_step};
 use crate::{
     membership::{LiveSet, MemberState},
-    store::StoreHandle,
+    store::{Health, StoreHandle},
     transport::{Class, Serve, ServeError, Service, TransportHandle},
 };
 
@@ -256,7 +256,7 @@ impl RouterParts {
             let attempt = CallRequest { remaining, ..call.clone() };
             let result = match next_step(&call.entity, &self.local, &sight) {
                 Step::Deliver(_) => self.deliver(attempt).await,
-                Step::Send(node) => self.send(&node, attempt).await,
+                Step::Send(node) => self.send(&node, attempt).await.map_err(not_there),
                 Step::Confirm => match self.store.barrier(remaining).await {
                     Ok(_) => {
                         confirmed = true;
@@ -271,12 +271,21 @@ impl RouterParts {
                 Step::Fail(error) => return Err(error),
             };
             match result {
+                Err(CallError::Unreachable { .. } | CallError::DeadlineExceeded { .. })
+                    if remaining < LAST_PAUSE && last.is_some() =>
+                {
+                    // Its time was too short to tell more than the attempt before it: the loop
+                    // ends with that one's error.
+                }
                 Err(CallError::Overloaded { entity, queued }) => {
                     return Err(CallError::Overloaded { entity, queued });
                 }
                 Err(error) if error.is_retryable() => {
                     tracing::debug!(entity = %call.entity, request = %call.request, %error, "call held");
                     last = Some(error);
+                }
+                Err(CallError::DeadlineExceeded { .. }) if self.has_no_quorum() => {
+                    return Err(no_quorum_within(after));
                 }
                 other => return other,
             }
@@ -304,6 +313,12 @@ impl RouterParts {
         Sight { deployed, placement, active_here, owner_down, confirmed }
     }
 
+    /// Whether a message that was not answered in time could not have been: what it changes is
+    /// answered after a majority has it.
+    fn has_no_quorum(&self) -> bool {
+        self.store.status().health == Health::NoQuorum
+    }
+
     fn is_down(&self, node: &NodeId) -> bool {
         let live = self.live.borrow();
         live.members.get(node).is_some_and(|member| member.state == MemberState::Down)
@@ -325,6 +340,21 @@ impl RouterParts {
                 Err(CallError::Unreachable { node: node.clone(), reason })
             })
     }
+}
+
+/// What a caller is told who cannot look the entity up: the router did, and it was not there.
+fn not_there(error: CallError) -> CallError {
+    match error {
+        CallError::NotHere { entity, node } => CallError::Unavailable {
+            entity,
+            reason: format!("it does not run on {node} now").into(),
+        },
+        error => error,
+    }
+}
+
+fn no_quorum_within(after: Duration) -> CallError {
+    CallError::NoQuorum { reason: format!("none was in sight for {after:?}").into() }
 }
 
 async fn deliver(

@@ -37,7 +37,7 @@ use self::{
 };
 use crate::{
     api::{self, BindError},
-    config::NodeConfig,
+    config::{FirmwareConfig, NodeConfig},
     firmware::{CacheError, Engine, EngineError, FirmwareParts, RestartPolicy, firmware},
 };
 
@@ -178,7 +178,7 @@ async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Tree, Supervisor)
         source: Arc::new(reports::Elsewhere(blobs.clone())),
         ledger: Arc::new(cluster.store.clone()),
         activate: Arc::new(reports::Announcer(cluster.router.activations().clone())),
-        restarts: RestartPolicy::default(),
+        restarts: restarts(&config.firmware),
     })?;
     let services = cluster.transport.services();
     let shelf = Arc::new(reports::Shelf(firmware.cache.clone()));
@@ -200,6 +200,15 @@ async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Tree, Supervisor)
     let root = root.supervisor(firmware_supervisor).supervisor(api_supervisor).start().await?;
     tree.set(root.clone());
     Ok((cluster, tree, root))
+}
+
+fn restarts(config: &FirmwareConfig) -> RestartPolicy {
+    RestartPolicy {
+        first_pause: config.restart_pause.0,
+        longest_pause: config.longest_restart_pause.0,
+        max_restarts: config.max_restarts.get(),
+        ..RestartPolicy::default()
+    }
 }
 
 fn tell(cluster: &ClusterNode, entry: Entry) {

@@ -4,7 +4,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    num::NonZeroU64,
+    num::{NonZeroU32, NonZeroU64},
     path::PathBuf,
     time::Duration,
 };
@@ -113,6 +113,14 @@ pub struct FirmwareConfig {
     pub memory: ByteSize,
     /// Time for one message. More lets slow guests finish, less stops endless loops sooner.
     pub message_time: HumanDuration,
+    /// Restarts of a crashing guest within 90 s before it is given up until it is deployed again.
+    /// More bears a guest that crashes often, less sooner ends one that cannot run.
+    pub max_restarts: NonZeroU32,
+    /// Pause before the first restart; it doubles with every crash in a row. More spares the node,
+    /// less lets callers wait shorter.
+    pub restart_pause: HumanDuration,
+    /// The longest of these pauses.
+    pub longest_restart_pause: HumanDuration,
 }
 
 impl Default for FirmwareConfig {
@@ -120,6 +128,10 @@ impl Default for FirmwareConfig {
         Self {
             memory: ByteSize::mebibytes(64),
             message_time: HumanDuration(Duration::from_secs(1)),
+            // With these a guest that cannot run is given up after a minute.
+            max_restarts: const { NonZeroU32::new(12).unwrap() },
+            restart_pause: HumanDuration(Duration::from_millis(250)),
+            longest_restart_pause: HumanDuration(Duration::from_secs(8)),
         }
     }
 }

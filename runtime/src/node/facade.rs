@@ -24,7 +24,7 @@ use odeum_proto::{
     EntityId, Name, NodeId, Revision, SessionId,
     call::{CallError, CallReply, CallRequest},
     report::{FirmwareReport, HostState},
-    store::{Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome, Placement},
+    store::{Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome, Placement, Refusal},
 };
 
 use super::reports;
@@ -166,11 +166,33 @@ impl NodeFacade {
             size: package.size,
             limits: FirmwareLimits { memory_bytes: memory, message_time },
         };
-        self.write(Command::PutFirmware(spec)).await?;
         let entity = EntityId::firmware(deployment.name.clone());
+        self.fresh().await?;
+        let again = self.store.view(|state| {
+            let is_same = state.firmware().get(&spec.name) == Some(&spec);
+            state.placements().get(&entity).filter(|_| is_same).cloned()
+        });
+        self.write(Command::PutFirmware(spec)).await?;
+        if let Some(placement) = again {
+            self.renew(&entity, placement).await?;
+        }
         let placed = |placement: &Placement| placement.node.clone();
         let node = self.store.view(|state| state.placements().get(&entity).map(placed));
         Ok(Deployed { name: deployment.name, digest: package.digest, size: package.size, node })
+    }
+
+    /// Starts an entity anew where it is: what is deployed again as it was changes nothing that
+    /// its node could see, and may be deployed again because it was given up there.
+    async fn renew(&self, entity: &EntityId, placement: Placement) -> Result<(), Problem> {
+        let Placement { node, epoch } = placement;
+        let anew = Command::Place { entity: entity.clone(), node, expected: Some(epoch) };
+        match self.store.write(anew, WRITE_DEADLINE).await {
+            // Placed by somebody else in the meantime, which is as new.
+            Ok(Outcome::Refused(Refusal::StaleEpoch { .. })) => Ok(()),
+            Ok(Outcome::Refused(refusal)) => Err(refusal.into()),
+            Ok(_) => Ok(()),
+            Err(error) => Err(store_problem(&error)),
+        }
     }
 
     async fn firmware(&self) -> Result<Vec<FirmwareSummary>, Problem> {
