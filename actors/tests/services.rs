@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use odeum_actors::config::Layers;
+use odeum_actors::config::Sources;
 use odeum_actors::testing::eventually;
 use odeum_actors::{
     ActorError, Backoff, Catalog, Change, Executor, Exit, Health, Host, HostConfig, Service,
@@ -137,10 +137,8 @@ const DESCRIPTION: &str = r#"
 #[tokio::test]
 async fn a_host_starts_services_after_what_they_depend_on_and_stops_them_before() {
     let log = Log::default();
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("shop.toml");
-    std::fs::write(&file, DESCRIPTION).unwrap();
-    let config = Layers::new().file(&file).unwrap().load::<HostConfig>().unwrap().value;
+    let sources = Sources::new("SHOP").file("shop.toml", DESCRIPTION);
+    let config = sources.resolve::<HostConfig>().unwrap().config;
     let host = Host::new(&config, &catalog(&log)).unwrap().start().await.unwrap();
     let tree = host.root().tree().await.to_string();
     let drawn = "shop (running)\n├─ back (running)\n│  ├─ store (running)\n\

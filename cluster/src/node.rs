@@ -6,6 +6,7 @@
 //! [`ClusterNode::enter`] founds a cluster, joins one, or resumes the one on the disk.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     path::PathBuf,
     sync::Arc,
@@ -64,6 +65,17 @@ pub enum NodeError {
     /// The cluster was not joined.
     #[error(transparent)]
     Join(#[from] JoinError),
+    /// The folder belongs to another cluster than the place to join by. Nothing was changed.
+    #[error(
+        "{source}: to join that cluster, choose another folder than {} with --data-dir",
+        folder.display()
+    )]
+    WrongFolder {
+        /// The data folder.
+        folder: PathBuf,
+        /// Who said so, with both clusters.
+        source: TransportError,
+    },
     /// The folder belongs to a cluster that never let this node in, and nobody was named to ask
     /// again.
     #[error(
@@ -187,7 +199,10 @@ impl ClusterNode {
     pub async fn enter(&mut self) -> Result<Entry, NodeError> {
         let is_member = self.store.status().health != Health::NotMember;
         match (self.folder.cluster(), is_member) {
-            (Some(_), true) => Ok(Entry::Resumed),
+            (Some(_), true) => {
+                self.refuse_strangers().await?;
+                Ok(Entry::Resumed)
+            }
             (None, true) => self.finish_founding().await,
             (_, false) if !self.join.is_empty() => self.join_cluster().await,
             (None, false) => {
@@ -231,8 +246,31 @@ impl ClusterNode {
             Ok::<(), NodeError>(())
         };
         let record = self.record.clone();
-        roster::join(&self.transport, &self.join, record, self.patience, learnt).await?;
+        let joined = roster::join(&self.transport, &self.join, record, self.patience, learnt).await;
+        joined.map_err(|error| match error {
+            NodeError::Join(JoinError::Transport {
+                source: source @ TransportError::OtherCluster { .. },
+                ..
+            }) => self.wrong_folder(source),
+            other => other,
+        })?;
         Ok(Entry::Joined)
+    }
+
+    /// A member that is told to join a node of another cluster was given the wrong folder or the
+    /// wrong place, and whoever told it would wait for nothing.
+    async fn refuse_strangers(&self) -> Result<(), NodeError> {
+        let known = self.store.view(|state| {
+            state.nodes().values().map(|node| node.cluster_addr).collect::<BTreeSet<_>>()
+        });
+        match roster::stranger(&self.transport, &self.join, &known).await {
+            Some(source) => Err(self.wrong_folder(source)),
+            None => Ok(()),
+        }
+    }
+
+    fn wrong_folder(&self, source: TransportError) -> NodeError {
+        NodeError::WrongFolder { folder: self.folder.dir().to_owned(), source }
     }
 }
 

@@ -11,7 +11,8 @@
 //! | `Look` | its own watcher: the store changed, or time passed | none |
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
@@ -48,6 +49,10 @@ const DIAL_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How long one attempt to reach a place to join by may take when the cluster was known before.
 const FIND_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How long a node that is back may wait to hear that a place it was to join by belongs to
+/// another cluster: as long as a dial takes on a busy machine, for it delays the start.
+const STRANGER_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Pause before a member that could not answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
@@ -224,7 +229,7 @@ async fn admit(store: &StoreHandle, from: &NodeId, record: NodeRecord) -> JoinRe
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
     /// A place to join by is no `HOST:PORT`, or its host has no address. Correct it.
-    #[error("cannot join by {place:?}: {reason}")]
+    #[error("cannot join by {place:?}: {reason}; expected the HOST:PORT of a member")]
     Address {
         /// What was given.
         place: Box<str>,
@@ -343,6 +348,28 @@ async fn find_member(
         tokio::time::sleep(ASK_AGAIN).await;
     }
     Err(JoinError::Address { place: "".into(), reason: "no place to join by was given".into() })
+}
+
+/// The refusal of the first of `places` that belongs to another cluster than this node, if one
+/// does. Members at `known` addresses are not asked. Silence is no refusal: when a whole cluster
+/// starts again, nobody else is there at first.
+pub async fn stranger(
+    transport: &TransportHandle,
+    places: &[String],
+    known: &BTreeSet<SocketAddr>,
+) -> Option<TransportError> {
+    let asked = places.iter().map(async |place| {
+        // What has no address now is looked up again when it is needed.
+        let addresses = tokio::net::lookup_host(place).await.ok()?;
+        for address in addresses.filter(|address| !known.contains(address)) {
+            let dialled = transport.dial(address, STRANGER_DEADLINE).await;
+            if let Err(error @ TransportError::OtherCluster { .. }) = dialled {
+                return Some(error);
+            }
+        }
+        None
+    });
+    futures::future::join_all(asked).await.into_iter().flatten().next()
 }
 
 async fn ask(

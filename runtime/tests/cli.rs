@@ -2,26 +2,18 @@
 //! says where.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "support/process.rs"]
+mod process;
+
 use std::{
     path::Path,
     process::{Command, Output},
 };
 
+use process::odeum;
+
 /// An address where nothing listens: port 1 is privileged and unused.
 const NOBODY: &str = "http://127.0.0.1:1";
-
-fn odeum(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_odeum"));
-    command.args(arguments);
-    // What the machine that runs the tests has set must not decide their outcome.
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        if text.starts_with("ODEUM_") || text == "RUST_LOG" {
-            command.env_remove(&name);
-        }
-    }
-    command
-}
 
 fn run(command: &mut Command) -> Output {
     command.output().expect("the binary runs")
@@ -35,13 +27,11 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("UTF-8")
 }
 
-/// Checks that the command failed with `code` and said one line about it, and gives that line.
+/// Checks that the command failed with `code` and said one line about it and nothing else, and
+/// gives that line.
 fn complaint(output: &Output, code: i32) -> String {
-    let line = stderr(output);
-    assert_eq!(output.status.code(), Some(code), "{line}");
-    assert_eq!(line.lines().count(), 1, "{line}");
-    assert!(line.starts_with("error: "), "{line}");
-    assert!(output.stdout.is_empty(), "{}", stdout(output));
+    let line = process::complaint(output, code);
+    assert_eq!(stderr(output).lines().count(), 1, "{}", stderr(output));
     line
 }
 
@@ -128,6 +118,31 @@ fn config_show_tells_where_each_value_came_from() {
         assert!(row.contains(value) && row.ends_with(from), "{row}");
     }
     assert!(!table.contains('\u{1b}'), "no colour off a terminal");
+}
+
+#[test]
+fn a_profile_lies_over_the_file_and_under_the_environment() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = config_file(folder.path(), "[api]\ndrain = '1s'\n[node]\nname = 'n1'\n");
+    let profile = folder.path().join("odeum.test.toml").display().to_string();
+    std::fs::write(&profile, "[api]\ndrain = '2s'\nlisten = '127.0.0.1:2'\n").expect("written");
+    let show = || {
+        let mut command = odeum(&["config", "show", "-o", "json", "--config", &file]);
+        command.env("ODEUM_API__LISTEN", "127.0.0.1:3");
+        command
+    };
+    for command in [show().args(["--profile", "test"]), show().env("ODEUM_PROFILE", "test")] {
+        let output = run(command);
+        let json: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+        assert_eq!(json["node.name"]["from"], format!("{file}:4:1"));
+        assert_eq!(json["api.drain"]["value"], "2s");
+        assert_eq!(json["api.drain"]["from"], format!("{profile}:2:1"));
+        assert_eq!(json["api.listen"]["from"], "environment ODEUM_API__LISTEN");
+    }
+    let line = complaint(&run(show().args(["--profile", "tset"])), 1);
+    assert!(line.contains("odeum.tset.toml"), "{line}");
+    let line = complaint(&run(&mut odeum(&["config", "show", "--profile", "test"])), 2);
+    assert!(line.contains("no profile `test`"), "{line}");
 }
 
 #[test]

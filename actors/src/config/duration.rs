@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serializer};
 
+use super::HumanDuration;
+
 /// Writes a duration as people do.
 ///
 /// # Errors
@@ -18,8 +20,5 @@ pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S:
 /// # Errors
 /// If it is no text, or no duration.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text).map_err(|error| {
-        serde::de::Error::custom(format!("{text:?} is no duration such as \"250ms\": {error}"))
-    })
+    HumanDuration::deserialize(deserializer).map(|duration| duration.0)
 }

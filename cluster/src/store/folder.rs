@@ -23,7 +23,10 @@ const LOCK: &str = "lock";
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     /// Another process uses it. Stop that, or give this node its own folder.
-    #[error("the data folder {} is in use{}", dir.display(), by_process(*pid))]
+    #[error(
+        "the data folder {} is in use{}: stop that node, or choose another folder with --data-dir",
+        dir.display(), by_process(*pid)
+    )]
     InUse {
         /// The folder.
         dir: PathBuf,
@@ -31,7 +34,10 @@ pub enum FolderError {
         pid: Option<u32>,
     },
     /// It belongs to another node. Start that node, or use another folder.
-    #[error("the data folder {} belongs to node {is}, not to {claimed}", dir.display())]
+    #[error(
+        "the data folder {} belongs to node {is}, not to {claimed}: start it with --node {is}, or \
+         choose another folder with --data-dir", dir.display()
+    )]
     OtherNode {
         /// The folder.
         dir: PathBuf,
@@ -41,7 +47,10 @@ pub enum FolderError {
         claimed: NodeId,
     },
     /// It belongs to another cluster. Use an empty folder to join a new one.
-    #[error("the data folder {} belongs to cluster {is}, not to {claimed}", dir.display())]
+    #[error(
+        "the data folder {} belongs to cluster {is}, not to {claimed}: to join that one, choose \
+         another folder with --data-dir", dir.display()
+    )]
     OtherCluster {
         /// The folder.
         dir: PathBuf,
@@ -71,7 +80,7 @@ pub enum FolderError {
         reason: Box<str>,
     },
     /// The operating system refused.
-    #[error("{operation} {} failed", file.display())]
+    #[error("{operation} {} failed: {source}", file.display())]
     Io {
         /// What was to be done.
         operation: &'static str,

@@ -76,7 +76,10 @@ impl WalConfig {
 pub enum WalError {
     /// Bytes that were on the disk have changed. Restore the file, or remove the data folder and
     /// let the node join anew under another name.
-    #[error("{} is damaged at byte {offset}: {reason}", file.display())]
+    #[error(
+        "{} is damaged at byte {offset}: {reason}; restore the file, or remove the data folder and \
+         join anew under another name", file.display()
+    )]
     Corrupt {
         /// The segment.
         file: PathBuf,
@@ -102,7 +105,7 @@ pub enum WalError {
         file: PathBuf,
     },
     /// The operating system refused.
-    #[error("{operation} {} failed", file.display())]
+    #[error("{operation} {} failed: {source}", file.display())]
     Io {
         /// What was to be done.
         operation: &'static str,

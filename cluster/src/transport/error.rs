@@ -64,7 +64,9 @@ pub enum TransportError {
     #[error(transparent)]
     Encode(#[from] EncodeError),
     /// The peer speaks another wire version. Upgrade one of the two.
-    #[error("wire version {theirs} of the node at {addr} does not fit ours, {ours}")]
+    #[error(
+        "wire version {theirs} of the node at {addr} does not fit ours, {ours}: upgrade the older one"
+    )]
     Version {
         /// Where it listens or dialled from.
         addr: SocketAddr,
@@ -87,7 +89,10 @@ pub enum TransportError {
     },
     /// One of the two certificates was not accepted by the other side: another CA, expired, or
     /// not for this use.
-    #[error("the certificates do not fit between this node and {addr}: {reason}")]
+    #[error(
+        "the certificates do not fit between this node and {addr}: {reason}; both must be valid and \
+         of the same authority"
+    )]
     Certificate {
         /// Where it listens or dialled from.
         addr: SocketAddr,
@@ -122,7 +127,7 @@ pub enum TransportError {
         reason: Box<str>,
     },
     /// The UDP address cannot be listened on.
-    #[error("cannot listen on {addr} (udp): {kind}")]
+    #[error("cannot listen on {addr} (udp): {kind}; choose another address with --cluster")]
     Listen {
         /// The address.
         addr: SocketAddr,

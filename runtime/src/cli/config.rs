@@ -10,7 +10,7 @@ use super::{
     CliError, Invocation,
     out::{cell, table},
 };
-use crate::config::{Flag, LogFormat, Resolved, Sources};
+use crate::config::{self, LogFormat, Resolved};
 
 /// What to do with the settings.
 #[derive(Debug, Subcommand)]
@@ -18,6 +18,7 @@ pub(crate) enum ConfigCommand {
     /// Print every setting in force and where its value comes from
     ///
     /// It reads what `odeum up` with the same flags would read: the defaults, the file,
+    /// that of the profile,
     /// variables such as ODEUM_API__LISTEN, flags. The later wins.
     Show(NodeFlags),
 }
@@ -28,6 +29,9 @@ pub(crate) struct NodeFlags {
     /// Read settings from this TOML file
     #[arg(long, value_name = "FILE", env = "ODEUM_CONFIG")]
     config: Option<PathBuf>,
+    /// Read settings from the profile's file too, such as odeum.NAME.toml
+    #[arg(long, value_name = "NAME", env = "ODEUM_PROFILE")]
+    profile: Option<String>,
     /// Folder for everything the node keeps
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -57,7 +61,8 @@ pub(crate) struct NodeFlags {
 impl NodeFlags {
     /// The settings in force with these flags.
     pub(super) fn resolve(self) -> Result<Resolved, CliError> {
-        let Self { config, data_dir, dev, node, join, certs, api, cluster, log_format } = self;
+        let Self { config, profile, data_dir, dev, node, join, certs, api, cluster, log_format } =
+            self;
         let given = [
             ("--data-dir", "node.data-dir", data_dir.map(|dir| json!(dir))),
             ("--dev", "node.dev", dev.then_some(Value::Bool(true))),
@@ -68,11 +73,13 @@ impl NodeFlags {
             ("--cluster", "cluster.listen", cluster.map(|addr| json!(addr))),
             ("--log-format", "log.format", log_format.map(|format| json!(format))),
         ];
-        let flag = |(name, key, value): (_, _, Option<Value>)| {
-            value.map(|value| Flag { name, key, value })
-        };
-        let flags = given.into_iter().filter_map(flag).collect();
-        Ok(Sources::gather(config.as_deref(), flags)?.resolve()?)
+        let mut sources = config::gather(config.as_deref(), profile.as_deref())?;
+        for (flag, key, value) in given {
+            if let Some(value) = value {
+                sources = sources.flag(flag, key, value);
+            }
+        }
+        Ok(config::resolve(&sources)?)
     }
 }
 

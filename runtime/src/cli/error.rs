@@ -62,6 +62,14 @@ pub(crate) enum CliError {
         /// The bound.
         limit: ByteSize,
     },
+    /// The node does not take the file as firmware.
+    #[error("{} cannot be deployed: {error}", path.display())]
+    Package {
+        /// The file.
+        path: PathBuf,
+        /// The node's words.
+        error: ApiError,
+    },
     /// The name of a file cannot be the name of a firmware.
     #[error("{} cannot give the firmware its name ({reason}): choose one with --name", path.display())]
     NoName {

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use super::{CliError, Invocation};
 use crate::{
     api::{
-        client::ApiClient,
+        client::{ApiClient, ApiError},
         types::{DeployOptions, FirmwareState, FirmwareSummary},
     },
     config::{ByteSize, HumanDuration},
@@ -56,7 +56,12 @@ pub(super) async fn run(invocation: &Invocation, args: RunArgs) -> Result<(), Cl
         memory: args.memory.map(|size| size.to_string()),
         time: args.time.map(|time| time.to_string()),
     };
-    api.put_firmware(&name, package, &options).await?;
+    api.put_firmware(&name, package, &options).await.map_err(|error| match error {
+        ApiError::Refused { retryable: false, .. } => {
+            CliError::Package { path: args.file.clone(), error }
+        }
+        other => other.into(),
+    })?;
     let firmware = until_running(&api, &name, args.wait).await?;
     invocation.out.result(&firmware, |firmware| {
         let node = firmware.node.as_ref().map_or_else(String::new, |node| format!(" on {node}"));

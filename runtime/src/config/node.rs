@@ -12,7 +12,7 @@ use std::{
 use odeum_proto::NodeId;
 use serde::{Deserialize, Serialize};
 
-use super::units::{ByteSize, HumanDuration};
+use super::{ByteSize, HumanDuration};
 
 /// All settings of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,41 +1,49 @@
 //! The promises of the layers.
 
+use std::path::PathBuf;
+
 use odeum_proto::NodeId;
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
+fn sources() -> Sources {
+    with_log_filters(Sources::new(PREFIX))
+}
+
 fn file(text: &str) -> Sources {
-    Sources { file: Some(("odeum.toml".into(), text.to_owned())), ..Sources::default() }
+    sources().file("odeum.toml", text)
 }
 
 fn environment(pairs: &[(&str, &str)]) -> Sources {
-    let pairs = pairs.iter().map(|(name, value)| (name.into(), value.into()));
-    Sources { environment: pairs.collect(), ..Sources::default() }
+    sources().environment(pairs.iter().copied())
 }
 
 fn refusal(sources: &Sources) -> String {
-    sources.resolve().expect_err("refused").to_string()
+    resolve(sources).expect_err("refused").to_string()
 }
 
 #[test]
 fn without_any_source_everything_is_at_its_default() {
-    let resolved = Sources::default().resolve().expect("resolves");
+    let resolved = resolve(&sources()).expect("resolves");
     assert_eq!(resolved.config, NodeConfig::default());
     assert!(resolved.entries().expect("shows").iter().all(|e| e.origin == Origin::Default));
 }
 
 #[test]
 fn a_flag_wins_over_the_environment_and_that_over_the_file() {
-    let mut sources = file("[api]\nlisten = '127.0.0.1:1'\n[node]\nname = 'n1'\ndata-dir = 'a'\n");
-    sources.environment = vec![
-        ("ODEUM_API__LISTEN".into(), "127.0.0.1:2".into()),
-        ("ODEUM_NODE__DATA_DIR".into(), "b".into()),
-        ("ODEUM_API".into(), "http://elsewhere:1".into()),
-    ];
-    sources.flags = vec![Flag { name: "--api", key: "api.listen", value: json!("127.0.0.1:3") }];
-    let resolved = sources.resolve().expect("resolves");
+    let sources = file("[api]\nlisten = '127.0.0.1:1'\n[node]\nname = 'n1'\ndata-dir = 'a'\n")
+        .environment([
+            ("ODEUM_API__LISTEN", "127.0.0.1:2"),
+            ("ODEUM_NODE__DATA_DIR", "b"),
+            // These are for the commands, not for a node.
+            ("ODEUM_API", "http://elsewhere:1"),
+            ("ODEUM_CONFIG", "odeum.toml"),
+            ("ODEUM_PROFILE", "test"),
+        ])
+        .flag("--api", "api.listen", "127.0.0.1:3");
+    let resolved = resolve(&sources).expect("resolves");
 
     assert_eq!(resolved.config.api.listen.port(), 3);
     assert_eq!(resolved.config.node.data_dir, PathBuf::from("b"));
@@ -53,7 +61,7 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
 
 #[test]
 fn every_setting_can_be_given_by_a_file_and_by_the_environment() {
-    let defaults = Sources::default().resolve().expect("resolves");
+    let defaults = resolve(&sources()).expect("resolves");
     for entry in defaults.entries().expect("shows") {
         let (section, key) = entry.key.split_once('.').expect("has a section");
         let value = match (&entry.value, entry.key.as_str()) {
@@ -63,7 +71,7 @@ fn every_setting_can_be_given_by_a_file_and_by_the_environment() {
             (value, _) => value.clone(),
         };
         let by_file = file(&format!("[{section}]\n{key} = {value}\n"));
-        let resolved = by_file.resolve().expect("the file is taken");
+        let resolved = resolve(&by_file).expect("the file is taken");
         assert_eq!(resolved.origin(&entry.key).to_string(), "odeum.toml:2:1", "{}", entry.key);
 
         let name = format!("ODEUM_{section}__{key}").replace('-', "_").to_uppercase();
@@ -74,7 +82,7 @@ fn every_setting_can_be_given_by_a_file_and_by_the_environment() {
         };
         let by_environment = environment(&[(&name, &text)]);
         assert_eq!(
-            by_environment.resolve().expect("the variable is taken").config,
+            resolve(&by_environment).expect("the variable is taken").config,
             resolved.config,
             "{name}"
         );
@@ -129,8 +137,7 @@ fn a_value_that_does_not_fit_is_refused_where_it_stands() {
 
 #[test]
 fn a_wrong_value_is_refused_even_when_a_later_layer_sets_another() {
-    let mut sources = file("[api]\nlisten = 'here'");
-    sources.flags = vec![Flag { name: "--api", key: "api.listen", value: json!("127.0.0.1:3") }];
+    let sources = file("[api]\nlisten = 'here'").flag("--api", "api.listen", "127.0.0.1:3");
     assert!(refusal(&sources).contains("odeum.toml:2:1"));
 }
 
@@ -138,27 +145,27 @@ fn a_wrong_value_is_refused_even_when_a_later_layer_sets_another() {
 fn the_api_leaves_loopback_only_when_told_so() {
     let open = "[api]\nlisten = '0.0.0.0:7070'\n";
     assert!(refusal(&file(open)).contains("odeum.toml:2:1: `api.listen`: "));
-    assert!(file(&format!("{open}allow-remote = true\n")).resolve().is_ok());
+    assert!(resolve(&file(&format!("{open}allow-remote = true\n"))).is_ok());
 }
 
 #[test]
 fn the_log_filter_is_taken_from_the_usual_variables() {
     let all = [("ODEUM_LOG__FILTER", "c"), ("ODEUM_LOG", "b"), ("RUST_LOG", "a")];
     for (given, expected) in [(&all[2..], "a"), (&all[1..], "b"), (&all[..], "c")] {
-        let resolved = environment(given).resolve().expect("resolves");
+        let resolved = resolve(&environment(given)).expect("resolves");
         assert_eq!(resolved.config.log.filter, expected);
     }
 }
 
 #[test]
 fn nodes_to_join_are_a_list_in_the_environment() {
-    let resolved = environment(&[("ODEUM_CLUSTER__JOIN", "a:1, b:2")]).resolve();
+    let resolved = resolve(&environment(&[("ODEUM_CLUSTER__JOIN", "a:1, b:2")]));
     assert_eq!(resolved.expect("resolves").config.cluster.join, ["a:1", "b:2"]);
 }
 
 proptest! {
     #[test]
     fn no_text_makes_the_configuration_panic(text in "[\\[\\]a-z.='\"\\{\\}\n#0-9 ä-]{0,60}") {
-        let _ = file(&text).resolve();
+        let _ = resolve(&file(&text));
     }
 }

@@ -52,6 +52,20 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: Box<str>,
     },
+    /// There cannot be a file of that profile.
+    #[error("there is no profile `{profile}`: {reason}")]
+    Profile {
+        /// The profile.
+        profile: Box<str>,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// Each value fits, but something is missing that has no default.
+    #[error("the configuration is not complete: {reason}")]
+    Incomplete {
+        /// What is missing.
+        reason: Box<str>,
+    },
     /// The settings themselves cannot be laid out as sections and keys: a programming error.
     #[error("the settings have no keys: {reason}")]
     Schema {
@@ -85,12 +99,12 @@ pub enum Origin {
     /// A variable of the environment.
     Environment {
         /// Its name.
-        name: String,
+        name: Box<str>,
     },
-    /// The command line.
+    /// The program was told so, such as on its command line.
     Flag {
         /// The flag, such as `--data-dir`.
-        name: &'static str,
+        name: Box<str>,
     },
 }
 
