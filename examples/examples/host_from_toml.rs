@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use odeum_actors::config::{self, Layers};
+use odeum_actors::config::{self, Origin, Sources};
 use odeum_actors::{ActorError, Catalog, Host, HostConfig, Service, ServiceContext, Settings};
 use serde::Deserialize;
 
@@ -68,11 +68,11 @@ fn main() -> ExitCode {
 async fn application(catalog: &Catalog) -> Result<(), Box<dyn Error>> {
     let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/host.toml"));
     let file = std::env::args().nth(1).map_or_else(beside, PathBuf::from);
-    let loaded = Layers::new().file(file)?.environment("HOST").load::<HostConfig>()?;
-    for (key, value, origin) in loaded.explain() {
-        println!("{key} = {value}  # {origin}");
+    let resolved = Sources::gather("HOST", Some(&file), None)?.resolve::<HostConfig>()?;
+    for entry in resolved.entries()?.iter().filter(|entry| entry.origin != Origin::Default) {
+        println!("{} = {}  # {}", entry.key, entry.value, entry.origin);
     }
-    let host = Host::new(&loaded.value, catalog)?.start().await?;
+    let host = Host::new(&resolved.config, catalog)?.start().await?;
     println!("{}", host.root().tree().await);
 
     let demonstrate = async {
