@@ -11,6 +11,7 @@
 //! * A request ends by its deadline; when its link is lost it fails at once with
 //!   [`TransportError::Unreachable`], and its effect is unknown.
 //! * Queues are bounded in bytes on both sides; who sends faster than the peer works waits.
+//! * Certificates that are renewed are used by new connections at once; links that stand stay.
 //! * Of two connections between the same nodes both sides keep the same one.
 //!
 //! Not done, and why: 0-RTT (a replayed first flight could repeat a request; a reconnect costs
@@ -40,6 +41,7 @@ mod link;
 pub mod pki;
 mod plan;
 mod pump;
+mod renewal;
 mod settings;
 mod tls;
 
@@ -211,7 +213,11 @@ pub struct TransportConfig {
     /// The UDP address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Folder with `ca.pem`, `node.pem` and `node.key`.
+    /// Files that change are taken up while the node runs, for new connections.
     pub certs: PathBuf,
+    /// How often those files are looked at. More often costs three `stat`s each time, less
+    /// delays the use of new ones, which takes two to three looks.
+    pub certs_look: Duration,
     /// The wire version to speak. Only tests set it to anything but the default.
     #[doc(hidden)]
     pub version: WireVersion,
@@ -232,6 +238,7 @@ impl TransportConfig {
             cluster: ClusterCell::default(),
             listen,
             certs: certs.into(),
+            certs_look: settings::CERTS_LOOK,
             version: WireVersion::CURRENT,
         }
     }

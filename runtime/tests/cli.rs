@@ -224,14 +224,53 @@ fn an_authority_is_made_once_and_certificates_show_whom_they_are_for() {
 }
 
 #[test]
+fn certificates_are_rotated_in_place_and_the_authority_in_three_steps() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("ca").display().to_string();
+    let done = |arguments: &[&str]| {
+        let output = run(odeum(arguments).args(["--dir", &dir]));
+        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+        stdout(&output)
+    };
+    let file = |name: &str| std::fs::read(Path::new(&dir).join(name)).expect("reads");
+    done(&["certs", "init"]);
+    done(&["certs", "issue", "n1"]);
+    done(&["certs", "issue", "n2"]);
+    let before = [file("n1/node.pem"), file("n2/node.pem"), file("ca.pem")];
+
+    let rotated = done(&["certs", "rotate", "n1", "-o", "json"]);
+    let rotated: serde_json::Value = serde_json::from_str(&rotated).expect("JSON");
+    assert_eq!(rotated["nodes"][0]["node"], "n1");
+    assert_eq!(rotated["nodes"].as_array().map(Vec::len), Some(1));
+    assert_ne!(file("n1/node.pem"), before[0]);
+    assert_eq!([file("n2/node.pem"), file("ca.pem")], before[1..]);
+    let nobody = run(odeum(&["certs", "rotate", "n3"]).args(["--dir", &dir]));
+    assert!(complaint(&nobody, 1).contains("n3"));
+
+    let early = run(odeum(&["certs", "rotate", "--authority", "switch"]).args(["--dir", &dir]));
+    assert!(complaint(&early, 1).contains("announce"));
+    assert!(done(&["certs", "rotate", "--authority", "announce"]).contains("--authority switch"));
+    assert_eq!(file("n2/node.pem"), before[1]);
+    let shown = run(&mut odeum(&["certs", "show", &format!("{dir}/n2"), "-o", "json"]));
+    let shown: serde_json::Value = serde_json::from_str(&stdout(&shown)).expect("JSON");
+    assert_eq!(shown.as_array().map(Vec::len), Some(3), "two authorities and the node: {shown}");
+    assert!(done(&["certs", "rotate", "--authority", "switch"]).contains("--authority retire"));
+    assert_ne!(file("n2/node.pem"), before[1]);
+    done(&["certs", "rotate", "--authority", "retire"]);
+    assert_ne!(file("ca.pem"), before[2]);
+    assert_eq!(file("n2/ca.pem"), file("ca.pem"));
+}
+
+#[test]
 fn every_command_explains_itself() {
-    let commands: [&[&str]; 18] = [
+    let commands: [&[&str]; 19] = [
         &[],
         &["up"],
         &["demo"],
         &["certs"],
         &["certs", "init"],
         &["certs", "issue"],
+        &["certs", "rotate"],
         &["certs", "show"],
         &["run"],
         &["call"],

@@ -25,7 +25,8 @@ use tokio::time::timeout;
 use super::handle::{Shared, TransportHandle};
 use super::hello::{self, Introduced, Introduction, Met};
 use super::link::{Link, LinkMessage};
-use super::tls::{self, Tls};
+use super::renewal::{Renewal, Stamp};
+use super::tls;
 use super::{Services, TransportConfig, TransportError, settings};
 
 /// Messages that wait for the endpoint: nudges and handshakes, all of them rare.
@@ -62,7 +63,6 @@ pub(super) enum EndpointMessage {
 #[derive(Clone)]
 pub(super) struct Dialler {
     shared: Arc<Shared>,
-    tls: Arc<Tls>,
     version: WireVersion,
     attempts: Arc<AtomicU64>,
 }
@@ -87,7 +87,11 @@ impl Dialler {
         let attempt = async {
             let endpoint = self.shared.quic.load_full().ok_or(TransportError::Stopped)?;
             let connecting = endpoint
-                .connect_with(settings::client(&self.tls), addr, super::pki::COMMON_NAME)
+                .connect_with(
+                    settings::client(&self.shared.tls.load()),
+                    addr,
+                    super::pki::COMMON_NAME,
+                )
                 .map_err(|error| TransportError::Connect {
                     addr,
                     reason: error.to_string().into(),
@@ -129,7 +133,9 @@ pub fn start(
     config: TransportConfig,
     services: Services,
 ) -> Result<(TransportHandle, SupervisorSpec), TransportError> {
-    let tls = Arc::new(tls::load(&config.certs, &config.node).map_err(Arc::new)?);
+    // Before the files are read: what changes while they are counts as changed.
+    let stamp = Stamp::of(&config.certs);
+    let tls = tls::load(&config.certs, &config.node).map_err(Arc::new)?;
     let socket = Arc::new(settings::bind(config.listen)?);
     let local_addr = socket
         .local_addr()
@@ -139,10 +145,10 @@ pub fn start(
         local_addr,
         config.cluster,
         services,
+        tls,
     ));
     let dialler = Dialler {
         shared: Arc::clone(&shared),
-        tls,
         version: config.version,
         attempts: Arc::new(AtomicU64::new(1)),
     };
@@ -158,9 +164,15 @@ pub fn start(
         }
     };
     let (endpoint, endpoint_spec) = child("Endpoint", make);
+    let renew = {
+        let (shared, dir, every) = (Arc::clone(&shared), config.certs, config.certs_look);
+        move || Renewal::new(Arc::clone(&shared), dir.clone(), every, stamp)
+    };
+    let (_, renewal_spec) = child("Certificates", renew);
     let spec = SupervisorSpec::new("Transport", Strategy::RestForOne)
         .child(links_spec)
-        .child(endpoint_spec.capacity(MAILBOX));
+        .child(endpoint_spec.capacity(MAILBOX))
+        .child(renewal_spec);
     Ok((TransportHandle { shared, endpoint }, spec))
 }
 
@@ -223,7 +235,7 @@ impl Endpoint {
             .ok_or_else(|| ActorError::msg("the transport needs a tokio runtime"))?;
         let endpoint = quinn::Endpoint::new(
             quinn::EndpointConfig::default(),
-            Some(settings::server(&self.dialler.tls)),
+            Some(settings::server(&self.shared.tls.load())),
             self.socket.try_clone()?,
             runtime,
         )?;

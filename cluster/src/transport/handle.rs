@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::conn::Conn;
 use super::endpoint::EndpointMessage;
+use super::tls::Tls;
 use super::{Class, ClusterCell, LinkInfo, Links, Request, Service, Services, TransportError};
 
 /// How long a request waits for a link that is not there. A link between live nodes is made in
@@ -52,6 +53,8 @@ pub(super) struct Shared {
     pub(super) local_addr: SocketAddr,
     pub(super) cluster: ClusterCell,
     pub(super) services: Services,
+    /// The certificates that new connections use.
+    pub(super) tls: ArcSwap<Tls>,
     /// The QUIC endpoint while the [`Endpoint`](super::endpoint) actor runs.
     pub(super) quic: ArcSwapOption<quinn::Endpoint>,
     pub(super) book: ArcSwap<BTreeMap<NodeId, SocketAddr>>,
@@ -70,6 +73,7 @@ impl Shared {
         local_addr: SocketAddr,
         cluster: ClusterCell,
         services: Services,
+        tls: Tls,
     ) -> Self {
         Self {
             local,
@@ -77,6 +81,7 @@ impl Shared {
             local_addr,
             cluster,
             services,
+            tls: ArcSwap::from_pointee(tls),
             quic: ArcSwapOption::empty(),
             book: ArcSwap::default(),
             datagrams: RwLock::default(),

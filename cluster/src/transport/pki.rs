@@ -6,24 +6,30 @@
 //!
 //! | file | what | where |
 //! |---|---|---|
-//! | `ca.pem` | the authority's certificate | every node |
+//! | `ca.pem` | the authority's certificate; two while the authority is changed, see [`Step`] | every node |
 //! | `ca.key` | its key, mode 0600 | one safe place |
 //! | `node.pem`, `node.key` | a node's certificate and key, the key 0600 | that node |
+//! | `ca-next.key` | the key of the next authority, mode 0600, while it is announced | beside `ca.key` |
 
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
 use odeum_proto::NodeId;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, PublicKeyData as _,
 };
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+mod rotation;
+
+pub use rotation::{Rotated, Step, change_authority, rotate};
 
 /// File of the authority's certificate.
 pub const CA_CERT: &str = "ca.pem";
@@ -45,6 +51,10 @@ const NODE_DAYS: i64 = 2 * 365;
 const BACKDATED_DAYS: i64 = 1;
 /// Largest PEM file that is read, in bytes. A certificate has about 700.
 const PEM_BYTES: u64 = 64 << 10;
+/// Characters in a line of a PEM file (RFC 7468 §2).
+const PEM_COLUMNS: usize = 64;
+/// What is expected in a certificate file, for complaints.
+const CERT: &str = "certificate";
 
 /// A certificate file that cannot be used, by name.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +133,24 @@ pub enum PkiError {
         /// Why.
         reason: Box<str>,
     },
+    /// The step is not the next one in the change of an authority.
+    #[error("{}: cannot {step} now: {reason}", dir.display())]
+    Order {
+        /// Folder of the authority.
+        dir: PathBuf,
+        /// What was to be done.
+        step: Step,
+        /// What stands against it.
+        reason: Box<str>,
+    },
+    /// The authority's folder has no certificates of nodes.
+    #[error("{}: has no certificate of node {node} to renew; `odeum certs issue` makes one", dir.display())]
+    NoSuchNode {
+        /// Folder of the authority.
+        dir: PathBuf,
+        /// Whose was looked for.
+        node: NodeId,
+    },
     /// A certificate could not be made.
     #[error("cannot make a certificate: {reason}")]
     Make {
@@ -139,7 +167,8 @@ impl From<rcgen::Error> for PkiError {
 
 /// The holder of `ca.key`: makes certificates for nodes.
 pub struct Authority {
-    cert_pem: String,
+    /// What nodes are to trust: its certificate, and during a change a second one.
+    trusted_pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -156,16 +185,11 @@ impl Authority {
     /// [`PkiError::Exists`] when `dir` has an authority; [`PkiError::Io`] when it cannot be written.
     pub fn create(dir: &Path) -> Result<Self, PkiError> {
         fs::create_dir_all(dir).map_err(|error| io_error(dir, error))?;
-        // A name of its own, so that a certificate of another authority is told from a damaged one.
-        let title = format!("odeum authority {:08x}", rand::random::<u32>());
-        let mut params = params(Vec::new(), &title, CA_DAYS)?;
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let key = KeyPair::generate()?;
-        let cert_pem = params.self_signed(&key)?.pem();
+        let (params, key) = new_authority()?;
+        let trusted_pem = params.self_signed(&key)?.pem();
         write_new(&dir.join(CA_KEY), &key.serialize_pem(), SECRET)?;
-        write_new(&dir.join(CA_CERT), &cert_pem, PUBLIC)?;
-        Ok(Self { cert_pem, issuer: Issuer::new(params, key) })
+        write_new(&dir.join(CA_CERT), &trusted_pem, PUBLIC)?;
+        Ok(Self { trusted_pem, issuer: Issuer::new(params, key) })
     }
 
     /// The authority in `dir`.
@@ -174,13 +198,16 @@ impl Authority {
     /// [`PkiError`] naming the file that is missing, malformed or over.
     pub fn load(dir: &Path) -> Result<Self, PkiError> {
         let (cert_path, key_path) = (dir.join(CA_CERT), dir.join(CA_KEY));
-        let cert_pem = read_text(&cert_path)?;
-        check_time(&cert_path, &read_cert(&cert_path)?)?;
-        let key = KeyPair::from_pem(&read_text(&key_path)?)
-            .map_err(|error| malformed(&key_path, "private key", &error))?;
-        let issuer = Issuer::from_ca_cert_pem(&cert_pem, key)
+        let key = read_key(&key_path)?;
+        let certs = read_certs(&cert_path)?;
+        // During a change there are two: the key says which of them signs.
+        let Some(cert) = certs.iter().find(|cert| is_of(cert, &key)) else {
+            return Err(PkiError::KeyMismatch { path: key_path, cert: cert_path });
+        };
+        check_time(&cert_path, cert)?;
+        let issuer = Issuer::from_ca_cert_der(cert, key)
             .map_err(|error| malformed(&cert_path, "certificate", &error))?;
-        Ok(Self { cert_pem, issuer })
+        Ok(Self { trusted_pem: as_pem(&certs), issuer })
     }
 
     /// Makes a certificate for `node` and writes `ca.pem`, `node.pem` and `node.key` into `dir`.
@@ -205,7 +232,7 @@ impl Authority {
         let cert = params.signed_by(&key, &self.issuer)?;
         replace(&dir.join(NODE_KEY), &key.serialize_pem(), SECRET)?;
         replace(&dir.join(NODE_CERT), &cert.pem(), PUBLIC)?;
-        replace(&dir.join(CA_CERT), &self.cert_pem, PUBLIC)
+        replace(&dir.join(CA_CERT), &self.trusted_pem, PUBLIC)
     }
 }
 
@@ -224,17 +251,29 @@ pub struct CertificateInfo {
     pub days_left: i64,
 }
 
-/// What the certificate file at `path` says.
+/// What the first certificate in the file at `path` says.
 ///
 /// # Errors
 /// [`PkiError`] when it cannot be read or is no certificate.
 pub fn inspect(path: &Path) -> Result<CertificateInfo, PkiError> {
-    let der = read_cert(path)?;
-    let cert = parse(path, &der)?;
+    describe(path, &read_cert(path)?)
+}
+
+/// What all certificates in the file at `path` say: a `ca.pem` has two while the authority is
+/// changed.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_all(path: &Path) -> Result<Vec<CertificateInfo>, PkiError> {
+    read_certs(path)?.iter().map(|cert| describe(path, cert)).collect()
+}
+
+fn describe(path: &Path, der: &CertificateDer<'_>) -> Result<CertificateInfo, PkiError> {
+    let cert = parse(path, der)?;
     let validity = cert.validity();
     let left = validity.not_after.timestamp() - OffsetDateTime::now_utc().unix_timestamp();
     Ok(CertificateInfo {
-        node: node_id(&der).ok(),
+        node: node_id(der).ok(),
         authority: cert.is_ca(),
         not_before: validity.not_before.to_string(),
         not_after: validity.not_after.to_string(),
@@ -245,7 +284,8 @@ pub fn inspect(path: &Path) -> Result<CertificateInfo, PkiError> {
 /// A node's certificates, read and checked against each other.
 #[derive(Debug)]
 pub(super) struct Credentials {
-    pub(super) ca: CertificateDer<'static>,
+    /// The authorities that are valid now, at least one.
+    pub(super) authorities: Vec<CertificateDer<'static>>,
     pub(super) cert: CertificateDer<'static>,
     pub(super) key: PrivateKeyDer<'static>,
 }
@@ -256,8 +296,7 @@ impl Credentials {
     pub(super) fn read(dir: &Path, node: &NodeId) -> Result<Self, PkiError> {
         let (ca_path, cert_path, key_path) =
             (dir.join(CA_CERT), dir.join(NODE_CERT), dir.join(NODE_KEY));
-        let ca = read_cert(&ca_path)?;
-        check_time(&ca_path, &ca)?;
+        let authorities = valid_now(&ca_path, read_certs(&ca_path)?)?;
         let cert = read_cert(&cert_path)?;
         check_time(&cert_path, &cert)?;
         let key = PrivateKeyDer::from_pem_slice(read_text(&key_path)?.as_bytes())
@@ -267,7 +306,7 @@ impl Credentials {
         if certified != *node {
             return Err(PkiError::OtherNode { path: cert_path, certified, node: node.clone() });
         }
-        Ok(Self { ca, cert, key })
+        Ok(Self { authorities, cert, key })
     }
 }
 
@@ -339,10 +378,67 @@ fn read_text(path: &Path) -> Result<String, PkiError> {
 }
 
 fn read_cert(path: &Path) -> Result<CertificateDer<'static>, PkiError> {
-    let der = CertificateDer::from_pem_slice(read_text(path)?.as_bytes())
-        .map_err(|error| pem_error(path, "certificate", error))?;
-    parse(path, &der)?;
-    Ok(der)
+    // `read_certs` gives at least one.
+    let certs = read_certs(path)?;
+    certs.into_iter().next().ok_or_else(|| pem_error(path, CERT, pem::Error::NoItemsFound))
+}
+
+/// All certificates in a file, at least one.
+fn read_certs(path: &Path) -> Result<Vec<CertificateDer<'static>>, PkiError> {
+    let certs = CertificateDer::pem_slice_iter(read_text(path)?.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| pem_error(path, CERT, error))?;
+    if certs.is_empty() {
+        return Err(pem_error(path, CERT, pem::Error::NoItemsFound));
+    }
+    for cert in &certs {
+        parse(path, cert)?;
+    }
+    Ok(certs)
+}
+
+/// Those that are valid now: one that is over does not make the others useless.
+fn valid_now(
+    path: &Path,
+    certs: Vec<CertificateDer<'static>>,
+) -> Result<Vec<CertificateDer<'static>>, PkiError> {
+    let (mut valid, mut complaint) = (Vec::new(), Ok(()));
+    for cert in certs {
+        match check_time(path, &cert) {
+            Ok(()) => valid.push(cert),
+            Err(error) => complaint = Err(error),
+        }
+    }
+    if valid.is_empty() { complaint.map(|()| valid) } else { Ok(valid) }
+}
+
+fn as_pem(certs: &[CertificateDer<'_>]) -> String {
+    let block = |cert: &CertificateDer<'_>| {
+        let text = base64::engine::general_purpose::STANDARD.encode(cert);
+        let lines: Vec<_> =
+            text.as_bytes().chunks(PEM_COLUMNS).map(String::from_utf8_lossy).collect();
+        format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+    };
+    certs.iter().map(block).collect()
+}
+
+fn read_key(path: &Path) -> Result<KeyPair, PkiError> {
+    KeyPair::from_pem(&read_text(path)?).map_err(|error| malformed(path, "private key", &error))
+}
+
+/// Whether the certificate is for this key.
+fn is_of(cert: &CertificateDer<'_>, key: &KeyPair) -> bool {
+    X509Certificate::from_der(cert)
+        .is_ok_and(|(_, cert)| cert.public_key().raw == key.subject_public_key_info())
+}
+
+fn new_authority() -> Result<(CertificateParams, KeyPair), PkiError> {
+    // A name of its own, so that a certificate of another authority is told from a damaged one.
+    let title = format!("odeum authority {:08x}", rand::random::<u32>());
+    let mut params = params(Vec::new(), &title, CA_DAYS)?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok((params, KeyPair::generate()?))
 }
 
 fn parse<'a>(path: &Path, der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, PkiError> {

@@ -25,6 +25,10 @@ pub(super) const HANDSHAKE: Duration = Duration::from_secs(3);
 /// What an accepting node gives a refused peer to read why.
 pub(super) const FAREWELL: Duration = Duration::from_secs(1);
 
+/// How often the certificate files are looked at. They change a few times a year; whoever changes
+/// them wants to see it taken up before looking away. A look costs three `stat`s.
+pub(super) const CERTS_LOOK: Duration = Duration::from_secs(2);
+
 /// Handshakes of diallers at a time. Each costs signatures; the rest waits in the socket.
 pub(super) const HANDSHAKES: usize = 64;
 

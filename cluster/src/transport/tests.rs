@@ -2,6 +2,7 @@
 
 mod faults;
 mod introductions;
+mod renewal;
 mod requests;
 
 use std::path::Path;

@@ -8,7 +8,7 @@ use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::{ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig};
@@ -23,6 +23,8 @@ const ALPN: &[u8] = b"odeum";
 pub(super) struct Tls {
     pub(super) server: Arc<QuicServerConfig>,
     pub(super) client: Arc<QuicClientConfig>,
+    /// Authorities whose certificates are accepted.
+    pub(super) authorities: usize,
 }
 
 /// Reads the certificates in `dir` and checks that a peer would accept them.
@@ -32,6 +34,7 @@ pub(super) fn load(dir: &Path, node: &NodeId) -> Result<Tls, PkiError> {
     let roots = Arc::new(roots(dir, &credentials)?);
     check_own(dir, &credentials, &roots, &provider)?;
 
+    let authorities = credentials.authorities.len();
     let Credentials { cert, key, .. } = credentials;
     let unfit = |error: &dyn std::error::Error| unfit(dir, error);
     let verifier =
@@ -57,6 +60,7 @@ pub(super) fn load(dir: &Path, node: &NodeId) -> Result<Tls, PkiError> {
     client.alpn_protocols = vec![ALPN.to_vec()];
 
     Ok(Tls {
+        authorities,
         server: Arc::new(QuicServerConfig::try_from(server).map_err(|error| unfit(&error))?),
         client: Arc::new(QuicClientConfig::try_from(client).map_err(|error| unfit(&error))?),
     })
@@ -64,10 +68,12 @@ pub(super) fn load(dir: &Path, node: &NodeId) -> Result<Tls, PkiError> {
 
 fn roots(dir: &Path, credentials: &Credentials) -> Result<RootCertStore, PkiError> {
     let mut roots = RootCertStore::empty();
-    roots.add(credentials.ca.clone()).map_err(|error| PkiError::Unfit {
-        path: dir.join(pki::CA_CERT),
-        reason: error.to_string().into(),
-    })?;
+    for authority in &credentials.authorities {
+        roots.add(authority.clone()).map_err(|error| PkiError::Unfit {
+            path: dir.join(pki::CA_CERT),
+            reason: error.to_string().into(),
+        })?;
+    }
     Ok(roots)
 }
 
@@ -104,6 +110,20 @@ fn check_own(
         Ok(()) => Ok(()),
         Err(_) => Err(PkiError::KeyMismatch { path: key_path, cert: cert_path }),
     }
+}
+
+/// Whether a node would accept this certificate, by this authority, now.
+pub(super) fn is_signed_by(cert: &CertificateDer<'_>, authority: &CertificateDer<'_>) -> bool {
+    let mut roots = RootCertStore::empty();
+    if roots.add(authority.clone().into_owned()).is_err() {
+        return false;
+    }
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    let (Ok(verifier), Ok(name)) = (verifier, ServerName::try_from(pki::COMMON_NAME)) else {
+        return false;
+    };
+    verifier.verify_server_cert(cert, &[], &name, &[], UnixTime::now()).is_ok()
 }
 
 fn unfit(dir: &Path, error: &dyn std::error::Error) -> PkiError {
