@@ -23,7 +23,7 @@ mod status;
 use std::{path::PathBuf, sync::Arc};
 
 use odeum_actors::{Strategy, SupervisorSpec};
-use odeum_proto::NodeId;
+use odeum_proto::{Incarnation, NodeId};
 
 pub use cache::{CacheHandle, FetchError, Package, PackageSource};
 pub use coordinator::CoordinatorHandle;
@@ -46,6 +46,8 @@ use coordinator::{CoordinatorParts, coordinator};
 pub struct FirmwareParts {
     /// This node.
     pub node: NodeId,
+    /// This start of it.
+    pub life: Incarnation,
     /// Where packages are kept, `<data-dir>/packages`.
     pub packages: PathBuf,
     /// Compiles and interrupts guests.
@@ -80,11 +82,11 @@ pub struct FirmwareHandle {
 /// # Errors
 /// [`CacheError::Io`] when the folder of the packages cannot be opened.
 pub fn firmware(parts: FirmwareParts) -> Result<(FirmwareHandle, SupervisorSpec), CacheError> {
-    let FirmwareParts { node, packages, engine, source, ledger, activate, restarts } = parts;
+    let FirmwareParts { node, life, packages, engine, source, ledger, activate, restarts } = parts;
     let (cache, cache_spec) = package_cache(CacheParts { folder: packages, engine, source })?;
     let (hosts, hosts_spec) = SupervisorSpec::new("Hosts", Strategy::OneForOne).nested();
     let coordinator_parts =
-        CoordinatorParts { node, cache: cache.clone(), ledger, activate, restarts };
+        CoordinatorParts { node, life, cache: cache.clone(), ledger, activate, restarts };
     let (coordinator, coordinator_spec) = coordinator(coordinator_parts, hosts);
     // The coordinator is last: it starts hosts when it starts, and when it crashes it alone
     // restarts and puts the hosts in order.

@@ -173,6 +173,7 @@ async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Tree, Supervisor)
     let blobs = Blobs::new(cluster.transport.clone(), cluster.membership.live());
     let (firmware, firmware_supervisor) = firmware(FirmwareParts {
         node,
+        life: cluster.record.incarnation,
         packages: data_dir.join("packages"),
         engine: Engine::new()?,
         source: Arc::new(reports::Elsewhere(blobs.clone())),

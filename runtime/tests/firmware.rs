@@ -88,6 +88,7 @@ impl Node {
         let pause = Duration::from_millis(20);
         let (firmware, firmware_spec) = firmware(FirmwareParts {
             node: id,
+            life: Incarnation(1),
             packages: folder.join("packages"),
             engine: Engine::new().expect("an engine"),
             source: Arc::new(Alone),

@@ -146,8 +146,20 @@ impl State {
             None => at_most("nodes", self.nodes.len() + 1, limits::NODES)?,
         }
         self.disks.insert(node(), record.disk);
-        self.nodes.insert(node(), record.clone());
+        let before = self.nodes.insert(node(), record.clone());
+        if before.is_some_and(|before| before.incarnation < record.incarnation) {
+            self.renew_placements(&record.id);
+        }
         Ok(())
+    }
+
+    /// A new life of `node` has begun: what it owns gets new epochs, so that a commit which its
+    /// former life left under way is refused, however late it arrives.
+    fn renew_placements(&mut self, node: &NodeId) {
+        for placement in self.placements.values_mut().filter(|placement| placement.node == *node) {
+            self.last_epoch = self.last_epoch.next();
+            placement.epoch = self.last_epoch;
+        }
     }
 
     fn remove_node(&mut self, node: &NodeId) -> Result<(), Refusal> {

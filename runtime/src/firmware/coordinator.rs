@@ -22,7 +22,7 @@ use odeum_actors::{
     Actor, ActorError, AskError, ChildSpec, Context, Exit, Handle, Reply, Restart, Strategy,
     Supervisor, SupervisorSpec, child,
 };
-use odeum_proto::{Digest, EntityId, Name, NodeId};
+use odeum_proto::{Digest, EntityId, Incarnation, Name, NodeId};
 
 use super::{
     cache::CacheHandle,
@@ -48,6 +48,8 @@ const LIST_DEADLINE: Duration = Duration::from_secs(10);
 pub(super) struct CoordinatorParts {
     /// This node.
     pub(super) node: NodeId,
+    /// This start of it.
+    pub(super) life: Incarnation,
     /// Where packages come from.
     pub(super) cache: CacheHandle,
     /// Says what should run here, and keeps what guests write.
@@ -157,7 +159,7 @@ impl Actor for CoordinatorActor {
 
 impl CoordinatorActor {
     async fn on_look(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
-        let wanted = self.parts.ledger.wanted(&self.parts.node);
+        let wanted = self.parts.ledger.wanted(&self.parts.node, self.parts.life);
         if wanted != self.wanted {
             let used: BTreeSet<Digest> = wanted.iter().map(|w| w.spec.digest).collect();
             self.at_hand.retain(|digest| used.contains(digest));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use odeum_cluster::store::{Remembered, StoreError, StoreHandle};
 use odeum_proto::{
-    EntityId, Epoch, NodeId, RequestId, Revision, SessionId,
+    EntityId, Epoch, Incarnation, NodeId, RequestId, Revision, SessionId,
     store::{Command, Commit, Outcome},
 };
 use tokio::sync::watch;
@@ -17,8 +17,9 @@ use super::plan::Wanted;
 
 /// The replicated store as a host and the coordinator see it.
 pub trait Ledger: Send + Sync + 'static {
-    /// All deployed firmware, and which of it is placed on `node`.
-    fn wanted(&self, node: &NodeId) -> Vec<Wanted>;
+    /// All deployed firmware, and which of it is placed on this life of `node`: nothing until the
+    /// store has recorded it, because the epochs are those of the former one until then.
+    fn wanted(&self, node: &NodeId, life: Incarnation) -> Vec<Wanted>;
     /// The epoch under which `entity` is placed, as far as this node knows.
     fn epoch(&self, entity: &EntityId) -> Option<Epoch>;
     /// A variable, as far as this node knows.
@@ -48,12 +49,13 @@ pub trait Ledger: Send + Sync + 'static {
 }
 
 impl Ledger for StoreHandle {
-    fn wanted(&self, node: &NodeId) -> Vec<Wanted> {
+    fn wanted(&self, node: &NodeId, life: Incarnation) -> Vec<Wanted> {
         self.view(|state| {
+            let recorded = state.nodes().get(node).is_some_and(|it| it.incarnation == life);
             let placed = |spec| {
                 let spec: &odeum_proto::store::FirmwareSpec = spec;
                 let placement = state.placements().get(&EntityId::firmware(spec.name.clone()));
-                let epoch = placement.filter(|at| at.node == *node).map(|at| at.epoch);
+                let epoch = placement.filter(|at| recorded && at.node == *node).map(|at| at.epoch);
                 Wanted { spec: spec.clone(), epoch }
             };
             state.firmware().values().map(placed).collect()

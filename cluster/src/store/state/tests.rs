@@ -355,6 +355,19 @@ fn a_node_id_stays_with_its_disk_even_after_removal() {
 }
 
 #[test]
+fn a_new_life_of_a_node_ends_the_epochs_of_its_former_one() {
+    let mut state = ready();
+    let epoch = |state: &State| state.placements().get(&entity(0)).expect("placed").epoch;
+    let former = epoch(&state);
+    state.apply(Revision(9), &Command::PutNode(record(0, 0, 1)));
+    assert_eq!(epoch(&state), former, "the same life was recorded again");
+    state.apply(Revision(10), &Command::PutNode(record(0, 0, 2)));
+    assert!(epoch(&state) > former);
+    let late = state.apply(Revision(11), &Command::Commit(commit(former.0, 1, vec![])));
+    assert!(matches!(late, Outcome::Refused(Refusal::StaleEpoch { .. })), "{late:?}");
+}
+
+#[test]
 fn only_deployed_firmware_is_placed_and_only_on_known_nodes() {
     let mut state = ready();
     let place = |e: u8, n: u8| Command::Place { entity: entity(e), node: node(n), expected: None };

@@ -85,7 +85,7 @@ impl Shelf {
 }
 
 impl Ledger for Shelf {
-    fn wanted(&self, node: &NodeId) -> Vec<Wanted> {
+    fn wanted(&self, node: &NodeId, _: Incarnation) -> Vec<Wanted> {
         self.view(|state| {
             let placed = |spec: &FirmwareSpec| {
                 let at = state.placements().get(&EntityId::firmware(spec.name.clone()));
@@ -230,6 +230,7 @@ impl Stage {
         }
         let (handle, spec) = firmware(FirmwareParts {
             node: node(),
+            life: Incarnation(1),
             packages: folder.path().to_owned(),
             engine: Engine::new().expect("an engine"),
             source: Arc::clone(&peers) as _,
