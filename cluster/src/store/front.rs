@@ -230,12 +230,15 @@ impl StoreHandle {
                 return Err(StoreError::NotMember { node: self.shared.config.node.clone() });
             }
             let known = group.leader();
+            let hinted = hint.is_some();
             let leader = hint.take().or_else(|| known.clone());
             if let Some(leader) = leader {
                 let forward = Forward { remaining: end - Instant::now(), request: request.clone() };
                 match self.ask(&group, &leader, known.as_ref(), forward).await {
                     StoreReply::NotLeader { leader: other } => {
-                        hint = other.filter(|other| *other != leader);
+                        // One hint is followed at once; nodes that name each other are asked
+                        // at the usual pace.
+                        hint = other.filter(|other| *other != leader && !hinted);
                         seen = format!("{leader} does not lead").into();
                     }
                     StoreReply::Unknown { reason } | StoreReply::Stopped { reason } => {

@@ -17,9 +17,8 @@ use crate::config::{self, LogFormat, Resolved};
 pub(crate) enum ConfigCommand {
     /// Print every setting in force and where its value comes from
     ///
-    /// It reads what `odeum up` with the same flags would read: the defaults, the file,
-    /// that of the profile,
-    /// variables such as ODEUM_API__LISTEN, flags. The later wins.
+    /// It reads what `odeum up` with the same flags would read: the defaults, the file, that of the
+    /// profile, variables such as ODEUM_API__LISTEN, flags. The later wins.
     Show(NodeFlags),
 }
 
