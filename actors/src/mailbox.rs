@@ -318,7 +318,8 @@ impl<M: Send + 'static> Mailbox<M> {
         }
     }
 
-    /// Puts a note of a child into its supervisor's mailbox; lost if that is gone.
+    /// Puts in a note past the bound, such as one of a child for its supervisor: its senders
+    /// keep the number small. Lost if the actor is not running.
     pub(crate) fn push_note(&self, message: M) {
         let mut inner = lock(&self.inner);
         if inner.accepting {

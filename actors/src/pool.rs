@@ -147,7 +147,7 @@ impl<W: Worker> PoolSpec<W> {
 
     fn make_worker(&self) -> MakeWorker<W::Job, W::Output> {
         let (make, probe, config) = (Arc::clone(&self.make), self.probe.clone(), &self.config);
-        let (backoff, prefetch) = (config.backoff.to_backoff(), config.prefetch.max(1));
+        let backoff = config.backoff.to_backoff();
         let (shutdown, start_timeout) = (config.shutdown, config.start_timeout);
         // From 1, over all workers and restarts of the queue: the core starts at 0.
         let generations = Arc::new(AtomicU64::new(1));
@@ -163,7 +163,6 @@ impl<W: Worker> PoolSpec<W> {
             });
             let spec = spec
                 .backoff(backoff)
-                .capacity(prefetch)
                 .shutdown(Shutdown::Timeout(shutdown))
                 .start_timeout(start_timeout);
             (handle, spec)

@@ -458,6 +458,19 @@ async fn a_pool_that_stops_finishes_the_jobs_at_hand_and_gives_the_others_back()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pool_that_is_stopped_by_force_gives_back_what_its_workers_had_not_begun() {
+    let (stage, pool, root) = start(PoolConfig { prefetch: 2, ..size(1) }).await;
+    let stuck = pool.submit(Order::Hang(0)).await.unwrap();
+    let held = pool.submit(Order::Do(1)).await.unwrap();
+    stage.until_begun(1).await;
+    eventually("the worker holds both", async || pool.stats().await.unwrap().running == 2).await;
+    root.shutdown().await;
+    assert!(matches!(held.await, Err(PoolError::Down(Order::Do(1)))));
+    assert!(matches!(stuck.await, Err(PoolError::Dropped)));
+    assert_eq!(stage.begun(), [0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_pool_and_its_workers_are_in_the_tree() {
     let (_, pool, root) = start(size(2)).await;
     assert!(pool.run(Order::Die(1, 9)).await.is_err());

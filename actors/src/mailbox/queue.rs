@@ -80,7 +80,8 @@ impl<M> Queue<M> {
         }
     }
 
-    /// For notes of which there are only so many (one per child and state), hence no bound.
+    /// For notes of which there are only so many (one per child and state, or `prefetch` per
+    /// incarnation of a pool's worker), hence no bound.
     pub(crate) fn push_note(&mut self, message: M) {
         self.control.push_back(message);
     }

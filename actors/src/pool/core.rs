@@ -22,7 +22,7 @@ mod workers;
 
 /// Names a job; later jobs have greater ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct JobId(u64);
+pub(crate) struct JobId(pub(super) u64);
 
 /// What a pool is bound to.
 #[derive(Debug, Clone)]
@@ -246,7 +246,8 @@ impl<P: Clone> Core<P> {
         (self.counters.clone(), load)
     }
 
-    /// The first job that a worker has, which is the only one it can have begun.
+    /// The first job that a worker has, which is the only one it can have begun: it takes
+    /// them in the order they were assigned to its incarnation.
     pub(crate) fn first_of(&self, worker: usize, generation: u64) -> Option<&P> {
         let state = self.workers.get(worker).filter(|state| state.generation == generation)?;
         state.assigned.front().and_then(|job| self.jobs.get(job)).map(|entry| &entry.payload)

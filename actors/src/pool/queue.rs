@@ -33,7 +33,7 @@ use super::Shared;
 use super::core::{Command, Core, Event, Refusal, Rules, Terms};
 use super::error::PoolError;
 use super::stats::PoolStats;
-use super::ticket::Ticket;
+use super::ticket::{Assignment, Ticket};
 
 type Payload<J, R> = Arc<Ticket<J, R>>;
 
@@ -51,7 +51,9 @@ pub(crate) enum QueueMessage<J, R> {
 
 /// Makes the child of a worker.
 pub(crate) type MakeWorker<J, R> = Arc<
-    dyn Fn(Handle<QueueMessage<J, R>>, usize) -> (Handle<Payload<J, R>>, ChildSpec) + Send + Sync,
+    dyn Fn(Handle<QueueMessage<J, R>>, usize) -> (Handle<Assignment<J, R>>, ChildSpec)
+        + Send
+        + Sync,
 >;
 
 pub(crate) struct QueueSetup<J, R> {
@@ -63,7 +65,7 @@ pub(crate) struct QueueSetup<J, R> {
 }
 
 struct Member<J, R> {
-    handle: Handle<Payload<J, R>>,
+    handle: Handle<Assignment<J, R>>,
     /// The task that adds it, until it has.
     adding: AbortHandle,
 }
@@ -111,10 +113,13 @@ impl<J: Send + 'static, R: Send + 'static> QueueActor<J, R> {
     ) {
         match command {
             Command::Assign { worker, generation, job, payload } => {
-                payload.assign(generation, job);
+                payload.assign();
                 if let Some(member) = self.members.get(&worker) {
-                    // An error means that it has ended; its end brings the job back.
-                    let _ = member.handle.try_tell(payload);
+                    // Past the bound of its mailbox: the core keeps count, and what was
+                    // meant for an earlier incarnation must not take the place of this. If
+                    // it has ended, its end brings the job back.
+                    let assignment = Assignment { generation, job, ticket: payload };
+                    member.handle.mailbox.push_note(assignment);
                 }
             }
             Command::Refuse { payload, refusal } => payload.refuse(match refusal {

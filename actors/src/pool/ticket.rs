@@ -1,7 +1,7 @@
 //! A job on its way: shared by the queue, which may take it back, and the worker, which may
 //! begin it. Whoever is first decides; so a job is never both returned and begun.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -38,25 +38,18 @@ struct State<J, R> {
     reply: Option<oneshot::Sender<Answer<J, R>>>,
     /// Its place in the queue; given back when a worker has it, or when it is dropped.
     permit: Option<OwnedSemaphorePermit>,
-    /// Which incarnation of a worker has it.
-    holder: Option<(u64, JobId)>,
+    /// Whether the incarnation of a worker that has it has begun it.
     begun: bool,
     attempt: u32,
 }
 
-/// What a worker finds.
-pub(crate) enum Begin<J> {
-    Do {
-        id: JobId,
-        job: J,
-        task: Task,
-    },
-    /// It was taken back or expired.
-    Skip {
-        id: JobId,
-    },
-    /// It was given to another incarnation.
-    NotMine,
+/// A ticket on its way to one incarnation of a worker. A worker's mailbox outlives its
+/// incarnations, so this may reach a later one, which must not take it for its own: the
+/// ticket may have been given to that one too, after others.
+pub(crate) struct Assignment<J, R> {
+    pub(crate) generation: u64,
+    pub(crate) job: JobId,
+    pub(crate) ticket: Arc<Ticket<J, R>>,
 }
 
 impl<J, R> Ticket<J, R> {
@@ -72,7 +65,6 @@ impl<J, R> Ticket<J, R> {
             job: Some(job),
             reply: Some(reply),
             permit: Some(permit),
-            holder: None,
             begun: false,
             attempt: 0,
         };
@@ -80,32 +72,28 @@ impl<J, R> Ticket<J, R> {
         (Arc::new(ticket), answer)
     }
 
-    /// Gives it to an incarnation of a worker.
-    pub(crate) fn assign(&self, generation: u64, id: JobId) {
+    /// Gives it to an incarnation of a worker; the one that had it before has ended.
+    pub(crate) fn assign(&self) {
         let mut state = lock(&self.state);
-        state.holder = Some((generation, id));
         state.begun = false;
         let permit = state.permit.take();
         drop(state);
         drop(permit);
     }
 
-    /// Begins it on behalf of an incarnation, unless it is too late.
-    pub(crate) fn begin(&self, generation: u64, now: Instant) -> Begin<J> {
+    /// Begins it on behalf of the incarnation it was given to, unless it was taken back or
+    /// is too late.
+    pub(crate) fn begin(&self, now: Instant) -> Option<(J, Task)> {
         let mut state = lock(&self.state);
-        let Some((holder, id)) = state.holder else { return Begin::NotMine };
-        if holder != generation {
-            return Begin::NotMine;
-        }
         // What was begun before only its deadline ends.
         let late = now >= if state.attempt > 0 { self.deadline } else { self.expires };
         if late {
             let refused = state.refuse(PoolError::Expired);
             drop(state);
             refused.send();
-            return Begin::Skip { id };
+            return None;
         }
-        let Some(job) = state.job.take() else { return Begin::Skip { id } };
+        let job = state.job.take()?;
         state.begun = true;
         state.attempt += 1;
         let attempt = state.attempt;
@@ -115,7 +103,7 @@ impl<J, R> Ticket<J, R> {
             let kept = copy(&job);
             lock(&self.state).job = Some(kept);
         }
-        Begin::Do { id, job, task: Task { attempt, deadline: self.deadline, key: self.key } }
+        Some((job, Task { attempt, deadline: self.deadline, key: self.key }))
     }
 
     /// Takes the job out of a ticket that went nowhere.
@@ -157,6 +145,20 @@ impl<J, R> Ticket<J, R> {
             drop(left);
             self.answer(Err(PoolError::Deadline));
         }
+    }
+}
+
+/// Whoever had it last is gone, without a word to the caller.
+impl<J, R> Drop for Ticket<J, R> {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let Some(reply) = state.reply.take() else { return };
+        let error = match state.job.take() {
+            Some(job) if state.attempt == 0 => PoolError::Down(job),
+            _ => PoolError::Dropped,
+        };
+        // An error means that the caller has gone.
+        let _ = reply.send(Err(error));
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | message | from | answer |
 //! |---|---|---|
-//! | a ticket | the pool's queue | the result to the job's caller, `Finished` to the queue |
+//! | an assignment | the pool's queue | the result to the job's caller, `Finished` to the queue |
 
 use std::future::Future;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::handle::Handle;
 
 use super::core::{Event, JobId};
 use super::queue::QueueMessage;
-use super::ticket::{Begin, Task, Ticket};
+use super::ticket::{Assignment, Task, Ticket};
 
 /// Does the jobs of a pool, one at a time. Every start and restart makes a new value.
 pub trait Worker: Sized + Send + 'static {
@@ -84,7 +84,7 @@ impl<W: Worker> WorkerActor<W> {
 }
 
 impl<W: Worker> Actor for WorkerActor<W> {
-    type Message = Arc<TicketOf<W>>;
+    type Message = Assignment<W::Job, W::Output>;
 
     async fn started(&mut self, _: &mut Context<Self>) -> Result<(), ActorError> {
         self.worker.started().await?;
@@ -95,12 +95,15 @@ impl<W: Worker> Actor for WorkerActor<W> {
     async fn handle(
         &mut self,
         _: &mut Context<Self>,
-        ticket: Arc<TicketOf<W>>,
+        Assignment { generation, job: id, ticket }: Self::Message,
     ) -> Result<(), ActorError> {
-        match ticket.begin(self.generation, Instant::now().into_std()) {
-            Begin::NotMine => {}
-            Begin::Skip { id } => self.finished(id, false),
-            Begin::Do { id, job, task } => {
+        if generation != self.generation {
+            // The end of the incarnation it was meant for brings the job back.
+            return Ok(());
+        }
+        match ticket.begin(Instant::now().into_std()) {
+            None => self.finished(id, false),
+            Some((job, task)) => {
                 let output = self.worker.work(job, task).await?;
                 // In this order: who has the answer finds the worker free.
                 self.finished(id, true);
@@ -112,5 +115,86 @@ impl<W: Worker> Actor for WorkerActor<W> {
 
     async fn stopping(&mut self, _: &mut Context<Self>) {
         self.worker.stopping().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use tokio::sync::{Semaphore, oneshot};
+
+    use super::*;
+    use crate::child::child;
+    use crate::mailbox::Mailbox;
+    use crate::policy::Strategy;
+    use crate::pool::error::PoolError;
+    use crate::supervisor::SupervisorSpec;
+    use crate::sync::lock;
+
+    struct Recorder(Arc<Mutex<Vec<u32>>>);
+
+    impl Worker for Recorder {
+        type Job = u32;
+        type Output = u32;
+
+        async fn work(&mut self, job: u32, _: Task) -> Result<u32, ActorError> {
+            lock(&self.0).push(job);
+            Ok(job)
+        }
+    }
+
+    type Answer = oneshot::Receiver<Result<u32, PoolError<u32>>>;
+
+    fn ticket(job: u32) -> (Arc<TicketOf<Recorder>>, Answer) {
+        let places = Arc::new(Semaphore::new(1));
+        let permit = places.try_acquire_owned().expect("a place is free");
+        let deadline = crate::sync::now() + Duration::from_secs(60);
+        Ticket::new(job, None, None, (deadline, deadline), permit)
+    }
+
+    /// The queue may learn of a death after the next incarnation is up, so that what it
+    /// meant for the dead one lands with the next, and is given to that one once more, after
+    /// older jobs. The queue takes the first job it gave for the only one that can be begun.
+    #[tokio::test]
+    async fn a_worker_begins_jobs_in_the_order_they_were_given_to_its_own_incarnation() {
+        let begun = Arc::new(Mutex::new(Vec::new()));
+        let record = Arc::clone(&begun);
+        let queue = Handle { mailbox: Arc::new(Mailbox::new("queue".into())) };
+        let (worker, spec) = child("worker", move || WorkerActor {
+            worker: Recorder(Arc::clone(&record)),
+            index: 0,
+            generation: 2,
+            queue: queue.clone(),
+            probe: None,
+        });
+        let root = SupervisorSpec::new("root", Strategy::OneForOne).child(spec);
+        let root = root.start().await.expect("it starts");
+
+        let ((older, older_answer), (younger, younger_answer)) = (ticket(1), ticket(2));
+        let give = |generation, ticket: &Arc<TicketOf<Recorder>>, job| {
+            ticket.assign();
+            let (job, ticket) = (JobId(job), Arc::clone(ticket));
+            worker.mailbox.push_note(Assignment { generation, job, ticket });
+        };
+        give(1, &younger, 2);
+        give(2, &older, 1);
+        give(2, &younger, 2);
+        assert_eq!(younger_answer.await.expect("an answer").expect("done"), 2);
+        assert_eq!(older_answer.await.expect("an answer").expect("done"), 1);
+        assert_eq!(*lock(&begun), [1, 2]);
+        root.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn a_ticket_nobody_has_any_more_answers_its_caller() {
+        let (unbegun, answer) = ticket(7);
+        drop(unbegun);
+        assert!(matches!(answer.await, Ok(Err(PoolError::Down(7)))));
+        let (begun, answer) = ticket(8);
+        assert!(begun.begin(crate::sync::now()).is_some());
+        drop(begun);
+        assert!(matches!(answer.await, Ok(Err(PoolError::Dropped))));
     }
 }
