@@ -148,17 +148,20 @@ impl State {
         self.disks.insert(node(), record.disk);
         let before = self.nodes.insert(node(), record.clone());
         if before.is_some_and(|before| before.incarnation < record.incarnation) {
-            self.renew_placements(&record.id);
+            // What its former life left under way must not come late.
+            self.renew_placements(|_, placement| placement.node == record.id);
         }
         Ok(())
     }
 
-    /// A new life of `node` has begun: what it owns gets new epochs, so that a commit which its
-    /// former life left under way is refused, however late it arrives.
-    fn renew_placements(&mut self, node: &NodeId) {
-        for placement in self.placements.values_mut().filter(|placement| placement.node == *node) {
-            self.last_epoch = self.last_epoch.next();
-            placement.epoch = self.last_epoch;
+    /// Gives new epochs to placements where they are: a commit under an old one is refused from
+    /// now on.
+    fn renew_placements(&mut self, which: impl Fn(&EntityId, &Placement) -> bool) {
+        for (entity, placement) in &mut self.placements {
+            if which(entity, placement) {
+                self.last_epoch = self.last_epoch.next();
+                placement.epoch = self.last_epoch;
+            }
         }
     }
 
@@ -177,7 +180,12 @@ impl State {
         if !self.firmware.contains_key(&spec.name) {
             at_most("firmwares", self.firmware.len() + 1, limits::FIRMWARES)?;
         }
-        self.firmware.insert(spec.name.clone(), spec.clone());
+        let before = self.firmware.insert(spec.name.clone(), spec.clone());
+        if before.is_some_and(|before| before != *spec) {
+            // Another program: what the former one left under way must not come late.
+            let changed = EntityId::firmware(spec.name.clone());
+            self.renew_placements(|entity, _| *entity == changed);
+        }
         Ok(())
     }
 

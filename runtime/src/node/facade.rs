@@ -47,6 +47,10 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a read may wait for the leader's word.
 const READ_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How long a node that starts waits for a first sign of another before it calls it down: what
+/// two nodes need to find each other on a busy machine.
+const UNSEEN: Duration = Duration::from_secs(5);
+
 /// How long another node may take to say what runs there. Shorter than anybody waits for a table.
 const REPORT_DEADLINE: Duration = Duration::from_millis(500);
 
@@ -123,8 +127,10 @@ impl NodeFacade {
         let live = self.membership.now();
         let member = live.members.get(&record.id);
         let in_group = status.members.iter().find(|member| member.node == record.id);
+        let led = status.health == Health::Good;
         let role = in_group.map(|member| match member.voter {
-            _ if status.leader.as_ref() == Some(&record.id) => StoreRole::Leader,
+            // A leader without a majority leads nobody.
+            _ if led && status.leader.as_ref() == Some(&record.id) => StoreRole::Leader,
             true => StoreRole::Voter,
             false => StoreRole::Learner,
         });
@@ -136,7 +142,7 @@ impl NodeFacade {
         };
         NodeSummary {
             id: record.id.clone(),
-            state: if is_self { NodeState::Alive } else { state(member) },
+            state: if is_self { NodeState::Alive } else { state(member, self.started.elapsed()) },
             since_ms: member.map(|member| millis(member.since.elapsed())),
             incarnation: record.incarnation,
             cluster_addr: record.cluster_addr,
@@ -264,7 +270,7 @@ impl ApiNode for NodeFacade {
                 voters: of_kind(true),
                 learners: of_kind(false),
                 quorum: status.health == Health::Good,
-                leader: status.leader,
+                leader: status.leader.filter(|_| status.health == Health::Good),
                 term: status.term,
                 last_log: status.last_log.unwrap_or_default(),
                 applied: status.applied.unwrap_or(Revision(0)),
@@ -390,11 +396,14 @@ fn firmware_summary(
     }
 }
 
-fn state(member: Option<&Member>) -> NodeState {
+/// How a node of the roster fares; one that was not seen for long since this node's start is as
+/// good as down, whatever it is up to.
+fn state(member: Option<&Member>, looked_for: Duration) -> NodeState {
     match member.map(|member| member.state) {
         Some(MemberState::Alive) => NodeState::Alive,
         Some(MemberState::Suspect) => NodeState::Suspect,
         Some(MemberState::Down) => NodeState::Down,
+        None if looked_for > UNSEEN => NodeState::Down,
         None => NodeState::Joining,
     }
 }

@@ -368,6 +368,17 @@ fn a_new_life_of_a_node_ends_the_epochs_of_its_former_one() {
 }
 
 #[test]
+fn another_program_under_a_name_is_another_activation() {
+    let mut state = ready();
+    let epoch = |state: &State| state.placements().get(&entity(0)).expect("placed").epoch;
+    let former = epoch(&state);
+    state.apply(Revision(9), &Command::PutFirmware(spec(0, 0)));
+    assert_eq!(epoch(&state), former, "the same program was deployed again");
+    state.apply(Revision(10), &Command::PutFirmware(spec(0, 1)));
+    assert!(epoch(&state) > former);
+}
+
+#[test]
 fn only_deployed_firmware_is_placed_and_only_on_known_nodes() {
     let mut state = ready();
     let place = |e: u8, n: u8| Command::Place { entity: entity(e), node: node(n), expected: None };
