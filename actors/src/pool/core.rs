@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::policy::exit::Exit;
 
-use self::workers::{State, WorkerState};
+use self::workers::{Leave, State, WorkerState};
 use super::config::Recycle;
 use super::job::{Affinity, Key, Priority};
 use super::stats::Counters;
@@ -413,10 +413,15 @@ impl<P: Clone> Core<P> {
                 }
             }
             Place::With(worker) if entry.overdue => {
-                let first = self.workers.get(worker).and_then(|state| state.assigned.front());
-                if first == Some(&job) {
+                let Some(state) = self.workers.get_mut(worker) else { return };
+                if state.assigned.front() == Some(&job) {
                     self.counters.killed += 1;
                     self.out.push(Command::Kill { worker });
+                    // Until its end is told it gets nothing more: it could only lose it.
+                    if state.state == State::Ready {
+                        state.state = State::Leaving(Leave::Recycle);
+                    }
+                    self.file(worker);
                 }
             }
             Place::With(_) => {
