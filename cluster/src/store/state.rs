@@ -19,7 +19,8 @@ use std::collections::BTreeMap;
 
 use odeum_proto::store::{Command, FirmwareSpec, NodeRecord, Outcome, Placement, Refusal};
 use odeum_proto::{
-    ClusterId, DiskId, EntityId, Epoch, Name, NodeId, RequestId, Revision, SessionId, limits,
+    ClusterId, DiskId, EntityId, EntityKind, Epoch, Name, NodeId, RequestId, Revision, SessionId,
+    limits,
 };
 use serde::{Deserialize, Serialize};
 
@@ -27,9 +28,6 @@ pub use session::Session;
 pub use window::Remembered;
 
 use window::Window;
-
-/// The kind of the entities that firmware runs as: `firmware/<name>`.
-pub const FIRMWARE_KIND: &str = "firmware";
 
 /// Everything the cluster has agreed on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -193,8 +191,9 @@ impl State {
         if self.firmware.remove(name).is_none() {
             return Err(Refusal::UnknownFirmware { name: name.clone() });
         }
-        let of_it =
-            |entity: &EntityId| entity.kind().as_str() == FIRMWARE_KIND && entity.key() == name;
+        let of_it = |entity: &EntityId| {
+            entity.kind().as_str() == EntityKind::FIRMWARE && entity.key() == name
+        };
         self.placements.retain(|entity, _| !of_it(entity));
         let bytes = &mut self.bytes;
         self.windows.retain(|entity, window| {
@@ -213,8 +212,8 @@ impl State {
         node: &NodeId,
         expected: Option<Epoch>,
     ) -> Result<Epoch, Refusal> {
-        let deployed =
-            entity.kind().as_str() == FIRMWARE_KIND && self.firmware.contains_key(entity.key());
+        let deployed = entity.kind().as_str() == EntityKind::FIRMWARE
+            && self.firmware.contains_key(entity.key());
         if !deployed {
             return Err(Refusal::UnknownFirmware { name: entity.key().clone() });
         }

@@ -20,7 +20,7 @@ fn name(n: u8) -> Name {
 }
 
 fn entity(n: u8) -> EntityId {
-    EntityId::new(FIRMWARE_KIND.parse().expect("valid"), name(n))
+    EntityId::firmware(name(n))
 }
 
 fn disk(n: u8) -> DiskId {
