@@ -41,6 +41,12 @@ impl<M> std::fmt::Debug for TellError<M> {
     }
 }
 
+/// No message was taken, since the actor is not running now: it has not started, is being
+/// restarted, or has ended.
+#[derive(Debug, Clone, Copy, Error, PartialEq, Eq)]
+#[error("the actor is not running")]
+pub struct Down;
+
 /// Why an ask has no reply.
 #[derive(Debug, Clone, Copy, Error, PartialEq, Eq)]
 pub enum AskError {

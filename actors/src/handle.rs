@@ -1,5 +1,6 @@
 //! The address of an actor, and the port through which it replies.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::error::{AskError, TellError};
+use crate::error::{AskError, Down, TellError};
 use crate::mailbox::{Mailbox, Phase};
 
 /// The stable address of a supervised actor.
@@ -38,6 +39,26 @@ impl<M: Send + 'static> Handle<M> {
     /// The message comes back if the mailbox is full or the actor is not running.
     pub fn try_tell(&self, message: M) -> Result<(), TellError<M>> {
         self.mailbox.push(message)
+    }
+
+    /// Sends as many of `messages` as fit, from the front, without waiting, and leaves the
+    /// rest; how many were sent. They are taken as one: no other sender's message comes
+    /// between them. With policy `DropOldest` all fit.
+    ///
+    /// Cheaper than as many [`try_tell`](Self::try_tell): one lock and at most one wake.
+    /// When something is left, wait for [`space`](Self::space) before sending more.
+    ///
+    /// # Errors
+    /// All messages stay if the actor is not running.
+    pub fn try_tell_many(&self, messages: &mut VecDeque<M>) -> Result<usize, Down> {
+        self.mailbox.push_many(messages)
+    }
+
+    /// Waits until the mailbox is under its capacity or the actor is not running. Other
+    /// senders may have filled it again when the caller sends; waiters are served in turn.
+    /// Cancel-safe.
+    pub async fn space(&self) {
+        self.mailbox.space().await;
     }
 
     /// Sends a message that overtakes those of `tell`, for control (pause, flush, reload).

@@ -223,7 +223,7 @@ pub use breaker::{Breaker, BreakerConfig, BreakerError, BreakerState, Trip};
 pub use child::{ChildSpec, child};
 pub use context::{Context, MonitorKey, TimerKey};
 pub use dead_letter::{Cause, DeadLetter};
-pub use error::{AskError, StartError, SupervisorError, TellError};
+pub use error::{AskError, Down, StartError, SupervisorError, TellError};
 pub use event::{Change, LifecycleEvent, Subscription, SubscriptionError};
 pub use handle::{Handle, Reply, WeakHandle};
 pub use host::{

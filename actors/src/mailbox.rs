@@ -4,6 +4,7 @@
 //! the ractor actor only gets a [`Wake`] when its queue was empty: one wake serves a whole
 //! burst, and a handle stays the same over restarts.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -14,7 +15,7 @@ use serde::Serialize;
 use tokio::sync::Notify;
 
 use crate::dead_letter::Cause;
-use crate::error::TellError;
+use crate::error::{Down, TellError};
 use crate::parent::Scope;
 use crate::policy::exit::Exit;
 use crate::sync::lock;
@@ -301,6 +302,26 @@ impl<M: Send + 'static> Mailbox<M> {
         }
     }
 
+    /// Puts in as many messages as fit, under one lock and with one wake; the rest stays.
+    /// How many were taken.
+    pub(crate) fn push_many(&self, messages: &mut VecDeque<M>) -> Result<usize, Down> {
+        let offered = messages.len();
+        let mut inner = lock(&self.inner);
+        if !inner.accepting {
+            return Err(Down);
+        }
+        let evicted = inner.queue.push_many(messages);
+        let taken = offered - messages.len();
+        let sleeper = if taken > 0 { inner.sleeper() } else { None };
+        let scope = if evicted.is_empty() { None } else { inner.scope.clone() };
+        drop(inner);
+        wake(sleeper);
+        if let Some(scope) = scope {
+            scope.dead_letters.record::<M>(&self.name, evicted.len(), Cause::Evicted);
+        }
+        Ok(taken)
+    }
+
     /// Puts a message into the control lane.
     pub(crate) fn push_control(&self, message: M) -> Result<(), TellError<M>> {
         let mut inner = lock(&self.inner);
@@ -340,6 +361,32 @@ impl<M: Send + 'static> Mailbox<M> {
             }
             done => done,
         }
+    }
+
+    /// Until a message would be taken, or the actor is not running.
+    pub(crate) async fn space(&self) {
+        if !self.is_full() {
+            return;
+        }
+        let _waiting = Waiting::new(&self.waiting);
+        loop {
+            let mut space = std::pin::pin!(self.space.notified());
+            space.as_mut().enable();
+            if !self.is_full() {
+                break;
+            }
+            space.await;
+            // This waiter may put nothing in, so the next one has to look, too.
+            if !self.is_full() {
+                self.space.notify_one();
+                break;
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        let inner = lock(&self.inner);
+        inner.accepting && inner.queue.is_full()
     }
 
     async fn send_when_space(&self, mut message: M) -> Result<(), TellError<M>> {

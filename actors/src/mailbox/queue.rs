@@ -69,6 +69,26 @@ impl<M> Queue<M> {
         Push::Full(message)
     }
 
+    /// Moves as many messages into the queue as fit, in their order, and leaves the rest. With
+    /// `DropOldest` all fit; what falls out of the front is returned.
+    pub(crate) fn push_many(&mut self, messages: &mut VecDeque<M>) -> VecDeque<M> {
+        let room = self.capacity.saturating_sub(self.normal.len());
+        if messages.len() <= room {
+            self.normal.append(messages);
+        } else if self.overflow != Overflow::DropOldest {
+            self.normal.extend(messages.drain(..room));
+        } else {
+            self.normal.append(messages);
+            let kept = self.normal.split_off(self.normal.len() - self.capacity);
+            return std::mem::replace(&mut self.normal, kept);
+        }
+        VecDeque::new()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.normal.len() >= self.capacity
+    }
+
     /// The control lane has its own bound of the same size, so that a full mailbox can
     /// still be controlled, and never evicts.
     pub(crate) fn push_control(&mut self, message: M) -> Push<M> {
@@ -118,7 +138,7 @@ mod tests {
             overflow in prop_oneof![
                 Just(Overflow::Wait), Just(Overflow::Reject), Just(Overflow::DropOldest)
             ],
-            operations in prop::collection::vec(0u8..4, 0..200),
+            operations in prop::collection::vec(0u8..5, 0..200),
         ) {
             let mut queue = Queue::new(capacity, overflow);
             let (mut control, mut normal) = (VecDeque::new(), VecDeque::new());
@@ -145,6 +165,22 @@ mod tests {
                             prop_assert_eq!(normal.len(), capacity);
                         }
                     },
+                    3 => {
+                        let room = capacity - normal.len();
+                        let mut batch: VecDeque<_> = [message; 3].into();
+                        let evicted = queue.push_many(&mut batch);
+                        if overflow == Overflow::DropOldest {
+                            prop_assert!(batch.is_empty());
+                            normal.extend([message; 3]);
+                            for oldest in evicted {
+                                prop_assert_eq!(normal.pop_front(), Some(oldest));
+                            }
+                        } else {
+                            prop_assert!(evicted.is_empty());
+                            prop_assert_eq!(batch.len(), 3 - room.min(3));
+                            normal.extend(vec![message; 3 - batch.len()]);
+                        }
+                    }
                     _ => {
                         let expected = control.pop_front().or_else(|| normal.pop_front());
                         prop_assert_eq!(queue.pop(), expected);
