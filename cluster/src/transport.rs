@@ -37,6 +37,7 @@ mod error;
 mod frame;
 mod handle;
 mod hello;
+pub(crate) mod lane;
 mod link;
 pub mod pki;
 mod plan;

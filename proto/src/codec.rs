@@ -4,6 +4,7 @@
 //! bincode is no longer developed (RUSTSEC-2025-0141); keeping it in one file keeps the day we
 //! leave it small. A format change is a change of [`crate::wire::MAJOR`].
 
+use ::bytes::{BufMut, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::limits;
@@ -69,6 +70,21 @@ pub fn encode_into<T: Serialize + ?Sized>(
 ) -> Result<(), EncodeError> {
     let before = bytes.len();
     bincode::serde::encode_into_std_write(value, bytes, bincode::config::standard())
+        .map(drop)
+        .map_err(|error| {
+            bytes.truncate(before);
+            EncodeError { what: std::any::type_name::<T>(), reason: error.to_string().into() }
+        })
+}
+
+/// Appends `value` to a buffer that is on its way to a stream.
+///
+/// # Errors
+/// As [`encode_into`].
+pub fn append<T: Serialize + ?Sized>(value: &T, bytes: &mut BytesMut) -> Result<(), EncodeError> {
+    let before = bytes.len();
+    let mut writer = bytes.writer();
+    bincode::serde::encode_into_std_write(value, &mut writer, bincode::config::standard())
         .map(drop)
         .map_err(|error| {
             bytes.truncate(before);

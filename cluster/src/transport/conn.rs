@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::frame::{self, Frame};
 use super::handle::ControlStream;
+use super::lane::Outlet;
 use super::plan::Rank;
 use super::{Class, LinkInfo, Request, TransportError, bulk, settings};
 
@@ -88,6 +89,8 @@ pub(super) struct Conn {
     generation: u64,
     consensus: Outbox,
     lanes: Vec<Outbox>,
+    /// The lanes of entity messages.
+    entity_lanes: [Arc<Outlet>; settings::LANES],
     /// Bulk transfers under way that this side asked for.
     pub(super) bulk: Semaphore,
     next_id: AtomicU64,
@@ -111,6 +114,7 @@ impl Conn {
     ) -> (Arc<Self>, Queues) {
         let (consensus, consensus_queue) = Outbox::new();
         let (lanes, lane_queues) = (0..settings::LANES).map(|_| Outbox::new()).unzip();
+        let generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
         let conn = Self {
             peer,
             incarnation,
@@ -118,9 +122,10 @@ impl Conn {
             dialled: quic.side().is_client(),
             quic,
             since: std::time::Instant::now(),
-            generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
+            generation,
             consensus,
             lanes,
+            entity_lanes: std::array::from_fn(|_| Outlet::new(generation)),
             bulk: Semaphore::new(settings::BULK_TRANSFERS),
             next_id: AtomicU64::new(1),
             waiting: Waiting(Mutex::new(Ok(HashMap::new()))),
@@ -136,6 +141,23 @@ impl Conn {
             generation: self.generation,
             since: self.since,
             rtt: self.quic.rtt(),
+        }
+    }
+
+    /// Tells this connection from all others of this process.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The sending end of an entity lane.
+    pub(super) fn lane(&self, lane: usize) -> Option<&Arc<Outlet>> {
+        self.entity_lanes.get(lane)
+    }
+
+    /// Ends the entity lanes.
+    pub(super) fn close_lanes(&self) {
+        for lane in &self.entity_lanes {
+            lane.close();
         }
     }
 

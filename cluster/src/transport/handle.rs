@@ -17,8 +17,11 @@ use tokio::time::{Instant, timeout_at};
 
 use super::conn::Conn;
 use super::endpoint::EndpointMessage;
+use super::lane::{LaneSink, Outlet};
 use super::tls::Tls;
-use super::{Class, ClusterCell, LinkInfo, Links, Request, Service, Services, TransportError};
+use super::{
+    Class, ClusterCell, LinkInfo, Links, Request, Service, Services, TransportError, settings,
+};
 
 /// How long a request waits for a link that is not there. A link between live nodes is made in
 /// milliseconds; a caller should learn soon that its peer is not one of those.
@@ -60,6 +63,7 @@ pub(super) struct Shared {
     pub(super) book: ArcSwap<BTreeMap<NodeId, SocketAddr>>,
     datagrams: RwLock<Option<DatagramSink>>,
     control: RwLock<Option<ControlSink>>,
+    lanes: ArcSwapOption<Arc<dyn LaneSink>>,
     /// The connections in use. Replaced whole, so that a request reads it without a lock.
     conns: ArcSwap<BTreeMap<NodeId, Arc<Conn>>>,
     /// Serialises changes of `conns` with their publication.
@@ -86,6 +90,7 @@ impl Shared {
             book: ArcSwap::default(),
             datagrams: RwLock::default(),
             control: RwLock::default(),
+            lanes: ArcSwapOption::empty(),
             conns: ArcSwap::default(),
             change: Mutex::default(),
             links: watch::Sender::default(),
@@ -126,6 +131,11 @@ impl Shared {
         if let Some(sink) = sink {
             sink(from, bytes);
         }
+    }
+
+    /// Who takes the packets of entity lanes, if somebody does.
+    pub(super) fn lane_sink(&self) -> Option<Arc<dyn LaneSink>> {
+        self.lanes.load().as_ref().map(|sink| Arc::clone(&**sink))
     }
 
     /// Gives a control stream to the control plane; without one it is dropped, which resets it,
@@ -320,6 +330,17 @@ impl TransportHandle {
     /// Sets who takes the datagrams of peers.
     pub(crate) fn on_datagram(&self, sink: DatagramSink) {
         *self.shared.datagrams.write().unwrap_or_else(PoisonError::into_inner) = Some(sink);
+    }
+
+    /// Sets who takes the packets of peers' entity lanes.
+    pub(crate) fn on_packets(&self, sink: Arc<dyn LaneSink>) {
+        self.shared.lanes.store(Some(Arc::new(sink)));
+    }
+
+    /// The lane to `peer` that messages with this key take, when there is a link.
+    pub(crate) fn lane(&self, peer: &NodeId, key: u64) -> Option<Arc<Outlet>> {
+        let lane = usize::try_from(key % settings::LANES as u64).unwrap_or_default();
+        self.shared.conn(peer)?.lane(lane).cloned()
     }
 
     /// Sets who takes the control streams that peers open.

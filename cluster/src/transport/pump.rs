@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::conn::{Conn, Outbox, Queued, Queues};
 use super::frame::{self, Frame, FrameError};
 use super::handle::{ControlStream, Shared};
-use super::{Class, Serve, ServeError, Service, TransportError, bulk, settings};
+use super::{Class, Serve, ServeError, Service, TransportError, bulk, lane, settings};
 
 /// Why a stream's task ended early.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +39,10 @@ impl Drop for End {
         self.shared.remove(&self.conn);
         self.conn.quic.close(settings::CLOSE_ORDERLY, b"the link was stopped");
         self.conn.close_waiting("the link was lost");
+        self.conn.close_lanes();
+        if let Some(sink) = self.shared.lane_sink() {
+            sink.lost(&self.conn.peer, self.conn.generation());
+        }
     }
 }
 
@@ -50,6 +54,9 @@ pub(super) async fn run(conn: Arc<Conn>, queues: Queues, shared: Arc<Shared>) ->
     tasks.spawn(outgoing(Arc::clone(&conn), Class::Consensus, queues.consensus));
     for queue in queues.lanes {
         tasks.spawn(outgoing(Arc::clone(&conn), Class::Lane, queue));
+    }
+    for lane in 0..settings::LANES {
+        tasks.spawn(lane::write(Arc::clone(&conn), lane));
     }
     let transfers = Arc::new(Semaphore::new(settings::BULK_TRANSFERS));
     let [consensus, lanes] =
@@ -79,6 +86,10 @@ pub(super) async fn run(conn: Arc<Conn>, queues: Queues, shared: Arc<Shared>) ->
                     drop(end);
                     return super::hello::lost(conn.addr(), error);
                 }
+            },
+            // An error is the connection's, which the other accept tells, too.
+            stream = quic.accept_uni() => if let Ok(recv) = stream {
+                tasks.spawn(lane::read(Arc::clone(&conn), Arc::clone(&shared), recv));
             },
             datagram = quic.read_datagram() => if let Ok(bytes) = datagram {
                 shared.datagram(&conn.peer, bytes);

@@ -96,6 +96,8 @@ pub(super) const TAG_CONSENSUS: u8 = 2;
 pub(super) const TAG_LANE: u8 = 3;
 /// One transfer.
 pub(super) const TAG_BULK: u8 = 4;
+/// One way of an entity lane; the lane's number follows.
+pub(super) const TAG_ENTITY: u8 = 5;
 
 /// Why a connection was closed, for the other side's log.
 pub(super) const CLOSE_ORDERLY: VarInt = VarInt::from_u32(0);
@@ -141,7 +143,7 @@ fn transport() -> quinn::TransportConfig {
         .max_idle_timeout(IdleTimeout::try_from(IDLE).ok())
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS))
-        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .max_concurrent_uni_streams(VarInt::from_u32(LANES as u32))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
         .send_window(SEND_WINDOW)
