@@ -6,7 +6,7 @@
 //! [`ClusterNode::enter`] founds a cluster, joins one, or resumes the one on the disk.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     path::PathBuf,
     sync::Arc,
@@ -14,7 +14,10 @@ use std::{
 };
 
 use odeum_actors::SupervisorSpec;
-use odeum_proto::{ClusterId, NodeId, store::NodeRecord};
+use odeum_proto::{
+    ClusterId, EntityKind, Label, NodeId,
+    store::{NodeRecord, Refusal},
+};
 
 use crate::{
     control_plane::ControlPlaneHandle,
@@ -48,6 +51,16 @@ pub struct NodeOptions {
     pub patience: Duration,
     /// Log entries between two snapshots of the store.
     pub snapshot_every: u64,
+    /// The kinds of entities it hosts besides firmware, and into how many shards each is divided:
+    /// the same number on every node, for ever.
+    pub kinds: BTreeMap<EntityKind, u16>,
+    /// What its operator says of it, for others to see.
+    pub labels: BTreeMap<Label, Label>,
+    /// What it shares its fate with: a rack, a building.
+    pub zone: Option<Label>,
+    /// How much it takes on in proportion to others, usually [`NodeRecord::CAPACITY`]; with 0 it
+    /// hosts nothing.
+    pub capacity: u32,
 }
 
 /// Why a node cannot take part in its cluster.
@@ -76,6 +89,9 @@ pub enum NodeError {
         /// Who said so, with both clusters.
         source: TransportError,
     },
+    /// The cluster will not have this node as it is set up now. Correct what the reason names.
+    #[error("the cluster refuses this node: {0}")]
+    Refused(Refusal),
     /// The folder belongs to a cluster that never let this node in, and nobody was named to ask
     /// again.
     #[error(
@@ -153,6 +169,10 @@ impl ClusterNode {
             cluster_addr: options.advertise.unwrap_or_else(|| reachable(transport.local_addr())),
             api_addr: options.api_addr,
             version: version.to_owned(),
+            kinds: options.kinds,
+            labels: options.labels,
+            zone: options.zone,
+            capacity: options.capacity,
         };
         let store_config = StoreConfig {
             snapshot_every: options.snapshot_every,
@@ -200,6 +220,7 @@ impl ClusterNode {
         let is_member = self.store.status().health != Health::NotMember;
         match (self.folder.cluster(), is_member) {
             (Some(_), true) => {
+                self.check_kinds()?;
                 self.refuse_strangers().await?;
                 Ok(Entry::Resumed)
             }
@@ -255,6 +276,15 @@ impl ClusterNode {
             other => other,
         })?;
         Ok(Entry::Joined)
+    }
+
+    /// A member that is back says what it hosts when there is a leader; what cannot be is known
+    /// before. A new one is told when it is taken in.
+    fn check_kinds(&self) -> Result<(), NodeError> {
+        let mut kinds = self.record.kinds.iter();
+        self.store
+            .view(|state| kinds.try_for_each(|(kind, shards)| state.check_kind(kind, *shards)))
+            .map_err(NodeError::Refused)
     }
 
     /// A member that is told to join a node of another cluster was given the wrong folder or the

@@ -1,33 +1,38 @@
 //! Keeps every entity on a node that is there.
 //!
 //! Observe → decide → commit → act: the node that leads the group `control` watches the table,
-//! the deployed firmware and the live set, lets [`planner`] decide, and commits the steps as log
-//! entries. Nodes act on what they see in the log; this actor never acts itself. Two leaders at
+//! what is deployed and the live set, lets [`planner`] (firmware, one by one) and [`shards`]
+//! (entities of other kinds, by shard) decide, and commits the steps as log entries. Nodes act on what they see in the log; this actor never acts itself. Two leaders at
 //! once do no harm, because a step names the epoch it saw and the log refuses the later one.
 //!
 //! | message | from | answer |
 //! |---|---|---|
 //! | `Look` | its own watcher: the store, the live set or the leadership changed, or time passed | none |
 
+#[cfg(test)]
+mod fixtures;
 pub mod planner;
+pub mod shards;
 
 use std::{
-    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use odeum_actors::{Actor, ActorError, ChildSpec, Context, child};
 use odeum_proto::{
-    EntityId, NodeId,
+    EntityId, EntityKind, NodeId, Revision,
     store::{Command, Outcome},
 };
 use tokio::{sync::watch, time::timeout};
 
-use self::planner::{Health, plan};
+use self::{
+    planner::{Health, Host, plan},
+    shards::{Weights, plan_shards, weights},
+};
 use crate::{
     membership::{LiveSet, MemberState},
-    store::StoreHandle,
+    store::{State, StoreHandle},
 };
 
 /// How long a node that the leader has never seen alive keeps its entities, counted from the day
@@ -49,6 +54,7 @@ pub fn spec(store: StoreHandle, live: watch::Receiver<Arc<LiveSet>>, local: Node
         live: live.clone(),
         local: local.clone(),
         leading_since: None,
+        settled: None,
     });
     spec
 }
@@ -63,6 +69,17 @@ struct PlacementActor {
     live: watch::Receiver<Arc<LiveSet>>,
     local: NodeId,
     leading_since: Option<Instant>,
+    /// What was there when nothing had to be done, so that not every commit is a reason to look
+    /// at the whole table.
+    settled: Option<Sight>,
+}
+
+/// All that a plan depends on.
+#[derive(Clone, PartialEq)]
+struct Sight {
+    layout: Revision,
+    live: Arc<LiveSet>,
+    grace_is_over: bool,
 }
 
 impl Actor for PlacementActor {
@@ -109,44 +126,77 @@ impl Actor for PlacementActor {
 impl PlacementActor {
     async fn on_look(&mut self) {
         if self.store.status().leader.as_ref() != Some(&self.local) {
-            self.leading_since = None;
+            (self.leading_since, self.settled) = (None, None);
             return;
         }
         let since = *self.leading_since.get_or_insert_with(Instant::now);
-        let grace_is_over = since.elapsed() >= UNKNOWN_GRACE;
-        let live = self.live.borrow().clone();
-        let steps = self.store.view(|state| {
-            let health: BTreeMap<&NodeId, Health> = state
-                .nodes()
-                .keys()
-                .map(|node| (node, health(&live, node, &self.local, grace_is_over)))
-                .collect();
-            let entities = state.firmware().keys().cloned().map(EntityId::firmware);
-            plan(entities, state.placements(), health)
-        });
+        let sight = Sight {
+            layout: self.store.view(State::layout),
+            live: self.live.borrow().clone(),
+            grace_is_over: since.elapsed() >= UNKNOWN_GRACE,
+        };
+        if self.settled.as_ref() == Some(&sight) {
+            return;
+        }
+        let steps = self.store.view(|state| self.plan(state, &sight));
+        if steps.is_empty() {
+            self.settled = Some(sight);
+        }
         for step in steps {
             self.commit(step).await;
         }
     }
 
+    fn plan(&self, state: &State, sight: &Sight) -> Vec<Command> {
+        let hosts = hosts(state, &sight.live, &self.local, sight.grace_is_over);
+        let firmware = state.firmware().keys().cloned().map(EntityId::firmware);
+        let mut steps = plan(firmware, state.placements(), &hosts);
+        let kinds = state.kinds().iter();
+        steps.extend(kinds.filter_map(|(kind, row)| plan_shards(kind, row, &hosts)));
+        steps
+    }
+
     async fn commit(&self, step: Command) {
-        let text = match &step {
-            Command::Place { entity, node, .. } => (entity.clone(), node.clone()),
-            _ => return,
-        };
+        let text = step.to_string();
         match self.store.write(step, COMMIT_DEADLINE).await {
             Ok(Outcome::Placed { epoch, .. }) => {
-                tracing::info!(entity = %text.0, node = %text.1, %epoch, "entity placed");
+                tracing::info!(step = %text, %epoch, "entity placed");
+            }
+            Ok(Outcome::ShardsPlaced { epoch, placed, .. }) => {
+                tracing::info!(step = %text, %epoch, placed = placed.len(), "shards placed");
             }
             Ok(Outcome::Refused(reason)) => {
-                tracing::debug!(entity = %text.0, %reason, "placement overtaken");
+                tracing::debug!(step = %text, %reason, "placement overtaken");
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::warn!(entity = %text.0, node = %text.1, %error, "placement not committed");
+                tracing::warn!(step = %text, %error, "placement not committed");
             }
         }
     }
+}
+
+/// The nodes of the cluster as the planners of the node `local` see them. `grace_is_over` when a
+/// node that was never seen alive is to be taken for gone.
+#[must_use]
+pub fn hosts<'a>(
+    state: &'a State,
+    live: &LiveSet,
+    local: &NodeId,
+    grace_is_over: bool,
+) -> Vec<Host<'a>> {
+    let host = |record| Host {
+        record,
+        health: health(live, &record.id, local, grace_is_over),
+        leaving: state.leaving().contains(&record.id),
+    };
+    state.nodes().values().map(host).collect()
+}
+
+/// What [`shards::surplus`] weighs the nodes by, as the node `local` sees them.
+#[must_use]
+pub fn shard_weights(state: &State, live: &LiveSet, local: &NodeId, kind: &EntityKind) -> Weights {
+    weights(kind, &hosts(state, live, local, false))
 }
 
 fn health(live: &LiveSet, node: &NodeId, local: &NodeId, grace_is_over: bool) -> Health {

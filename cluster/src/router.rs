@@ -306,7 +306,9 @@ impl RouterParts {
 
     fn look(&self, entity: &EntityId, confirmed: bool) -> Sight {
         let (deployed, placement) = self.store.view(|state| {
-            (state.firmware().contains_key(entity.key()), state.placements().get(entity).cloned())
+            let firmware = entity.firmware_name();
+            let deployed = firmware.is_some_and(|name| state.firmware().contains_key(name));
+            (deployed, state.placements().get(entity).cloned())
         });
         let owner_down = placement.as_ref().is_some_and(|placement| self.is_down(&placement.node));
         let active_here = self.activations.epoch(entity);

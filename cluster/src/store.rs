@@ -52,7 +52,7 @@ use odeum_proto::{GroupId, NodeId};
 pub use error::StoreError;
 pub use folder::{DataFolder, FolderError};
 pub use front::StoreHandle;
-pub use state::{Remembered, Session, State};
+pub use state::{KindState, Remembered, Session, State};
 pub use status::{Health, Member, StoreStatus};
 
 use observer::StoreActor;

@@ -3,7 +3,7 @@
 //!
 //! Names are validated where they enter, decoding included: a value of these types is valid.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -150,15 +150,41 @@ text_id! {
 }
 
 text_id! {
+    /// An entity's name among its kind, chosen by whoever talks to it first. It may have `/` in
+    /// it; of `kind/key` the first one separates.
+    EntityKey, "entity key", |what, text| check_printable(what, text, limits::KEY_BYTES)
+}
+
+text_id! {
+    /// A word about a node that its operator chose: the key or the value of a label, a zone.
+    Label, "label", |what, text| check_printable(what, text, limits::LABEL_BYTES)
+}
+
+text_id! {
     /// One request of one caller, the idempotency key: a retry carries the id of the first try.
     RequestId, "request id", |what, text| check_printable(what, text, limits::REQUEST_ID_BYTES)
 }
 
 text_id! {
     /// A session: replicated state with typed variables. A firmware's sessions are
-    /// `<firmware>/<name>`, so that two firmwares never write the same one.
+    /// `<firmware>/<name>`, those of another entity `<kind>:<length of key>:<key>/<name>`, so that
+    /// no two entities ever write the same one.
     SessionId, "session id", |what, text| {
-        check_printable(what, text, limits::NAME_BYTES + 1 + limits::KEY_BYTES)
+        check_printable(what, text, limits::SESSION_ID_BYTES)
+    }
+}
+
+/// So that a table by name can be asked by a text that may be one, such as an entity's key.
+impl Borrow<str> for Name {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<Name> for EntityKey {
+    /// Every name is a key: shorter, and of fewer characters.
+    fn from(name: Name) -> Self {
+        Self(name.0)
     }
 }
 
@@ -182,7 +208,14 @@ impl SessionId {
     /// [`IdError`] when the name is empty, too long or not printable ASCII.
     pub fn owned_by(owner: &EntityId, name: &str) -> Result<Self, IdError> {
         check_printable("session name", name, limits::KEY_BYTES)?;
-        format!("{}/{name}", owner.key()).parse()
+        let (kind, key) = (owner.kind(), owner.key());
+        match owner.firmware_name() {
+            Some(firmware) => format!("{firmware}/{name}"),
+            // No firmware has a colon in its name. The length tells where the key ends, since
+            // both the key and the name may have `/` in them.
+            None => format!("{kind}:{}:{key}/{name}", key.as_str().len()),
+        }
+        .parse()
     }
 }
 
@@ -269,20 +302,20 @@ impl FromStr for GroupId {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EntityId {
     kind: EntityKind,
-    key: Name,
+    key: EntityKey,
 }
 
 impl EntityId {
     /// The entity of `kind` called `key`.
     #[must_use]
-    pub fn new(kind: EntityKind, key: Name) -> Self {
+    pub fn new(kind: EntityKind, key: EntityKey) -> Self {
         Self { kind, key }
     }
 
     /// The entity that is the firmware called `name`.
     #[must_use]
     pub fn firmware(name: Name) -> Self {
-        Self { kind: EntityKind(EntityKind::FIRMWARE.into()), key: name }
+        Self { kind: EntityKind(EntityKind::FIRMWARE.into()), key: name.into() }
     }
 
     /// Its registered sort.
@@ -293,8 +326,15 @@ impl EntityId {
 
     /// Its name among its kind.
     #[must_use]
-    pub fn key(&self) -> &Name {
+    pub fn key(&self) -> &EntityKey {
         &self.key
+    }
+
+    /// The firmware it would be, if its kind is [`EntityKind::FIRMWARE`]. Whether there is one of
+    /// that name is for the table of firmware to say.
+    #[must_use]
+    pub fn firmware_name(&self) -> Option<&str> {
+        (self.kind.as_str() == EntityKind::FIRMWARE).then_some(self.key.as_str())
     }
 }
 
@@ -422,6 +462,16 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_key_has_room_for_the_longest_session_name() {
+        let longest = |bytes: usize| "x".repeat(bytes);
+        let kind = longest(limits::NAME_BYTES).parse().expect("a kind");
+        let owner = EntityId::new(kind, longest(limits::KEY_BYTES).parse().expect("a key"));
+        let session = SessionId::owned_by(&owner, &longest(limits::KEY_BYTES)).expect("fits");
+        assert_eq!(session.as_str().len(), limits::SESSION_ID_BYTES);
+        assert!(SessionId::owned_by(&owner, &longest(limits::KEY_BYTES + 1)).is_err());
+    }
+
+    #[test]
     fn decoding_validates_names() {
         let bytes = crate::codec::encode("Not A Label").expect("encodes");
         assert!(crate::codec::decode::<NodeId>(&bytes).is_err());
@@ -437,9 +487,27 @@ mod tests {
         }
 
         #[test]
-        fn entity_ids_round_trip(kind in "[a-z][a-z0-9]{0,8}", key in "[a-z0-9]{1,12}") {
+        fn entity_ids_round_trip(kind in "[a-z][a-z0-9]{0,8}", key in "[!-~]{1,40}") {
             let id: EntityId = format!("{kind}/{key}").parse().expect("valid");
+            prop_assert_eq!(id.key().as_str(), key);
             prop_assert_eq!(id.to_string().parse::<EntityId>(), Ok(id));
+        }
+
+        #[test]
+        fn no_two_entities_have_a_session_in_common(
+            a in ("firmware|f|k", "[a1:/]{1,6}", "[a1:/]{1,6}"),
+            b in ("firmware|f|k", "[a1:/]{1,6}", "[a1:/]{1,6}"),
+        ) {
+            let session = |(kind, key, name): &(String, String, String)| {
+                let owner = EntityId::new(kind.parse().expect("kind"), key.parse().expect("key"));
+                SessionId::owned_by(&owner, name).expect("valid")
+            };
+            // Of firmware only names exist.
+            let exists = |(kind, key, _): &(String, String, String)| {
+                kind != EntityKind::FIRMWARE || key.parse::<Name>().is_ok()
+            };
+            prop_assume!(a != b && exists(&a) && exists(&b));
+            prop_assert_ne!(session(&a), session(&b));
         }
     }
 }

@@ -15,10 +15,11 @@ pub mod join;
 pub mod limits;
 pub mod log;
 pub mod report;
+pub mod shard;
 pub mod store;
 pub mod wire;
 
 pub use ids::{
-    ClusterId, Digest, DiskId, EntityId, EntityKind, Epoch, GroupId, IdError, Incarnation, Name,
-    NodeId, RequestId, Revision, SessionId,
+    ClusterId, Digest, DiskId, EntityId, EntityKey, EntityKind, Epoch, GroupId, IdError,
+    Incarnation, Label, Name, NodeId, RequestId, Revision, SessionId,
 };

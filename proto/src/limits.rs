@@ -7,8 +7,12 @@
 /// 63; half of it keeps names on one line of a table.
 pub const NAME_BYTES: usize = 32;
 
-/// Longest session id (without the firmware's name), entity key or variable key, in bytes.
+/// Longest session name, entity key or variable key, in bytes.
 pub const KEY_BYTES: usize = 128;
+
+/// Longest session id, in bytes: the kind, the key and the name of a session, with the length of
+/// the key in three digits and what separates them.
+pub const SESSION_ID_BYTES: usize = NAME_BYTES + KEY_BYTES + KEY_BYTES + 6;
 
 /// Longest idempotency key, in bytes: a UUID has 36, a URL-safe SHA-256 has 44.
 pub const REQUEST_ID_BYTES: usize = 64;
@@ -39,6 +43,20 @@ pub const GROUP_BYTES: u64 = 192 << 20;
 
 /// Most firmwares of a cluster. Every node knows and plans all of them.
 pub const FIRMWARES: usize = 1_024;
+
+/// Most shards of a kind. A node takes over a shard at a time, and every node knows where all of
+/// them are: 4,096 are four for each of the most [`NODES`], and 50 kB in the largest log entry.
+pub const SHARDS_PER_KIND: u16 = 4_096;
+
+/// Most kinds of a cluster, those that a program had once included. With the most shards each,
+/// their table has 10 MB in a snapshot.
+pub const KINDS: usize = 256;
+
+/// Most labels of a node. The record of each node is in the memory of all.
+pub const LABELS_PER_NODE: usize = 32;
+
+/// Longest key or value of a label and longest zone, in bytes: a DNS label has 63.
+pub const LABEL_BYTES: usize = 64;
 
 /// Longest version text of a binary, in bytes: `major.minor.patch` with a commit hash behind it.
 pub const VERSION_BYTES: usize = 64;

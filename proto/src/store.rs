@@ -4,15 +4,17 @@
 //! state it expects (an epoch, a request id, a disk), so a retry after an unknown outcome either
 //! finds its own effect or is refused.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{
-    ClusterId, Digest, DiskId, EntityId, Epoch, Incarnation, Name, NodeId, RequestId, Revision,
-    SessionId,
+    ClusterId, Digest, DiskId, EntityId, EntityKind, Epoch, Incarnation, Label, Name, NodeId,
+    RequestId, Revision, SessionId,
 };
+use crate::limits;
 
 /// A node as the cluster knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +31,21 @@ pub struct NodeRecord {
     pub api_addr: SocketAddr,
     /// The version of its binary.
     pub version: String,
+    /// The kinds of entities it can host, and into how many shards each is divided. A kind's
+    /// number is fixed by the first node that brings it: a record with another one is refused.
+    pub kinds: BTreeMap<EntityKind, u16>,
+    /// What its operator says of it.
+    pub labels: BTreeMap<Label, Label>,
+    /// What it shares its fate with: a rack, a building.
+    pub zone: Option<Label>,
+    /// How much it takes on, in proportion to others'; usually [`NodeRecord::CAPACITY`]. A node of
+    /// capacity 0 hosts nothing.
+    pub capacity: u32,
+}
+
+impl NodeRecord {
+    /// The capacity of a node that says nothing of it: half of it is still a round number.
+    pub const CAPACITY: u32 = 100;
 }
 
 /// Bounds on one firmware, from its manifest.
@@ -60,6 +77,18 @@ pub struct Placement {
     pub node: NodeId,
     /// The fencing token of this activation.
     pub epoch: Epoch,
+}
+
+/// One step of [`Command::PlaceShards`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardMove {
+    /// The shard, from 0.
+    pub shard: u16,
+    /// Its new owner.
+    pub node: NodeId,
+    /// The epoch the planner saw; `None` when it was not placed. The step is left out when this
+    /// is not the current one any more.
+    pub expected: Option<Epoch>,
 }
 
 /// One variable of a session.
@@ -120,7 +149,7 @@ pub enum Command {
     },
     /// Adds a node or records its new start. Refused when the id belongs to another disk.
     PutNode(NodeRecord),
-    /// Forgets a node. Its placements stay until the planner moves them.
+    /// Forgets a node. What is placed on it stays so until the planner moves it.
     RemoveNode {
         /// The node.
         node: NodeId,
@@ -148,6 +177,21 @@ pub enum Command {
         /// The session.
         session: SessionId,
     },
+    /// Places shards of a kind, all of them under one new epoch.
+    PlaceShards {
+        /// The kind.
+        kind: EntityKind,
+        /// Which shards, and where to.
+        moves: Vec<ShardMove>,
+    },
+    /// Notes whether a node is about to leave: it gets nothing more, and what it has goes to
+    /// others. A new start of the node changes nothing about that; its removal ends it.
+    SetLeaving {
+        /// The node.
+        node: NodeId,
+        /// Whether it is.
+        leaving: bool,
+    },
 }
 
 impl std::fmt::Display for Command {
@@ -166,16 +210,23 @@ impl std::fmt::Display for Command {
                 write!(f, "commit {} of {} epoch {}", commit.request, commit.entity, commit.epoch)
             }
             Self::DeleteSession { session } => write!(f, "delete session {session}"),
+            Self::PlaceShards { kind, moves } => {
+                write!(f, "place {} shards of {kind}", moves.len())
+            }
+            Self::SetLeaving { node, leaving: true } => write!(f, "let node {node} leave"),
+            Self::SetLeaving { node, leaving: false } => write!(f, "let node {node} stay"),
         }
     }
 }
 
 impl Command {
-    /// Roughly how many bytes it has on disk and on the wire; only commits can be large.
+    /// Roughly how many bytes it has on disk and on the wire; only commits, moves of many shards
+    /// and records of nodes with many kinds can be large.
     #[must_use]
     pub fn weight(&self) -> usize {
         // Ids and lengths, generously.
-        const SMALL: usize = 512;
+        const SMALL: usize = 1_024;
+        const NAMED: usize = limits::NAME_BYTES + 16;
         let of_write = |write: &Write| match write {
             Write::Set { key, value } => key.len() + value.len() + 16,
             Write::Delete { key } => key.len() + 16,
@@ -183,6 +234,10 @@ impl Command {
         match self {
             Self::Commit(commit) => {
                 SMALL + commit.reply.len() + commit.writes.iter().map(of_write).sum::<usize>()
+            }
+            Self::PlaceShards { moves, .. } => SMALL + moves.len() * NAMED,
+            Self::PutNode(record) => {
+                SMALL + record.kinds.len() * NAMED + record.labels.len() * 2 * limits::LABEL_BYTES
             }
             _ => SMALL,
         }
@@ -211,6 +266,16 @@ pub enum Outcome {
     },
     /// Nothing was changed, for a reason that every replica agrees on.
     Refused(Refusal),
+    /// Shards were placed.
+    ShardsPlaced {
+        /// Its place in history.
+        revision: Revision,
+        /// The new epoch of all of them.
+        epoch: Epoch,
+        /// Which ones, in the order of the command. The others were placed by somebody else
+        /// since the plan was made.
+        placed: Vec<u16>,
+    },
 }
 
 /// Why the state machine refused a command. Nothing was changed.
@@ -276,5 +341,57 @@ pub enum Refusal {
         got: u64,
         /// The bound.
         limit: u64,
+    },
+    /// Nothing of that name can be placed: it is no firmware, or none that is deployed.
+    #[error("{entity} is no deployed firmware")]
+    NotDeployed {
+        /// Its name.
+        entity: EntityId,
+    },
+    /// No node ever brought such a kind.
+    #[error("no node ever hosted entities of kind {kind}")]
+    UnknownKind {
+        /// The kind.
+        kind: EntityKind,
+    },
+    /// The number of shards of a kind is another one, for good: each entity's state is in the
+    /// shard that this number gave it. Start the node with the number on record.
+    #[error(
+        "kind {kind} has {is} shards, not {claimed}: the number is fixed by the first node that \
+         hosts the kind"
+    )]
+    OtherShards {
+        /// The kind.
+        kind: EntityKind,
+        /// The number on record.
+        is: u16,
+        /// The number that was claimed.
+        claimed: u16,
+    },
+    /// A kind cannot have so many shards, or a kind of that name cannot have any.
+    #[error("kind {kind} cannot have {got} shards: at least 1, at most {limit}")]
+    ShardNumber {
+        /// The kind.
+        kind: EntityKind,
+        /// The number that was claimed.
+        got: u16,
+        /// The most there can be: 0 for the kind of firmware, which is placed one by one.
+        limit: u16,
+    },
+    /// The kind has fewer shards.
+    #[error("kind {kind} has {shards} shards and no shard {shard}")]
+    UnknownShard {
+        /// The kind.
+        kind: EntityKind,
+        /// How many there are.
+        shards: u16,
+        /// Which one was named.
+        shard: u16,
+    },
+    /// Every shard was placed by somebody else since the plan was made.
+    #[error("none of the shards of {kind} is where the plan saw it")]
+    StaleShards {
+        /// The kind.
+        kind: EntityKind,
     },
 }

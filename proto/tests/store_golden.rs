@@ -7,10 +7,14 @@
 //! ```text
 //! ODEUM_RENEW_GOLDEN=1 cargo test -p odeum-proto --test store_golden
 //! ```
+//!
+//! | wire version | why it was raised |
+//! |---|---|
+//! | 2 | the record of a node says which kinds it hosts, its labels, zone and capacity; logs and snapshots of version 1 are refused by their format number |
 
 #![expect(clippy::expect_used, reason = "a test says what it expects")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Write as _};
 use std::fs;
 use std::path::PathBuf;
@@ -21,11 +25,11 @@ use odeum_proto::log::{
     SnapshotMeta, StoreReply, StoreRequest, StoredMembership, Vote,
 };
 use odeum_proto::store::{
-    Command, Commit, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome, Refusal, Write,
+    Command, Commit, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome, Refusal, ShardMove, Write,
 };
 use odeum_proto::{
-    ClusterId, Digest, DiskId, EntityId, Epoch, GroupId, Incarnation, Name, NodeId, Revision,
-    codec, wire,
+    ClusterId, Digest, DiskId, EntityId, EntityKind, Epoch, GroupId, Incarnation, Label, Name,
+    NodeId, Revision, codec, wire,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -41,6 +45,14 @@ fn name() -> Name {
 
 fn entity() -> EntityId {
     "firmware/counter".parse().expect("valid")
+}
+
+fn kind() -> EntityKind {
+    "lamp".parse().expect("valid")
+}
+
+fn label(text: &str) -> Label {
+    text.parse().expect("valid")
 }
 
 fn cluster() -> ClusterId {
@@ -59,6 +71,10 @@ fn record() -> NodeRecord {
         cluster_addr: "127.0.0.1:7071".parse().expect("valid"),
         api_addr: "[::1]:7070".parse().expect("valid"),
         version: "0.1.0".into(),
+        kinds: BTreeMap::from([(kind(), 64)]),
+        labels: BTreeMap::from([(label("disk"), label("ssd"))]),
+        zone: Some(label("rack-1")),
+        capacity: 300,
     }
 }
 
@@ -85,6 +101,14 @@ fn commands() -> Vec<Command> {
         Command::Place { entity: entity(), node: node(), expected: Some(Epoch(6)) },
         Command::Commit(commit),
         Command::DeleteSession { session: "counter/default".parse().expect("valid") },
+        Command::PlaceShards {
+            kind: kind(),
+            moves: vec![
+                ShardMove { shard: 0, node: node(), expected: None },
+                ShardMove { shard: 300, node: node(), expected: Some(Epoch(6)) },
+            ],
+        },
+        Command::SetLeaving { node: node(), leaving: true },
     ]
 }
 
@@ -97,6 +121,12 @@ fn refusals() -> Vec<Refusal> {
         Refusal::UnknownFirmware { name: name() },
         Refusal::UnknownNode { node: node() },
         Refusal::TooMuch { what: "bytes".into(), got: 300, limit: 256 },
+        Refusal::NotDeployed { entity: "lamp/hall/3".parse().expect("valid") },
+        Refusal::UnknownKind { kind: kind() },
+        Refusal::OtherShards { kind: kind(), is: 64, claimed: 300 },
+        Refusal::ShardNumber { kind: kind(), got: 0, limit: 4_096 },
+        Refusal::UnknownShard { kind: kind(), shards: 64, shard: 300 },
+        Refusal::StaleShards { kind: kind() },
     ]
 }
 
@@ -107,6 +137,7 @@ fn outcomes() -> Vec<Outcome> {
         Outcome::Placed { revision, epoch: Epoch(7) },
         Outcome::Replayed { reply: Some(vec![1]) },
         Outcome::Refused(Refusal::UnknownNode { node: node() }),
+        Outcome::ShardsPlaced { revision, epoch: Epoch(7), placed: vec![0, 300] },
     ]
 }
 

@@ -16,7 +16,7 @@ mod identity;
 mod ports;
 mod reports;
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
 
 use odeum_actors::{Exit, StartError, Strategy, Supervisor, SupervisorSpec};
 use odeum_cluster::{
@@ -169,6 +169,10 @@ async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Tree, Supervisor)
         join: config.cluster.join.clone(),
         patience: JOIN_PATIENCE,
         snapshot_every: config.store.snapshot_every.get(),
+        kinds: BTreeMap::new(),
+        labels: config.node.labels.clone(),
+        zone: config.node.zone.clone(),
+        capacity: config.node.capacity,
     })?;
     let blobs = Blobs::new(cluster.transport.clone(), cluster.membership.live());
     let (firmware, firmware_supervisor) = firmware(FirmwareParts {

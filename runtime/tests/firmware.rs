@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -120,6 +121,10 @@ impl Node {
             cluster_addr: any,
             api_addr: any,
             version: "0".into(),
+            kinds: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            zone: None,
+            capacity: NodeRecord::CAPACITY,
         };
         self.store.found(ClusterId::random(), record).await.expect("founds");
         let package = self.firmware.cache.put(COUNTER.into()).await.expect("is kept");

@@ -249,7 +249,7 @@ mod tests {
 
     /// When this fails, undo the change or raise `wire::MAJOR`.
     #[test]
-    fn the_bytes_of_wire_version_1_stay() {
+    fn the_bytes_of_this_wire_version_stay() {
         let node = |name: &str, renewal| Identity {
             node: name.parse().expect("valid"),
             incarnation: Incarnation(3),

@@ -1,15 +1,16 @@
-//! Decides which entity belongs on which node: a pure function of the table, the nodes' health
-//! and nothing else.
+//! Decides which firmware belongs on which node: a pure function of the table, the nodes and
+//! nothing else.
 //!
 //! It makes the fewest moves that leave every entity on a node that can run it: what is placed on
 //! a node that is not known to be gone stays there, whatever the load elsewhere. A plan is only a
 //! proposal; each step names the epoch it saw, and the log refuses a step whose table has changed.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use odeum_proto::{
-    EntityId, Epoch, NodeId,
-    store::{Command, Placement},
+    EntityId, EntityKind, Epoch, NodeId,
+    store::{Command, NodeRecord, Placement},
 };
 
 /// Whether a node can be given work.
@@ -23,42 +24,88 @@ pub enum Health {
     Down,
 }
 
-/// Places to change, in the order of the entities' names.
+/// A node of the cluster, as a planner sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Host<'a> {
+    /// What it says of itself.
+    pub record: &'a NodeRecord,
+    /// Whether it is there.
+    pub health: Health,
+    /// Whether it is about to leave.
+    pub leaving: bool,
+}
+
+impl Host<'_> {
+    /// How much it takes on, in proportion to others; nothing while it leaves or is not there.
+    #[must_use]
+    pub fn weight(&self) -> u32 {
+        let takes = self.health == Health::Alive && !self.leaving;
+        if takes { self.record.capacity } else { 0 }
+    }
+
+    /// Whether entities of `kind` can be active on it.
+    #[must_use]
+    pub fn can_host(&self, kind: &EntityKind) -> bool {
+        self.record.kinds.contains_key(kind)
+    }
+}
+
+/// Firmware to place anew, in the order of the entities' names.
 ///
-/// * An entity that is not placed goes to the alive node with the fewest entities, ties to the
-///   smaller id.
-/// * An entity on a node that is [`Health::Down`] or no longer in `nodes` is moved by the same
-///   rule.
-/// * Without an alive node nothing is planned.
+/// * An entity that is not placed goes to the node with the fewest entities for its weight, ties
+///   to the smaller id.
+/// * An entity on a node that is [`Health::Down`], or is not in `hosts`, is moved by the same rule.
+/// * So is one on a node that leaves: its state is in the store, and its new epoch ends the old
+///   activation wherever that is at work.
+/// * Without a node of any weight nothing is planned.
 #[must_use]
-pub fn plan<'a>(
+pub fn plan(
     entities: impl IntoIterator<Item = EntityId>,
     table: &BTreeMap<EntityId, Placement>,
-    nodes: impl IntoIterator<Item = (&'a NodeId, Health)>,
+    hosts: &[Host<'_>],
 ) -> Vec<Command> {
-    let nodes: BTreeMap<&NodeId, Health> = nodes.into_iter().collect();
-    let health = |node| nodes.get(node).copied().unwrap_or(Health::Down);
-    let mut load: BTreeMap<&NodeId, usize> = nodes
+    let stays = |placement: &Placement| {
+        let host = hosts.iter().find(|host| host.record.id == placement.node);
+        host.is_some_and(|host| host.health != Health::Down && !host.leaving)
+    };
+    let count = |node: &NodeId| table.values().filter(|place| place.node == *node).count() as u64;
+    let mut loads: Vec<Load<'_>> = hosts
         .iter()
-        .filter(|&(_, &health)| health == Health::Alive)
-        .map(|(&node, _)| (node, table.values().filter(|p| p.node == *node).count()))
+        .filter(|host| host.weight() > 0)
+        .map(|host| Load {
+            node: &host.record.id,
+            count: count(&host.record.id),
+            weight: host.weight(),
+        })
         .collect();
 
     let mut steps = Vec::new();
     for entity in entities {
         let placed = table.get(&entity);
-        if placed.is_some_and(|p| health(&p.node) != Health::Down) {
+        if placed.is_some_and(stays) {
             continue;
         }
-        let Some((&node, count)) = load.iter_mut().min_by_key(|(node, count)| (**count, **node))
-        else {
-            break;
-        };
-        *count += 1;
+        let Some(load) = loads.iter_mut().min_by(|a, b| a.compare(b)) else { break };
+        load.count += 1;
         let expected: Option<Epoch> = placed.map(|p| p.epoch);
-        steps.push(Command::Place { entity, node: node.clone(), expected });
+        steps.push(Command::Place { entity, node: load.node.clone(), expected });
     }
     steps
+}
+
+/// How busy a node is.
+struct Load<'a> {
+    node: &'a NodeId,
+    count: u64,
+    weight: u32,
+}
+
+impl Load<'_> {
+    /// Which of two would be less busy with one entity more.
+    fn compare(&self, other: &Self) -> Ordering {
+        let cross = |a: &Self, b: &Self| (a.count + 1).saturating_mul(b.weight.into());
+        cross(self, other).cmp(&cross(other, self)).then_with(|| self.node.cmp(other.node))
+    }
 }
 
 #[cfg(test)]
@@ -66,9 +113,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::placement::fixtures::{node, record};
 
-    fn node(n: u8) -> NodeId {
-        format!("n{n}").parse().expect("valid")
+    fn host(record: &NodeRecord, health: Health) -> Host<'_> {
+        Host { record, health, leaving: false }
     }
 
     fn entity(n: u8) -> EntityId {
@@ -90,59 +138,72 @@ mod tests {
     }
 
     #[test]
-    fn new_entities_are_spread() {
-        let nodes = [node(1), node(2)];
-        let steps = plan(
-            (0..4).map(entity),
-            &BTreeMap::new(),
-            nodes.iter().map(|node| (node, Health::Alive)),
-        );
-        let on_first = targets(&steps).iter().filter(|(_, n)| *n == node(1)).count();
-        assert_eq!((steps.len(), on_first), (4, 2));
+    fn new_entities_are_spread_by_capacity() {
+        let records = [record(1, 300), record(2, 100), record(3, 0)];
+        let hosts = records.each_ref().map(|record| host(record, Health::Alive));
+        let steps = plan((0..8).map(entity), &BTreeMap::new(), &hosts);
+        let on = |n| targets(&steps).iter().filter(|(_, to)| *to == node(n)).count();
+        assert_eq!((on(1), on(2), on(3)), (6, 2, 0));
     }
 
     #[test]
     fn a_down_node_loses_its_entities_and_an_unknown_one_keeps_them() {
-        let nodes = [node(1), node(2), node(3)];
-        let health = [Health::Down, Health::Unknown, Health::Alive];
+        let records = [record(1, 100), record(2, 100), record(3, 100)];
+        let hosts = [
+            host(&records[0], Health::Down),
+            host(&records[1], Health::Unknown),
+            host(&records[2], Health::Alive),
+        ];
         let table = BTreeMap::from([(entity(1), on(1, 4)), (entity(2), on(2, 9))]);
-        let steps = plan([entity(1), entity(2)], &table, nodes.iter().zip(health));
+        let steps = plan([entity(1), entity(2)], &table, &hosts);
         let expected =
             Command::Place { entity: entity(1), node: node(3), expected: Some(Epoch(4)) };
         assert_eq!(steps, [expected]);
     }
 
     #[test]
+    fn a_leaving_node_gives_its_entities_to_those_that_stay() {
+        let records = [record(1, 100), record(2, 100)];
+        let mut hosts = records.each_ref().map(|record| host(record, Health::Alive));
+        hosts[0].leaving = true;
+        let table = BTreeMap::from([(entity(1), on(1, 4))]);
+        let steps = plan([entity(1), entity(2)], &table, &hosts);
+        assert_eq!(targets(&steps), [(entity(1), node(2)), (entity(2), node(2))]);
+        hosts[1].leaving = true;
+        assert!(plan([entity(1)], &table, &hosts).is_empty(), "nobody stays");
+    }
+
+    #[test]
     fn nothing_is_planned_while_nobody_is_alive() {
         let table = BTreeMap::from([(entity(1), on(1, 1))]);
-        assert!(plan([entity(1)], &table, [(&node(1), Health::Down)]).is_empty());
+        assert!(plan([entity(1)], &table, &[host(&record(1, 100), Health::Down)]).is_empty());
     }
 
     proptest! {
         #[test]
         fn only_the_unplaced_and_the_lost_move_and_only_to_the_alive(
             placed in proptest::collection::btree_map(0_u8..12, (1_u8..6, 1_u64..9), 0..12),
-            health in proptest::collection::vec(0_u8..3, 5),
+            health in proptest::collection::vec((0_u8..3, any::<bool>()), 5),
         ) {
-            let health_of = |n: u8| match health[usize::from(n - 1)] {
+            let health_of = |n: u8| match health[usize::from(n - 1)].0 {
                 0 => Health::Alive,
                 1 => Health::Unknown,
                 _ => Health::Down,
             };
-            let nodes: Vec<NodeId> = (1..6).map(node).collect();
+            let leaves = |n: u8| health[usize::from(n - 1)].1;
+            let records: Vec<NodeRecord> = (1..6).map(|n| record(n, 100)).collect();
+            let hosts: Vec<_> = (1..).zip(&records).map(|(n, record)| {
+                Host { record, health: health_of(n), leaving: leaves(n) }
+            }).collect();
             let table: BTreeMap<_, _> =
                 placed.iter().map(|(e, (n, epoch))| (entity(*e), on(*n, *epoch))).collect();
-            let steps = plan(
-                (0..12).map(entity),
-                &table,
-                nodes.iter().zip((1..6).map(health_of)),
-            );
+            let steps = plan((0..12).map(entity), &table, &hosts);
+            let number = |node: &NodeId| node.as_str()[1..].parse::<u8>().expect("a number");
             for (moved, to) in targets(&steps) {
-                prop_assert!(nodes.iter().zip((1..6).map(health_of))
-                    .any(|(n, h)| *n == to && h == Health::Alive));
+                prop_assert!(health_of(number(&to)) == Health::Alive && !leaves(number(&to)));
                 if let Some(at) = table.get(&moved) {
-                    let from = nodes.iter().position(|n| *n == at.node).expect("known");
-                    prop_assert_eq!(health_of(u8::try_from(from + 1).expect("small")), Health::Down);
+                    let from = number(&at.node);
+                    prop_assert!(health_of(from) == Health::Down || leaves(from));
                 }
             }
         }

@@ -7,16 +7,22 @@
 //! Epochs come from one counter for all entities and never from a Raft term (a restarted leader
 //! keeps its term) nor from the placement itself (deleting a firmware forgets it). So whatever
 //! happened to an entity before, its next epoch is higher than all it ever had.
+//!
+//! Firmware is placed one by one. Entities of other kinds are placed by shard: a row per shard of
+//! the kind, however many entities there are.
 
 mod commit;
+mod kind;
+mod node;
 mod session;
 mod window;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use odeum_proto::shard::shard_of;
 use odeum_proto::store::{Command, FirmwareSpec, NodeRecord, Outcome, Placement, Refusal};
 use odeum_proto::{
     ClusterId, DiskId, EntityId, EntityKind, Epoch, Name, NodeId, RequestId, Revision, SessionId,
@@ -24,6 +30,7 @@ use odeum_proto::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use kind::KindState;
 pub use session::Session;
 pub use window::Remembered;
 
@@ -36,10 +43,14 @@ pub struct State {
     nodes: BTreeMap<NodeId, NodeRecord>,
     /// The disk of every node id ever seen, removed nodes included.
     disks: BTreeMap<NodeId, DiskId>,
+    /// Nodes that are about to leave; each is in `nodes`.
+    leaving: BTreeSet<NodeId>,
     firmware: BTreeMap<Name, FirmwareSpec>,
     placements: BTreeMap<EntityId, Placement>,
-    /// The highest epoch ever given to any entity.
+    kinds: BTreeMap<EntityKind, KindState>,
+    /// The highest epoch ever given to anything.
     last_epoch: Epoch,
+    layout: Revision,
     sessions: BTreeMap<SessionId, Session>,
     windows: BTreeMap<EntityId, Window>,
     /// Bytes of sessions and windows, counted against [`limits::GROUP_BYTES`].
@@ -51,19 +62,37 @@ impl State {
     pub fn apply(&mut self, revision: Revision, command: &Command) -> Outcome {
         let result = match command {
             Command::Found { cluster } => self.found(*cluster).map(|()| applied(revision)),
-            Command::PutNode(record) => self.put_node(record).map(|()| applied(revision)),
-            Command::RemoveNode { node } => self.remove_node(node).map(|()| applied(revision)),
-            Command::PutFirmware(spec) => self.put_firmware(spec).map(|()| applied(revision)),
+            Command::PutNode(record) => {
+                self.put_node(record).map(|changed| self.laid_out(revision, changed))
+            }
+            Command::RemoveNode { node } => {
+                self.remove_node(node).map(|()| self.laid_out(revision, true))
+            }
+            Command::PutFirmware(spec) => {
+                self.put_firmware(spec).map(|changed| self.laid_out(revision, changed))
+            }
             Command::DeleteFirmware { name } => {
-                self.delete_firmware(name).map(|()| applied(revision))
+                self.delete_firmware(name).map(|()| self.laid_out(revision, true))
             }
             Command::Place { entity, node, expected } => {
-                self.place(entity, node, *expected).map(|epoch| Outcome::Placed { revision, epoch })
+                self.place(entity, node, *expected).map(|epoch| {
+                    self.layout = revision;
+                    Outcome::Placed { revision, epoch }
+                })
             }
             Command::Commit(commit) => self.commit(revision, commit),
             Command::DeleteSession { session } => {
                 self.delete_session(session);
                 Ok(applied(revision))
+            }
+            Command::PlaceShards { kind, moves } => {
+                self.place_shards(kind, moves).map(|(epoch, placed)| {
+                    self.layout = revision;
+                    Outcome::ShardsPlaced { revision, epoch, placed }
+                })
+            }
+            Command::SetLeaving { node, leaving } => {
+                self.set_leaving(node, *leaving).map(|changed| self.laid_out(revision, changed))
             }
         };
         result.unwrap_or_else(Outcome::Refused)
@@ -87,7 +116,35 @@ impl State {
         &self.firmware
     }
 
-    /// Where entities are active.
+    /// The nodes that are about to leave.
+    #[must_use]
+    pub fn leaving(&self) -> &BTreeSet<NodeId> {
+        &self.leaving
+    }
+
+    /// Kinds of entities that are placed by shard, and where their shards are.
+    #[must_use]
+    pub fn kinds(&self) -> &BTreeMap<EntityKind, KindState> {
+        &self.kinds
+    }
+
+    /// Where an entity belongs: a firmware by its own row, another one by its shard.
+    #[must_use]
+    pub fn placement(&self, entity: &EntityId) -> Option<&Placement> {
+        match self.kinds.get(entity.kind()) {
+            Some(kind) => kind.shard(shard_of(entity.key(), kind.shards())),
+            None => self.placements.get(entity),
+        }
+    }
+
+    /// The last change of anything but sessions: of nodes, firmware, kinds and what is where. Who
+    /// keeps in step with those need not look while this stays, however many commits go by.
+    #[must_use]
+    pub fn layout(&self) -> Revision {
+        self.layout
+    }
+
+    /// Where firmware is active.
     #[must_use]
     pub fn placements(&self) -> &BTreeMap<EntityId, Placement> {
         &self.placements
@@ -122,55 +179,16 @@ impl State {
         }
     }
 
-    fn put_node(&mut self, record: &NodeRecord) -> Result<(), Refusal> {
-        let node = || record.id.clone();
-        at_most("bytes of a version text", record.version.len(), limits::VERSION_BYTES)?;
-        match self.disks.get(&record.id) {
-            Some(&is) if is != record.disk => {
-                return Err(Refusal::OtherDisk { node: node(), is, claimed: record.disk });
-            }
-            Some(_) => {}
-            None => at_most("node ids ever", self.disks.len() + 1, limits::NODE_IDS_EVER)?,
+    /// The outcome of a command that was not refused and may have changed the layout.
+    fn laid_out(&mut self, revision: Revision, changed: bool) -> Outcome {
+        if changed {
+            self.layout = revision;
         }
-        match self.nodes.get(&record.id) {
-            Some(known) if known.incarnation > record.incarnation => {
-                return Err(Refusal::OldIncarnation {
-                    node: node(),
-                    is: known.incarnation,
-                    claimed: record.incarnation,
-                });
-            }
-            Some(_) => {}
-            None => at_most("nodes", self.nodes.len() + 1, limits::NODES)?,
-        }
-        self.disks.insert(node(), record.disk);
-        let before = self.nodes.insert(node(), record.clone());
-        if before.is_some_and(|before| before.incarnation < record.incarnation) {
-            // What its former life left under way must not come late.
-            self.renew_placements(|_, placement| placement.node == record.id);
-        }
-        Ok(())
+        applied(revision)
     }
 
-    /// Gives new epochs to placements where they are: a commit under an old one is refused from
-    /// now on.
-    fn renew_placements(&mut self, which: impl Fn(&EntityId, &Placement) -> bool) {
-        for (entity, placement) in &mut self.placements {
-            if which(entity, placement) {
-                self.last_epoch = self.last_epoch.next();
-                placement.epoch = self.last_epoch;
-            }
-        }
-    }
-
-    fn remove_node(&mut self, node: &NodeId) -> Result<(), Refusal> {
-        match self.nodes.remove(node) {
-            Some(_) => Ok(()),
-            None => Err(Refusal::UnknownNode { node: node.clone() }),
-        }
-    }
-
-    fn put_firmware(&mut self, spec: &FirmwareSpec) -> Result<(), Refusal> {
+    /// Whether anything changed by it.
+    fn put_firmware(&mut self, spec: &FirmwareSpec) -> Result<bool, Refusal> {
         let package = limits::PACKAGE_BYTES as u64;
         if spec.size > package {
             return Err(too_much("bytes of a package", spec.size, package));
@@ -179,21 +197,20 @@ impl State {
             at_most("firmwares", self.firmware.len() + 1, limits::FIRMWARES)?;
         }
         let before = self.firmware.insert(spec.name.clone(), spec.clone());
-        if before.is_some_and(|before| before != *spec) {
+        let changed = before.as_ref() != Some(spec);
+        if changed && before.is_some() {
             // Another program: what the former one left under way must not come late.
             let changed = EntityId::firmware(spec.name.clone());
             self.renew_placements(|entity, _| *entity == changed);
         }
-        Ok(())
+        Ok(changed)
     }
 
     fn delete_firmware(&mut self, name: &Name) -> Result<(), Refusal> {
         if self.firmware.remove(name).is_none() {
             return Err(Refusal::UnknownFirmware { name: name.clone() });
         }
-        let of_it = |entity: &EntityId| {
-            entity.kind().as_str() == EntityKind::FIRMWARE && entity.key() == name
-        };
+        let of_it = |entity: &EntityId| entity.firmware_name() == Some(name.as_str());
         self.placements.retain(|entity, _| !of_it(entity));
         let bytes = &mut self.bytes;
         self.windows.retain(|entity, window| {
@@ -212,10 +229,8 @@ impl State {
         node: &NodeId,
         expected: Option<Epoch>,
     ) -> Result<Epoch, Refusal> {
-        let deployed = entity.kind().as_str() == EntityKind::FIRMWARE
-            && self.firmware.contains_key(entity.key());
-        if !deployed {
-            return Err(Refusal::UnknownFirmware { name: entity.key().clone() });
+        if !entity.firmware_name().is_some_and(|name| self.firmware.contains_key(name)) {
+            return Err(Refusal::NotDeployed { entity: entity.clone() });
         }
         if !self.nodes.contains_key(node) {
             return Err(Refusal::UnknownNode { node: node.clone() });
@@ -235,7 +250,7 @@ impl State {
 
     /// Fencing: what speaks for `entity` must hold its current epoch.
     fn check_epoch(&self, entity: &EntityId, claimed: Option<Epoch>) -> Result<(), Refusal> {
-        let is = self.placements.get(entity).map(|placement| placement.epoch);
+        let is = self.placement(entity).map(|placement| placement.epoch);
         if is == claimed {
             return Ok(());
         }

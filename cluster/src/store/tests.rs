@@ -143,6 +143,10 @@ impl Node {
             cluster_addr: "127.0.0.1:7071".parse().expect("valid"),
             api_addr: "127.0.0.1:7070".parse().expect("valid"),
             version: "0.1.0".into(),
+            kinds: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            zone: None,
+            capacity: NodeRecord::CAPACITY,
         }
     }
 

@@ -312,7 +312,7 @@ mod tests {
 
     /// When this fails, undo the change or raise `wire::MAJOR`.
     #[test]
-    fn the_bytes_of_wire_version_1_stay() {
+    fn the_bytes_of_this_wire_version_stay() {
         let request = |service| {
             let remaining = Duration::from_millis(0x0102);
             encode(Frame::Request { id: 7, service, remaining, body: Bytes::from_static(b"hi") })

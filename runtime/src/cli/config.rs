@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Subcommand};
-use odeum_proto::NodeId;
+use odeum_proto::{Label, NodeId};
 use serde_json::{Value, json};
 
 use super::{
@@ -40,6 +40,15 @@ pub(crate) struct NodeFlags {
     /// The node's name in the cluster
     #[arg(long, value_name = "NAME")]
     node: Option<NodeId>,
+    /// Something to say of the node; may be given more than once
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    label: Vec<(Label, Label)>,
+    /// What the node shares its fate with, such as its rack
+    #[arg(long, value_name = "ZONE")]
+    zone: Option<Label>,
+    /// How much the node takes on in proportion to others [default: 100]
+    #[arg(long, value_name = "WEIGHT")]
+    capacity: Option<u32>,
     /// A node of the cluster to join; may be given more than once
     #[arg(long, value_name = "HOST:PORT")]
     join: Vec<String>,
@@ -60,12 +69,17 @@ pub(crate) struct NodeFlags {
 impl NodeFlags {
     /// The settings in force with these flags.
     pub(super) fn resolve(self) -> Result<Resolved, CliError> {
-        let Self { config, profile, data_dir, dev, node, join, certs, api, cluster, log_format } =
-            self;
+        #[rustfmt::skip]
+        let Self {
+            config, profile, data_dir, dev, node, label, zone, capacity, join, certs, api, cluster,
+            log_format,
+        } = self;
         let given = [
             ("--data-dir", "node.data-dir", data_dir.map(|dir| json!(dir))),
             ("--dev", "node.dev", dev.then_some(Value::Bool(true))),
             ("--node", "node.name", node.map(|name| json!(name))),
+            ("--zone", "node.zone", zone.map(|zone| json!(zone))),
+            ("--capacity", "node.capacity", capacity.map(|capacity| json!(capacity))),
             ("--join", "cluster.join", (!join.is_empty()).then(|| json!(join))),
             ("--certs", "cluster.certs", certs.map(|dir| json!(dir))),
             ("--api", "api.listen", api.map(|addr| json!(addr))),
@@ -78,8 +92,21 @@ impl NodeFlags {
                 sources = sources.flag(flag, key, value);
             }
         }
+        for (key, value) in label {
+            sources = sources.flag("--label", &format!("node.labels.{key}"), json!(value));
+        }
         Ok(config::resolve(&sources)?)
     }
+}
+
+/// `key=value`; of several `=` the first one separates.
+fn label(text: &str) -> Result<(Label, Label), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    if key.contains('.') {
+        return Err("a key with dots can only stand in a file, in quotes".to_owned());
+    }
+    let part = |part: &str| part.parse::<Label>().map_err(|error| error.to_string());
+    Ok((part(key)?, part(value)?))
 }
 
 pub(super) fn config(invocation: &Invocation, command: ConfigCommand) -> Result<(), CliError> {

@@ -3,13 +3,14 @@
 //! The keys in a file are these fields in kebab-case: `[api] listen` is [`ApiConfig::listen`].
 
 use std::{
+    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     num::{NonZeroU32, NonZeroU64},
     path::PathBuf,
     time::Duration,
 };
 
-use odeum_proto::NodeId;
+use odeum_proto::{Label, NodeId, store::NodeRecord};
 use serde::{Deserialize, Serialize};
 
 use super::{ByteSize, HumanDuration};
@@ -44,11 +45,25 @@ pub struct NodeSection {
     /// Makes a certificate authority and the node's certificate when there are none. Whoever can
     /// read that folder can join the cluster, so this is for development.
     pub dev: bool,
+    /// What you want to say of it, for others to see: `labels.disk = "ssd"`.
+    pub labels: BTreeMap<Label, Label>,
+    /// What it shares its fate with, such as its rack or its building.
+    pub zone: Option<Label>,
+    /// How much it takes on in proportion to other nodes. More gives it more of the entities, 0
+    /// none: it still keeps the store and answers the API.
+    pub capacity: u32,
 }
 
 impl Default for NodeSection {
     fn default() -> Self {
-        Self { name: None, data_dir: PathBuf::from("odeum-data"), dev: false }
+        Self {
+            name: None,
+            data_dir: PathBuf::from("odeum-data"),
+            dev: false,
+            labels: BTreeMap::new(),
+            zone: None,
+            capacity: NodeRecord::CAPACITY,
+        }
     }
 }
 

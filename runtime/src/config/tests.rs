@@ -66,6 +66,7 @@ fn every_setting_can_be_given_by_a_file_and_by_the_environment() {
         let (section, key) = entry.key.split_once('.').expect("has a section");
         let value = match (&entry.value, entry.key.as_str()) {
             (Value::Null, "node.name") => json!("n1"),
+            (Value::Null, "node.zone") => json!("rack-1"),
             (Value::Null, "cluster.advertise") => json!("127.0.0.1:7071"),
             (Value::Null, "cluster.certs") => json!("certs"),
             (value, _) => value.clone(),
@@ -161,6 +162,18 @@ fn the_log_filter_is_taken_from_the_usual_variables() {
 fn nodes_to_join_are_a_list_in_the_environment() {
     let resolved = resolve(&environment(&[("ODEUM_CLUSTER__JOIN", "a:1, b:2")]));
     assert_eq!(resolved.expect("resolves").config.cluster.join, ["a:1", "b:2"]);
+}
+
+#[test]
+fn labels_are_given_one_by_one_wherever_they_stand() {
+    let sources = file("[node]\nlabels.disk = 'ssd'\nlabels.os = 'linux'\n")
+        .environment([("ODEUM_NODE__LABELS__GPU", "none")])
+        .flag("--label", "node.labels.disk", "nvme");
+    let labels = resolve(&sources).expect("resolves").config.node.labels;
+    let labels: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    assert_eq!(labels, ["disk=nvme", "gpu=none", "os=linux"]);
+    let message = refusal(&file("[node]\nlabels.disk = 'two words'"));
+    assert!(message.starts_with("odeum.toml:2:1: `node.labels.disk`: "), "{message}");
 }
 
 proptest! {

@@ -15,7 +15,8 @@ use odeum_proto::{GroupId, codec};
 use crate::store::wal::WalError;
 
 const MAGIC: [u8; 8] = *b"ODEUMSNP";
-const VERSION: u32 = 1;
+/// Format of snapshots, their state included. 2: kinds of entities, and who is leaving.
+const VERSION: u32 = 2;
 const HEADER: usize = 16;
 
 /// Where a group's snapshot is.

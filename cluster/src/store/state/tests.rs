@@ -4,12 +4,17 @@
 use std::time::Duration;
 
 use odeum_proto::codec;
-use odeum_proto::store::{Commit, FirmwareLimits, Write};
-use odeum_proto::{Digest, Incarnation};
+use odeum_proto::store::{Commit, FirmwareLimits, ShardMove, Write};
+use odeum_proto::{Digest, Incarnation, Label};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+
+mod shards;
+
+/// Of the kind of lamps.
+const SHARDS: u16 = 3;
 
 fn node(n: u8) -> NodeId {
     format!("n{n}").parse().expect("valid")
@@ -21,6 +26,15 @@ fn name(n: u8) -> Name {
 
 fn entity(n: u8) -> EntityId {
     EntityId::firmware(name(n))
+}
+
+fn kind() -> EntityKind {
+    "lamp".parse().expect("valid")
+}
+
+/// An entity of a kind that is placed by shard.
+fn lamp(n: u16) -> EntityId {
+    format!("lamp/{n}").parse().expect("valid")
 }
 
 fn disk(n: u8) -> DiskId {
@@ -47,6 +61,11 @@ fn record(id: u8, on: u8, incarnation: u64) -> NodeRecord {
         cluster_addr: "127.0.0.1:7071".parse().expect("valid"),
         api_addr: "127.0.0.1:7070".parse().expect("valid"),
         version: "0.1.0".into(),
+        // Every node but the first hosts lamps.
+        kinds: (id > 0).then(|| (kind(), SHARDS)).into_iter().collect(),
+        labels: BTreeMap::new(),
+        zone: None,
+        capacity: NodeRecord::CAPACITY,
     }
 }
 
@@ -97,9 +116,9 @@ fn command() -> impl Strategy<Value = Command> {
         4 => (0..2_u8, 0..3_u8, proptest::option::of(epoch())).prop_map(|(e, n, expected)| {
             Command::Place { entity: entity(e), node: node(n), expected }
         }),
-        8 => (0..2_u8, epoch(), 0..6_u16, 0..2_u8, writes(), vec(any::<u8>(), 0..3)).prop_map(
+        8 => (0..3_u8, epoch(), 0..6_u16, 0..2_u8, writes(), vec(any::<u8>(), 0..3)).prop_map(
             |(e, epoch, r, s, writes, reply)| Command::Commit(Commit {
-                entity: entity(e),
+                entity: if e < 2 { entity(e) } else { lamp(0) },
                 epoch,
                 request: request(r),
                 session: session(s),
@@ -108,6 +127,12 @@ fn command() -> impl Strategy<Value = Command> {
             })
         ),
         1 => (0..2_u8).prop_map(|n| Command::DeleteSession { session: session(n) }),
+        4 => vec((0..=SHARDS, 0..3_u8, proptest::option::of(epoch())), 0..4).prop_map(|moves| {
+            let step = |(shard, n, expected)| ShardMove { shard, node: node(n), expected };
+            Command::PlaceShards { kind: kind(), moves: moves.into_iter().map(step).collect() }
+        }),
+        1 => (0..3_u8, any::<bool>())
+            .prop_map(|(n, leaving)| Command::SetLeaving { node: node(n), leaving }),
     ]
 }
 
@@ -150,7 +175,9 @@ proptest! {
             let before = state.clone();
             match state.apply(Revision(n), command) {
                 Outcome::Refused(_) | Outcome::Replayed { .. } => prop_assert_eq!(&state, &before),
-                Outcome::Applied { revision } | Outcome::Placed { revision, .. } => {
+                Outcome::Applied { revision }
+                | Outcome::Placed { revision, .. }
+                | Outcome::ShardsPlaced { revision, .. } => {
                     prop_assert_eq!(revision, Revision(n));
                 }
             }
@@ -162,11 +189,11 @@ proptest! {
         commands in vec(command(), 0..40), last in command(),
     ) {
         let (mut state, _) = replay(&commands);
-        let placed = matches!(last, Command::Place { .. });
+        let placed = matches!(last, Command::Place { .. } | Command::PlaceShards { .. });
         state.apply(Revision(100), &last);
         let once = state.clone();
         let again = state.apply(Revision(101), &last);
-        // The second `Place` is refused, since it expected the epoch before its own.
+        // A second placement is refused, since it expected the epoch before its own.
         prop_assert_eq!(&state, &once);
         prop_assert!(!placed || matches!(again, Outcome::Refused(_)));
     }
@@ -179,7 +206,7 @@ proptest! {
             match (command, outcome) {
                 // Deleting a firmware forgets its requests: what comes later is another's.
                 (Command::DeleteFirmware { name }, Outcome::Applied { .. }) => {
-                    applied.retain(|(entity, _), _| entity.key() != name);
+                    applied.retain(|(entity, _), _| *entity != EntityId::firmware(name.clone()));
                 }
                 (Command::Commit(c), Outcome::Applied { .. }) => {
                     let key = (c.entity.clone(), c.request.clone());
@@ -198,7 +225,7 @@ proptest! {
     fn only_the_current_epoch_changes_state(commands in vec(command(), 0..80)) {
         let mut state = State::default();
         for (n, command) in (1..).zip(&commands) {
-            let current = |entity: &EntityId| state.placements.get(entity).map(|p| p.epoch);
+            let current = |entity: &EntityId| state.placement(entity).map(|p| p.epoch);
             let holds = match command {
                 Command::Commit(c) => current(&c.entity) == Some(c.epoch),
                 Command::Place { entity, expected, .. } => current(entity) == *expected,
@@ -218,7 +245,7 @@ proptest! {
         let epochs: Vec<_> = outcomes
             .iter()
             .filter_map(|outcome| match outcome {
-                Outcome::Placed { epoch, .. } => Some(*epoch),
+                Outcome::Placed { epoch, .. } | Outcome::ShardsPlaced { epoch, .. } => Some(*epoch),
                 _ => None,
             })
             .collect();
@@ -384,7 +411,7 @@ fn only_deployed_firmware_is_placed_and_only_on_known_nodes() {
     let place = |e: u8, n: u8| Command::Place { entity: entity(e), node: node(n), expected: None };
     assert!(matches!(
         state.apply(Revision(2), &place(1, 0)),
-        Outcome::Refused(Refusal::UnknownFirmware { .. })
+        Outcome::Refused(Refusal::NotDeployed { .. })
     ));
     assert!(matches!(
         state.apply(Revision(2), &place(0, 1)),

@@ -1,5 +1,6 @@
 //! Replicas over real QUIC endpoints on loopback.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use odeum_actors::Supervisor;
@@ -42,6 +43,10 @@ impl Peer {
             cluster_addr: self.transport.local_addr(),
             api_addr: "127.0.0.1:7070".parse().expect("valid"),
             version: "0.1.0".into(),
+            kinds: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            zone: None,
+            capacity: NodeRecord::CAPACITY,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The store under its supervisor.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use odeum_actors::{Exit, Supervisor};
@@ -24,6 +25,10 @@ fn record() -> NodeRecord {
         cluster_addr: "127.0.0.1:7071".parse().expect("valid"),
         api_addr: "127.0.0.1:7070".parse().expect("valid"),
         version: "0.1.0".into(),
+        kinds: BTreeMap::new(),
+        labels: BTreeMap::new(),
+        zone: None,
+        capacity: NodeRecord::CAPACITY,
     }
 }
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::WalError;
 
-/// Format of segments: header, frames, records.
-const VERSION: u32 = 1;
+/// Format of segments: header, frames, records. 2: the record of a node says what it hosts.
+const VERSION: u32 = 2;
 const MAGIC: [u8; 8] = *b"ODEUMWAL";
 
 /// `magic, version, number, crc32` in front of the frames.

@@ -226,6 +226,10 @@ impl Stage {
                 cluster_addr: any,
                 api_addr: any,
                 version: "0".into(),
+                kinds: BTreeMap::new(),
+                labels: BTreeMap::new(),
+                zone: None,
+                capacity: NodeRecord::CAPACITY,
             }));
         }
         let (handle, spec) = firmware(FirmwareParts {

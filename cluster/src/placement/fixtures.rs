@@ -1,0 +1,24 @@
+//! Nodes for the tests of the planners.
+
+use std::collections::BTreeMap;
+
+use odeum_proto::{DiskId, Incarnation, NodeId, store::NodeRecord};
+
+pub(super) fn node(n: u8) -> NodeId {
+    format!("n{n}").parse().expect("valid")
+}
+
+pub(super) fn record(n: u8, capacity: u32) -> NodeRecord {
+    NodeRecord {
+        id: node(n),
+        disk: DiskId::random(),
+        incarnation: Incarnation(1),
+        cluster_addr: "127.0.0.1:7071".parse().expect("valid"),
+        api_addr: "127.0.0.1:7070".parse().expect("valid"),
+        version: "0.1.0".into(),
+        kinds: BTreeMap::new(),
+        labels: BTreeMap::new(),
+        zone: None,
+        capacity,
+    }
+}
