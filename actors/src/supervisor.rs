@@ -142,6 +142,20 @@ impl Supervisor {
         self.request(|reply| SupervisorMessage::Add { spec, reply }).await
     }
 
+    /// Adds a child without waiting for it, for callers that cannot wait and whose child tells by
+    /// itself how it fares. One that is refused or does not start is dropped.
+    ///
+    /// # Errors
+    /// [`SupervisorError::Down`] if the supervisor is not running; the spec is dropped.
+    pub fn add_soon(&self, spec: ChildSpec) -> Result<(), SupervisorError> {
+        if self.handle.phase() != Phase::Running {
+            return Err(SupervisorError::Down);
+        }
+        let (reply, _nobody) = Reply::channel();
+        self.handle.mailbox.push_note(SupervisorMessage::Add { spec, reply });
+        Ok(())
+    }
+
     /// Stops a child by its shutdown policy and forgets it.
     ///
     /// # Errors

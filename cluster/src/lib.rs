@@ -1,7 +1,9 @@
 //! Nodes among nodes: transport, membership, replicated store, placement and routing.
 
 pub mod blobs;
+pub mod builder;
 pub mod control_plane;
+pub mod entity;
 pub mod membership;
 pub mod network;
 pub mod node;

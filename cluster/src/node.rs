@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use odeum_actors::SupervisorSpec;
+use odeum_actors::{StartError, SupervisorSpec};
 use odeum_proto::{
     ClusterId, EntityKind, Label, NodeId,
     store::{NodeRecord, Refusal},
@@ -21,6 +21,7 @@ use odeum_proto::{
 
 use crate::{
     control_plane::ControlPlaneHandle,
+    entity::{EntitiesHandle, HubParts, Kind, entities},
     membership::{MembershipConfig, MembershipHandle},
     network::{Network, network},
     placement,
@@ -29,6 +30,13 @@ use crate::{
     store::{DataFolder, FolderError, Health, State, StoreConfig, StoreError, StoreHandle, store},
     transport::{ClusterCell, Service, Services, TransportConfig, TransportError, TransportHandle},
 };
+
+/// How long a node tries to become a member by default: long enough for the whole cluster to be
+/// started by one command in any order.
+const JOIN_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Log entries between two snapshots by default: a second of writes at full speed to replay.
+const SNAPSHOT_EVERY: u64 = 20_000;
 
 /// How a node takes part in a cluster.
 #[derive(Debug, Clone)]
@@ -51,9 +59,9 @@ pub struct NodeOptions {
     pub patience: Duration,
     /// Log entries between two snapshots of the store.
     pub snapshot_every: u64,
-    /// The kinds of entities it hosts besides firmware, and into how many shards each is divided:
-    /// the same number on every node, for ever.
-    pub kinds: BTreeMap<EntityKind, u16>,
+    /// The kinds of entities it hosts besides firmware. Into how many shards each is divided is
+    /// the same on every node, for ever.
+    pub kinds: Vec<Kind>,
     /// What its operator says of it, for others to see.
     pub labels: BTreeMap<Label, Label>,
     /// What it shares its fate with: a rack, a building.
@@ -63,9 +71,36 @@ pub struct NodeOptions {
     pub capacity: u32,
 }
 
+impl NodeOptions {
+    /// Those of a node called `node` with everything else in the folder `odeum-data`, listening
+    /// on a free port, and of the usual size.
+    #[must_use]
+    pub fn new(node: NodeId) -> Self {
+        let data_dir = PathBuf::from("odeum-data");
+        Self {
+            node,
+            certs: data_dir.join("certs"),
+            data_dir,
+            listen: (Ipv4Addr::UNSPECIFIED, 0).into(),
+            advertise: None,
+            api_addr: (Ipv4Addr::UNSPECIFIED, 0).into(),
+            join: Vec::new(),
+            patience: JOIN_PATIENCE,
+            snapshot_every: SNAPSHOT_EVERY,
+            kinds: Vec::new(),
+            labels: BTreeMap::new(),
+            zone: None,
+            capacity: NodeRecord::CAPACITY,
+        }
+    }
+}
+
 /// Why a node cannot take part in its cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
+    /// A part of the node did not start.
+    #[error("the node did not start: {0}")]
+    Start(#[from] StartError),
     /// The data folder cannot be used.
     #[error(transparent)]
     Folder(#[from] FolderError),
@@ -131,6 +166,8 @@ pub struct ClusterNode {
     pub control_plane: ControlPlaneHandle,
     /// Calls to entities.
     pub router: RouterHandle,
+    /// Entities of a program's own kinds.
+    pub entities: EntitiesHandle,
     /// This node as the cluster will know it.
     pub record: NodeRecord,
     folder: DataFolder,
@@ -169,7 +206,7 @@ impl ClusterNode {
             cluster_addr: options.advertise.unwrap_or_else(|| reachable(transport.local_addr())),
             api_addr: options.api_addr,
             version: version.to_owned(),
-            kinds: options.kinds,
+            kinds: shards_of(&options.kinds),
             labels: options.labels,
             zone: options.zone,
             capacity: options.capacity,
@@ -192,6 +229,13 @@ impl ClusterNode {
         store.register(services);
         services.insert(Service::Call, Arc::new(Doorway::new(options.node.clone(), activations)));
         services.insert(Service::Join, Arc::new(Gate::new(store.clone())));
+        let (entities, entities_supervisor) = entities(HubParts {
+            node: options.node.clone(),
+            transport: transport.clone(),
+            store: store.clone(),
+            live: membership.live(),
+            kinds: options.kinds,
+        });
         let cluster_supervisor = supervisor
             .child(roster::spec(
                 store.clone(),
@@ -200,12 +244,13 @@ impl ClusterNode {
                 options.join.clone(),
             ))
             .child(placement::spec(store.clone(), membership.live(), options.node))
-            .child(router_spec);
+            .child(router_spec)
+            .supervisor(entities_supervisor);
 
         let (join, patience) = (options.join, options.patience);
         #[rustfmt::skip]
         let node = Self {
-            store, transport, membership, control_plane, router, record,
+            store, transport, membership, control_plane, router, entities, record,
             folder, cluster, join, patience,
         };
         Ok((node, [store_supervisor, cluster_supervisor]))
@@ -302,6 +347,10 @@ impl ClusterNode {
     fn wrong_folder(&self, source: TransportError) -> NodeError {
         NodeError::WrongFolder { folder: self.folder.dir().to_owned(), source }
     }
+}
+
+fn shards_of(kinds: &[Kind]) -> BTreeMap<EntityKind, u16> {
+    kinds.iter().map(|kind| (kind.name().clone(), kind.shard_count())).collect()
 }
 
 /// Where others reach a socket that listens on `bound`: itself, or for a wildcard address the

@@ -42,3 +42,11 @@ fn an_application_in_toml_runs_and_stops_in_order() {
 fn a_pool_with_affinity_runs() {
     run("pool", &["opened 3 times", "worker of the key is busy", "second attempt", "worker-2"]);
 }
+
+#[test]
+fn a_program_of_three_nodes_outlives_one_of_them() {
+    run(
+        "three_nodes",
+        &["a is up", "b is up", "c is up", "only 70 left", "c is killed", "all stopped"],
+    );
+}

@@ -132,6 +132,15 @@ pub enum CallError {
         /// Its reason.
         reason: Box<str>,
     },
+    /// The entity failed on this message, or did not start for it, and is made anew. Retrying the
+    /// same message will likely fail again.
+    #[error("{entity} failed: {reason}")]
+    Failed {
+        /// Who was asked for.
+        entity: EntityId,
+        /// The error it gave.
+        reason: Box<str>,
+    },
 }
 
 impl CallError {
@@ -164,6 +173,7 @@ impl CallError {
             Self::TooLarge { .. } => "too-large",
             Self::ReplyForgotten { .. } => "reply-forgotten",
             Self::Refused { .. } => "refused",
+            Self::Failed { .. } => "failed",
         }
     }
 }

@@ -169,7 +169,7 @@ async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Tree, Supervisor)
         join: config.cluster.join.clone(),
         patience: JOIN_PATIENCE,
         snapshot_every: config.store.snapshot_every.get(),
-        kinds: BTreeMap::new(),
+        kinds: Vec::new(),
         labels: config.node.labels.clone(),
         zone: config.node.zone.clone(),
         capacity: config.node.capacity,

@@ -67,6 +67,11 @@ impl LanePeer {
         &self.conn.peer
     }
 
+    /// Whether both are the same lane of the same connection.
+    pub(crate) fn is_same_link(&self, other: &Self) -> bool {
+        self.lane == other.lane && Arc::ptr_eq(&self.conn, &other.conn)
+    }
+
     /// Where answers go.
     pub(crate) fn outlet(&self) -> Option<&Arc<Outlet>> {
         self.conn.lane(self.lane)

@@ -1,0 +1,137 @@
+//! Entities: actors with a cluster-wide name, each active on exactly one node at a time.
+//!
+//! An embedder registers a [`Kind`] with the nodes that may host it and talks to its entities by
+//! [`EntityRef`], from any node. An entity is made when its first message comes and ended when it
+//! has been idle, if its kind says so; between two messages it is wherever its shard is placed.
+//!
+//! ```text
+//! EntityRef ── Route ──┬── here ──────────────── Slot ── Runner (supervised actor) ── Entity
+//!                      └── lane ── QUIC ── Hub ──┘
+//! ```
+//!
+//! # What is promised
+//!
+//! | | in the normal case | shard moves | node crashes |
+//! |---|---|---|---|
+//! | [`tell`](EntityRef::tell) | at most once, in order per (sending node and task, entity) | nothing lost, nothing twice, order kept | what was under way may be lost, never twice |
+//! | [`ask`](EntityRef::ask) | one reply or one error before its deadline | the same, a little later | [`CallError::Unreachable`] as soon as the failure detector knows |
+//! | [`ask_once`](EntityRef::ask_once) | the effect happens once per key, its reply is repeated | the same while the entity stays active | asked again at the next owner; what the entity kept only in memory is gone |
+//!
+//! * A message waits while its entity has no owner or none that can be reached: an ask until its
+//!   deadline, a tell for [`HOLD`].
+//! * An entity that falls behind pushes back: its senders wait on every node, and other entities
+//!   are not held up by it.
+//! * An ask whose deadline has passed is not started.
+//! * An entity that panics or returns an error is made anew for its next message, after growing
+//!   pauses; the message at hand is lost and its asker told, those behind it are not lost.
+//! * A node pays nothing for entities of others that it does not talk to: placement is by shard.
+//!
+//! Not promised: that an entity is never active twice while a node is cut off and does not know
+//! it. Epochs fence what it writes to the store, not what it answers.
+//!
+//! Not done, and why: no message is kept on disk. What must survive the crash of a node is
+//! written to the store by the entity, or asked again by the asker with the same key.
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use odeum_actors::ActorError;
+use odeum_proto::EntityId;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+mod call;
+mod context;
+mod envelope;
+mod gate;
+mod handoff;
+mod host;
+mod hub;
+mod kind;
+mod pending;
+mod reference;
+mod route;
+mod runner;
+mod shards;
+mod slot;
+mod table;
+mod window;
+
+pub use context::{EntityContext, EntityTimer};
+pub use hub::EntitiesHandle;
+pub(crate) use hub::{HubParts, entities};
+pub use kind::Kind;
+pub use odeum_proto::call::CallError;
+pub use reference::EntityRef;
+
+/// How long a tell waits for an owner of its entity: longer than a failover takes, short enough
+/// that a caller learns of a cluster that has lost its majority.
+pub const HOLD: Duration = Duration::from_secs(10);
+
+/// What a kind of entity is told: usually an enum, with the answer that each message gets.
+pub trait EntityMessage: Serialize + DeserializeOwned + Send + 'static {
+    /// The answer to an ask; `()` where there is nothing to say.
+    type Reply: Serialize + DeserializeOwned + Send + 'static;
+}
+
+/// An entity: owns its state and handles one message at a time.
+pub trait Entity: Send + Sized + 'static {
+    /// What it is told.
+    type Message: EntityMessage;
+
+    /// Runs before the first message, such as to load what it has stored.
+    ///
+    /// # Errors
+    /// It is not active then; it is made anew for its next message, after a pause.
+    fn activated(
+        &mut self,
+        ctx: &mut EntityContext<'_, Self>,
+    ) -> impl Future<Output = Result<(), ActorError>> + Send {
+        let _ = ctx;
+        async { Ok(()) }
+    }
+
+    /// Handles one message. The reply goes to the asker; of a tell it is dropped.
+    ///
+    /// # Errors
+    /// An error means "make me anew": the asker gets [`CallError::Failed`] with its text. What
+    /// an asker should be told otherwise belongs into the reply.
+    fn handle(
+        &mut self,
+        ctx: &mut EntityContext<'_, Self>,
+        message: Self::Message,
+    ) -> impl Future<Output = Result<<Self::Message as EntityMessage>::Reply, ActorError>> + Send;
+
+    /// Runs once when it ends in good order: idle, or because its shard moves.
+    fn passivating(
+        &mut self,
+        ctx: &mut EntityContext<'_, Self>,
+    ) -> impl Future<Output = ()> + Send {
+        let _ = ctx;
+        async {}
+    }
+}
+
+/// An entity's text, `kind/key`, as it is looked up and sent.
+#[derive(Clone)]
+pub(crate) struct Path {
+    pub(crate) id: EntityId,
+    pub(crate) text: std::sync::Arc<str>,
+}
+
+impl Path {
+    pub(crate) fn new(id: EntityId) -> Self {
+        let text = id.to_string().into();
+        Self { id, text }
+    }
+}
+
+impl fmt::Debug for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+//! What an entity can do from inside: know itself, reach others, own timers and tasks.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use odeum_actors::Context;
+use odeum_proto::{EntityId, NodeId};
+
+use super::envelope::{Envelope, Payload};
+use super::runner::Runner;
+use super::slot::Slot;
+use super::{Entity, EntityMessage, EntityRef};
+
+/// An entity's view of itself. What it owns here ends with this activation.
+pub struct EntityContext<'a, E: Entity> {
+    ctx: &'a mut Context<Runner<E>>,
+    slot: &'a Arc<Slot<E>>,
+}
+
+/// A timer of an entity.
+#[derive(Debug, Clone)]
+pub struct EntityTimer(tokio::task::AbortHandle);
+
+impl EntityTimer {
+    /// Ends the timer; a message it has already sent still arrives.
+    pub fn cancel(&self) {
+        self.0.abort();
+    }
+}
+
+impl<'a, E: Entity> EntityContext<'a, E> {
+    pub(super) fn new(ctx: &'a mut Context<Runner<E>>, slot: &'a Arc<Slot<E>>) -> Self {
+        Self { ctx, slot }
+    }
+
+    /// The entity's name.
+    #[must_use]
+    pub fn id(&self) -> &EntityId {
+        &self.slot.id
+    }
+
+    /// The node it is active on.
+    #[must_use]
+    pub fn node(&self) -> &NodeId {
+        self.slot.host.node()
+    }
+
+    /// Another entity, wherever it is; `None` while the node is stopping.
+    #[must_use]
+    pub fn entity<M: EntityMessage>(&self, id: EntityId) -> Option<EntityRef<M>> {
+        self.slot.host.hub().map(|hub| EntityRef::new(hub, id))
+    }
+
+    /// Tells the entity something after `wait`, behind what is in its queue then.
+    pub fn tell_after(&mut self, wait: Duration, message: E::Message) -> EntityTimer {
+        let slot = Arc::downgrade(self.slot);
+        EntityTimer(self.ctx.spawn(async move {
+            tokio::time::sleep(wait).await;
+            push(&slot, message).await;
+        }))
+    }
+
+    /// Tells the entity something every `period`, the first time after one period. A tick that
+    /// finds the queue full waits for space.
+    pub fn tell_every(
+        &mut self,
+        period: Duration,
+        make: impl Fn() -> E::Message + Send + 'static,
+    ) -> EntityTimer {
+        let slot = Arc::downgrade(self.slot);
+        EntityTimer(self.ctx.spawn(async move {
+            let start = tokio::time::Instant::now() + period;
+            let mut interval = tokio::time::interval_at(start, period);
+            interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+            loop {
+                interval.tick().await;
+                if !push(&slot, make()).await {
+                    return;
+                }
+            }
+        }))
+    }
+
+    /// Runs a future as a task of the entity: it is aborted when this activation ends.
+    pub fn spawn(&mut self, future: impl Future<Output = ()> + Send + 'static) {
+        self.ctx.spawn(future);
+    }
+
+    /// Ends the entity in good order once its queue is empty; the next message makes it anew.
+    pub fn passivate(&mut self) {
+        self.slot.end_soon();
+    }
+}
+
+/// Queues a message of the entity to itself; `false` when it has ended for good.
+async fn push<E: Entity>(slot: &Weak<Slot<E>>, message: E::Message) -> bool {
+    let mut envelope = Envelope::Tell(Payload::Value(message));
+    loop {
+        let Some(slot) = slot.upgrade() else { return false };
+        match slot.push(envelope) {
+            Ok(()) => return true,
+            Err((super::slot::Held::Full, back)) => envelope = back,
+            // A timer ends with its activation.
+            Err(_) => return false,
+        }
+        slot.space().await;
+    }
+}
+
+impl<E: Entity> fmt::Debug for EntityContext<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EntityContext").field("id", self.id()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,417 @@
+//! The entities of one kind that this node owns.
+
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use futures::future::BoxFuture;
+use odeum_actors::{ChildSpec, Intensity, Strategy, Supervisor, SupervisorSpec};
+use odeum_proto::{EntityId, EntityKind, Epoch, NodeId};
+use tokio::time::Instant;
+
+use super::envelope::{Envelope, Payload, Question, ReplyTo, Source};
+use super::gate::{Drained, Gate, Gates, Why};
+use super::hub::Hub;
+use super::kind::Settings;
+use super::runner::LONGEST_PAUSE;
+use super::slot::{Held, Slot};
+use super::{Entity, EntityMessage, Path};
+use crate::transport::lane::Packet;
+
+/// Ticks after which the slot of an entity that crashed is forgotten.
+const FORGET_TICKS: u64 = 60;
+
+/// An entity of this node, as who sends to it sees it.
+pub(super) trait Local<M: EntityMessage>: Send + Sync {
+    /// Queues a message, or gives it back.
+    fn push(&self, envelope: Envelope<M>) -> Result<(), (Held, Envelope<M>)>;
+
+    /// Waits until the queue has room.
+    fn space(&self) -> BoxFuture<'_, ()>;
+
+    /// Its name, shared.
+    fn id(&self) -> Arc<EntityId>;
+}
+
+/// A kind without its types. What is boxed as `Any` is an `Arc<dyn Local<M>>`.
+pub(super) trait Host: Send + Sync {
+    fn settings(&self) -> &Settings;
+    /// Takes messages of one entity, in order.
+    fn accept(&self, from: &Source, path: &Bytes, packets: &mut dyn Iterator<Item = Packet>);
+    /// An entity of this node; `None` when it is not, or not now.
+    fn local(&self, path: &Path) -> Option<Box<dyn Any + Send + Sync>>;
+    /// Keeps messages from these shards and ends their entities.
+    fn close(&self, shards: &BTreeSet<u16>) -> Arc<Drained>;
+    /// Delivers or sends back what was kept, where the table allows it.
+    fn open(&self, all: bool);
+    /// Has the shards that were closed take messages again, unless they are another node's now.
+    fn reopen(&self, shards: &BTreeSet<u16>);
+    /// How many entities each shard has here.
+    fn residents(&self) -> BTreeMap<u16, usize>;
+    /// A tick of the clock: ends what is idle.
+    fn sweep(&self);
+    /// Makes this entity active if it is this node's.
+    fn ensure(&self, path: &Path);
+    fn attach(&self, hub: Weak<Hub>);
+    fn spec(&self) -> ChildSpec;
+}
+
+/// See the module.
+pub(super) struct KindHost<E: Entity> {
+    settings: Settings,
+    node: NodeId,
+    make: Box<dyn Fn(&EntityId) -> E + Send + Sync>,
+    slots: DashMap<Arc<str>, Arc<Slot<E>>>,
+    supervisor: Supervisor,
+    spec: ChildSpec,
+    hub: OnceLock<Weak<Hub>>,
+    tick: AtomicU64,
+    activations: AtomicU64,
+    gates: Gates,
+    me: Weak<Self>,
+}
+
+impl<E: Entity> fmt::Debug for KindHost<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KindHost").field("kind", &self.settings.kind).finish_non_exhaustive()
+    }
+}
+
+impl<E: Entity> KindHost<E> {
+    pub(super) fn new(
+        settings: Settings,
+        node: NodeId,
+        make: Box<dyn Fn(&EntityId) -> E + Send + Sync>,
+    ) -> Arc<Self> {
+        // One entity that crashes again and again must not end the others: each has its pauses.
+        let (supervisor, spec) =
+            SupervisorSpec::new(format!("Kind {}", settings.kind), Strategy::OneForOne)
+                .intensity(Intensity::unlimited())
+                .nested();
+        Arc::new_cyclic(|me| Self {
+            settings,
+            node,
+            make,
+            slots: DashMap::new(),
+            supervisor,
+            spec,
+            hub: OnceLock::new(),
+            tick: AtomicU64::new(0),
+            activations: AtomicU64::new(0),
+            gates: Gates::default(),
+            me: Weak::clone(me),
+        })
+    }
+
+    pub(super) fn node(&self) -> &NodeId {
+        &self.node
+    }
+
+    pub(super) fn hub(&self) -> Option<Arc<Hub>> {
+        self.hub.get()?.upgrade()
+    }
+
+    pub(super) fn tick(&self) -> u64 {
+        self.tick.load(Ordering::Relaxed)
+    }
+
+    /// Tells one activation from all others of the kind.
+    pub(super) fn next_activation(&self) -> u64 {
+        self.activations.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.settings.mailbox
+    }
+
+    pub(super) fn start_timeout(&self) -> Duration {
+        self.settings.start_timeout + LONGEST_PAUSE
+    }
+
+    pub(super) fn stop_timeout(&self) -> Duration {
+        self.settings.stop_timeout
+    }
+
+    pub(super) fn make(&self, id: &EntityId) -> E {
+        (self.make)(id)
+    }
+
+    /// Starts an activation's actor. Refused, because the node is stopping, the spec is dropped.
+    pub(super) fn add(&self, spec: ChildSpec) {
+        if self.supervisor.add_soon(spec).is_err() {
+            tracing::debug!(node = %self.node, kind = %self.settings.kind, "entity not started");
+        }
+    }
+
+    /// Takes a slot that is no longer in use out of the table.
+    pub(super) fn forget(&self, slot: &Arc<Slot<E>>) {
+        self.slots.remove_if(&slot.path, |_, current| Arc::ptr_eq(current, slot));
+    }
+
+    /// The slot of an entity, made if need be. The gates are held, so that none is made behind a
+    /// closed one.
+    fn slot(&self, path: &str, shard: u16) -> Option<Arc<Slot<E>>> {
+        if let Some(slot) = self.slots.get(path) {
+            return Some(Arc::clone(&slot));
+        }
+        let id: EntityId = path.parse().ok()?;
+        let host = self.me.upgrade()?;
+        let path: Arc<str> = path.into();
+        let slot = self.slots.entry(Arc::clone(&path));
+        Some(Arc::clone(&slot.or_insert_with(|| Arc::new(Slot::new(host, id, path, shard)))))
+    }
+
+    fn all_slots(&self) -> Vec<Arc<Slot<E>>> {
+        // Collected first: what is done to a slot may take it out of the table.
+        self.slots.iter().map(|slot| Arc::clone(&slot)).collect()
+    }
+
+    /// Queues messages of an entity of this node.
+    fn take(
+        &self,
+        from: &Source,
+        path: &str,
+        shard: u16,
+        packets: &mut dyn Iterator<Item = Packet>,
+    ) {
+        let mut packets = packets.peekable();
+        while packets.peek().is_some() {
+            let Some(slot) = self.slot(path, shard) else {
+                packets.for_each(|packet| from.bounce(packet));
+                return;
+            };
+            let id = &slot.id;
+            let mut envelopes =
+                packets.by_ref().filter_map(|packet| envelope::<E::Message>(from, id, packet));
+            slot.fill(from.peer(), &mut envelopes);
+        }
+    }
+
+    /// What to do with messages of a shard, by the table.
+    fn verdict(&self, hub: &Hub, shard: u16, epoch: Epoch) -> Verdict {
+        let table = hub.table();
+        let placement = table.row(&self.settings.kind).and_then(|row| row.shard(shard));
+        match placement {
+            Some(placement) if placement.node == self.node => Verdict::Take,
+            Some(placement) if placement.epoch >= epoch => Verdict::Bounce,
+            _ => Verdict::Wait,
+        }
+    }
+}
+
+enum Verdict {
+    Take,
+    Bounce,
+    Wait,
+}
+
+impl<E: Entity> Host for KindHost<E> {
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn accept(&self, from: &Source, path: &Bytes, packets: &mut dyn Iterator<Item = Packet>) {
+        let mut packets = packets.peekable();
+        let (Some(first), Some(hub)) = (packets.peek(), self.hub()) else { return };
+        let epoch = epoch_of(first);
+        let parsed = std::str::from_utf8(path).ok();
+        let Some((text, id)) = parsed.and_then(|t| Some((t, t.parse::<EntityId>().ok()?))) else {
+            packets.for_each(|packet| from.bounce(packet));
+            return;
+        };
+        let gates = self.gates.read();
+        // Read behind the gates: an older table could claim a shard that has left.
+        let shard = self.settings.shard_of(id.key());
+        if let Some(gate) = gates.get(&shard) {
+            gate.keep(from, &mut packets);
+            return;
+        }
+        match self.verdict(&hub, shard, epoch) {
+            Verdict::Take => self.take(from, text, shard, &mut packets),
+            Verdict::Bounce => packets.for_each(|packet| from.bounce(packet)),
+            Verdict::Wait => {
+                drop(gates);
+                let mut gates = self.gates.write();
+                let unseen = || Gate::new(Why::Unseen(epoch));
+                gates.entry(shard).or_insert_with(unseen).keep(from, &mut packets);
+                drop(gates);
+                hub.nudge();
+            }
+        }
+    }
+
+    fn local(&self, path: &Path) -> Option<Box<dyn Any + Send + Sync>> {
+        let gates = self.gates.read();
+        let shard = self.settings.shard_of(path.id.key());
+        let hub = self.hub()?;
+        if gates.contains_key(&shard)
+            || !matches!(self.verdict(&hub, shard, Epoch(0)), Verdict::Take)
+        {
+            return None;
+        }
+        let slot: Arc<dyn Local<E::Message>> = Arc::new(SlotRef(self.slot(&path.text, shard)?));
+        Some(Box::new(slot))
+    }
+
+    fn close(&self, shards: &BTreeSet<u16>) -> Arc<Drained> {
+        let mut gates = self.gates.write();
+        for shard in shards {
+            gates.entry(*shard).or_insert_with(|| Gate::new(Why::Moving)).why = Why::Moving;
+        }
+        drop(gates);
+        let drained = Drained::new();
+        for slot in self.all_slots() {
+            if shards.contains(&slot.shard) {
+                slot.drain(&drained);
+            }
+        }
+        drained
+    }
+
+    fn reopen(&self, shards: &BTreeSet<u16>) {
+        for slot in self.all_slots() {
+            if shards.contains(&slot.shard) {
+                slot.undrain();
+            }
+        }
+        let mut gates = self.gates.write();
+        for shard in shards {
+            if let Some(gate) = gates.get_mut(shard) {
+                gate.why = Why::Unseen(Epoch(0));
+            }
+        }
+        drop(gates);
+        self.open(false);
+    }
+
+    fn open(&self, all: bool) {
+        let Some(hub) = self.hub() else { return };
+        // Held for writing until what was kept is delivered: nothing later may overtake it.
+        let mut gates = self.gates.write();
+        let ready: Vec<u16> = gates
+            .iter()
+            .filter(|(shard, gate)| match gate.why {
+                Why::Moving => false,
+                Why::Unseen(epoch) => {
+                    all && gate.age() >= super::HOLD
+                        || !matches!(self.verdict(&hub, **shard, epoch), Verdict::Wait)
+                }
+            })
+            .map(|(shard, _)| *shard)
+            .collect();
+        for shard in ready {
+            let Some(gate) = gates.remove(&shard) else { continue };
+            let takes = matches!(self.verdict(&hub, shard, Epoch(0)), Verdict::Take);
+            for (from, packet) in gate.open() {
+                match entity_of(&packet).and_then(|path| std::str::from_utf8(path).ok()) {
+                    Some(path) if takes => {
+                        let path = path.to_owned();
+                        self.take(&from, &path, shard, &mut std::iter::once(packet));
+                    }
+                    _ => from.bounce(packet),
+                }
+            }
+        }
+    }
+
+    fn residents(&self) -> BTreeMap<u16, usize> {
+        let mut residents = BTreeMap::new();
+        for slot in &self.slots {
+            *residents.entry(slot.shard).or_default() += 1;
+        }
+        residents
+    }
+
+    fn sweep(&self) {
+        self.tick.fetch_add(1, Ordering::Relaxed);
+        let idle = self.settings.idle.map(|idle| idle.as_secs().max(1));
+        for slot in self.all_slots() {
+            slot.passivate(idle, FORGET_TICKS);
+        }
+    }
+
+    fn ensure(&self, path: &Path) {
+        let gates = self.gates.read();
+        let shard = self.settings.shard_of(path.id.key());
+        let takes = |hub: &Arc<Hub>| matches!(self.verdict(hub, shard, Epoch(0)), Verdict::Take);
+        if !gates.contains_key(&shard)
+            && self.hub().as_ref().is_some_and(takes)
+            && let Some(slot) = self.slot(&path.text, shard)
+        {
+            slot.ensure();
+        }
+    }
+
+    fn attach(&self, hub: Weak<Hub>) {
+        // Attached once, when the hub is made.
+        let _ = self.hub.set(hub);
+    }
+
+    fn spec(&self) -> ChildSpec {
+        self.spec.clone()
+    }
+}
+
+/// An entry of the queue made of a packet.
+fn envelope<M: EntityMessage>(
+    from: &Source,
+    id: &Arc<EntityId>,
+    packet: Packet,
+) -> Option<Envelope<M>> {
+    match packet {
+        Packet::Tell(tell) => Some(Envelope::Tell(Payload::Wire(tell.body))),
+        Packet::Ask(ask) => Some(Envelope::Ask(Box::new(Question {
+            payload: Payload::Wire(ask.body),
+            // Not printable, it cannot be a key: its sender has no use for it.
+            key: std::str::from_utf8(&ask.key).ok().and_then(|key| key.parse().ok()),
+            until: Instant::now() + ask.remaining,
+            reply: ReplyTo::there(from.clone(), ask.call, Arc::clone(id)),
+        }))),
+        Packet::Fence { call, .. } => Some(Envelope::Fence { call, from: from.clone() }),
+        _ => None,
+    }
+}
+
+/// The entity that a message is for.
+pub(super) fn entity_of(packet: &Packet) -> Option<&Bytes> {
+    match packet {
+        Packet::Tell(tell) => Some(&tell.entity),
+        Packet::Ask(ask) => Some(&ask.entity),
+        Packet::Fence { entity, .. } => Some(entity),
+        _ => None,
+    }
+}
+
+fn epoch_of(packet: &Packet) -> Epoch {
+    match packet {
+        Packet::Tell(tell) => tell.epoch,
+        Packet::Ask(ask) => ask.epoch,
+        _ => Epoch(0),
+    }
+}
+
+struct SlotRef<E: Entity>(Arc<Slot<E>>);
+
+impl<E: Entity> Local<E::Message> for SlotRef<E> {
+    fn push(&self, envelope: Envelope<E::Message>) -> Result<(), (Held, Envelope<E::Message>)> {
+        self.0.push(envelope)
+    }
+
+    fn space(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.0.space())
+    }
+
+    fn id(&self) -> Arc<EntityId> {
+        Arc::clone(&self.0.id)
+    }
+}
+
+/// For the error of a kind that no node has.
+pub(super) fn no_kind(kind: &EntityKind) -> String {
+    format!("no node hosts entities of kind {kind}")
+}

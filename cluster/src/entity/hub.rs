@@ -1,0 +1,328 @@
+//! What the entities of a node and those who talk to them share: the table, the kinds that are
+//! hosted here, the routes, and the asks that wait. It takes what comes by the lanes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Guard};
+use bytes::Bytes;
+use dashmap::DashMap;
+use odeum_actors::{Handle, Strategy, SupervisorSpec, child};
+use odeum_proto::{EntityId, EntityKind, NodeId};
+use tokio::sync::watch;
+
+use super::envelope::Source;
+use super::host::{Host, entity_of};
+use super::kind::{Kind, SINGLETON};
+use super::pending::Pending;
+use super::route::Route;
+use super::shards::{Shards, ShardsMessage};
+use super::table::Table;
+use super::{EntityMessage, EntityRef, Path};
+use crate::membership::LiveSet;
+use crate::store::StoreHandle;
+use crate::transport::TransportHandle;
+use crate::transport::lane::{LanePeer, LaneSink, Malformed, Outlet, Packet};
+
+/// Ticks for which a route that nobody holds is kept, so that messages sent one after the other
+/// by different references keep their order.
+const ROUTE_TICKS: u64 = 30;
+
+/// Messages that wait for the `Shards` actor: changes, of which one is as good as many, and
+/// routes whose messages came back.
+const MAILBOX: usize = 4_096;
+
+/// What entities are made of.
+#[derive(Debug)]
+pub(crate) struct HubParts {
+    pub(crate) node: NodeId,
+    pub(crate) transport: TransportHandle,
+    pub(crate) store: StoreHandle,
+    pub(crate) live: watch::Receiver<Arc<LiveSet>>,
+    pub(crate) kinds: Vec<Kind>,
+}
+
+/// The entities' handle and the supervisor that runs them, a child of the `ClusterSupervisor`.
+pub(crate) fn entities(parts: HubParts) -> (EntitiesHandle, SupervisorSpec) {
+    let HubParts { node, transport, store, live, kinds } = parts;
+    let hosts: BTreeMap<EntityKind, Arc<dyn Host>> =
+        kinds.iter().map(|kind| (kind.name().clone(), kind.host(node.clone()))).collect();
+    let slot = Arc::new(std::sync::OnceLock::<Arc<Hub>>::new());
+    let made = Arc::clone(&slot);
+    let (actor, spec) =
+        child("Shards", move || Shards::new(made.get().cloned(), store.clone(), live.clone()));
+    let hub = Arc::new_cyclic(|me| Hub {
+        me: Weak::clone(me),
+        node,
+        transport: transport.clone(),
+        hosts,
+        table: ArcSwap::default(),
+        version: watch::Sender::new(1),
+        routes: DashMap::new(),
+        fences: Mutex::default(),
+        pending: Pending::default(),
+        actor,
+    });
+    let mut supervisor = SupervisorSpec::new("Entities", Strategy::RestForOne);
+    for host in hub.hosts.values() {
+        host.attach(Arc::downgrade(&hub));
+        supervisor = supervisor.child(host.spec());
+    }
+    transport.on_packets(Arc::clone(&hub) as Arc<dyn LaneSink>);
+    // Set before the actor can be made, which is when the supervisor starts.
+    let _ = slot.set(Arc::clone(&hub));
+    (EntitiesHandle { hub }, supervisor.child(spec.capacity(MAILBOX)))
+}
+
+/// Reaches entities and tells how many there are here. Cheap to clone.
+#[derive(Clone)]
+pub struct EntitiesHandle {
+    hub: Arc<Hub>,
+}
+
+impl EntitiesHandle {
+    /// A reference to an entity, wherever it is.
+    #[must_use]
+    pub fn entity<M: EntityMessage>(&self, id: EntityId) -> EntityRef<M> {
+        EntityRef::new(Arc::clone(&self.hub), id)
+    }
+
+    /// A reference to the one entity of a [`Kind::singleton`].
+    #[must_use]
+    pub fn singleton<M: EntityMessage>(&self, name: EntityKind) -> EntityRef<M> {
+        self.entity(singleton(name))
+    }
+
+    /// How many entities of each kind are in memory on this node.
+    #[must_use]
+    pub fn residents(&self) -> BTreeMap<EntityKind, usize> {
+        let of = |host: &Arc<dyn Host>| host.residents().values().sum();
+        self.hub.hosts.iter().map(|(kind, host)| (kind.clone(), of(host))).collect()
+    }
+
+    /// Gives all shards of this node to other nodes that host their kinds, each after its
+    /// entities have handled what they have; ends early at the deadline. To be called before a
+    /// node stops, so that nobody waits for its failure to be noticed.
+    pub async fn hand_off(&self, deadline: Duration) {
+        let all = self.hub.actor.ask(deadline, |reply| ShardsMessage::HandOffAll { reply });
+        // At the deadline what is left is taken over as from a node that failed.
+        let _ = all.await;
+    }
+}
+
+impl fmt::Debug for EntitiesHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EntitiesHandle").field("node", &self.hub.node).finish_non_exhaustive()
+    }
+}
+
+pub(super) fn singleton(name: EntityKind) -> EntityId {
+    // A constant that is a valid key.
+    EntityId::new(name, SINGLETON.parse().unwrap_or_else(|_| unreachable!("a valid key")))
+}
+
+/// See the module.
+pub(super) struct Hub {
+    me: Weak<Self>,
+    node: NodeId,
+    transport: TransportHandle,
+    hosts: BTreeMap<EntityKind, Arc<dyn Host>>,
+    table: ArcSwap<Table>,
+    /// Counts changes of the table and of the links: a route of another version aims anew.
+    version: watch::Sender<u64>,
+    routes: DashMap<Arc<str>, Arc<Route>>,
+    /// Fences under way, by number, with the connection they went by.
+    fences: Mutex<HashMap<u64, (Arc<Route>, u64)>>,
+    pending: Pending,
+    actor: Handle<ShardsMessage>,
+}
+
+impl Hub {
+    pub(super) fn node(&self) -> &NodeId {
+        &self.node
+    }
+
+    pub(super) fn pending(&self) -> &Pending {
+        &self.pending
+    }
+
+    pub(super) fn hosts(&self) -> impl Iterator<Item = &Arc<dyn Host>> {
+        self.hosts.values()
+    }
+
+    pub(super) fn host(&self, kind: &EntityKind) -> Option<&Arc<dyn Host>> {
+        self.hosts.get(kind)
+    }
+
+    pub(super) fn table(&self) -> Guard<Arc<Table>> {
+        self.table.load()
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        *self.version.borrow()
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    pub(super) fn transport(&self) -> &TransportHandle {
+        &self.transport
+    }
+
+    /// Takes a table into use; whether it was another one.
+    pub(super) fn set_table(&self, table: Table) -> bool {
+        let is_new = **self.table.load() != table;
+        if is_new {
+            self.table.store(Arc::new(table));
+            self.changed();
+            for host in self.hosts.values() {
+                host.open(false);
+            }
+        }
+        is_new
+    }
+
+    /// Has every route aim anew.
+    pub(super) fn changed(&self) {
+        self.version.send_modify(|version| *version += 1);
+    }
+
+    /// Has the table looked at soon. When the actor's mailbox is full, it is about to.
+    pub(super) fn nudge(&self) {
+        let _ = self.actor.try_tell(ShardsMessage::Look);
+    }
+
+    /// The route to an entity, shared by all its references on this node.
+    pub(super) fn route(&self, path: Path) -> Arc<Route> {
+        if let Some(route) = self.routes.get(&path.text) {
+            return Arc::clone(&route);
+        }
+        let text = Arc::clone(&path.text);
+        Arc::clone(&self.routes.entry(text).or_insert_with(|| Arc::new(Route::new(path))))
+    }
+
+    /// Forgets routes that nobody holds and nobody has used for a while.
+    pub(super) fn sweep(&self) {
+        self.routes.retain(|_, route| {
+            Arc::strong_count(route) > 1 || !route.has_been_idle_for(ROUTE_TICKS)
+        });
+        for host in self.hosts.values() {
+            host.sweep();
+            host.open(true);
+        }
+    }
+
+    /// Asks the former owner to tell when it has sent back all that comes back.
+    pub(super) fn fence(&self, route: &Arc<Route>, outlet: &Outlet) -> Option<u64> {
+        let call = self.pending.number();
+        let entity = Bytes::copy_from_slice(route.path().text.as_bytes());
+        self.lock_fences().insert(call, (Arc::clone(route), outlet.generation()));
+        let sent = outlet.push_short(&Packet::Fence { call, entity });
+        if sent.is_err() {
+            self.lock_fences().remove(&call);
+        }
+        sent.ok().map(|()| call)
+    }
+
+    /// All before a fence has been handled or has come back.
+    pub(super) fn fenced(&self, call: u64) {
+        let fence = self.lock_fences().remove(&call);
+        if let Some((route, _)) = fence
+            && route.fenced(call)
+        {
+            self.resend(route);
+        }
+    }
+
+    /// A message came back: by a lane, or from a host of this node.
+    pub(super) fn came_back(&self, from: Option<&LanePeer>, packet: Packet) {
+        let id = entity_of(&packet).and_then(|path| std::str::from_utf8(path).ok()?.parse().ok());
+        // Nothing that this node has sent.
+        let Some(id) = id else { return };
+        let route = self.route(Path::new(id));
+        if route.came_back(self, from, packet) {
+            self.resend(route);
+        }
+    }
+
+    fn resend(&self, route: Arc<Route>) {
+        let Some(hub) = self.me.upgrade() else { return };
+        if let Err(error) = self.actor.try_tell(ShardsMessage::Resend { route }) {
+            // Only while the node stops, or starts that actor anew: the senders' own limits hold.
+            if let ShardsMessage::Resend { route } = error.into_message() {
+                route.give_up(&hub, "the node is busy");
+            }
+        }
+    }
+
+    /// Takes messages for entities of this node.
+    pub(super) fn accept(
+        &self,
+        from: &Source,
+        path: &Bytes,
+        packets: &mut dyn Iterator<Item = Packet>,
+    ) {
+        let kind = path.split(|byte| *byte == b'/').next().unwrap_or_default();
+        let host = std::str::from_utf8(kind)
+            .ok()
+            .and_then(|kind| kind.parse::<EntityKind>().ok())
+            .and_then(|kind| self.hosts.get(&kind));
+        match host {
+            Some(host) => host.accept(from, path, packets),
+            None => packets.for_each(|packet| from.bounce(packet)),
+        }
+    }
+
+    fn lock_fences(&self) -> std::sync::MutexGuard<'_, HashMap<u64, (Arc<Route>, u64)>> {
+        self.fences.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with_route(&self, path: &Bytes, f: impl FnOnce(&Route)) {
+        if let Ok(path) = std::str::from_utf8(path)
+            && let Some(route) = self.routes.get(path).map(|route| Arc::clone(&route))
+        {
+            f(&route);
+        }
+    }
+}
+
+impl LaneSink for Hub {
+    fn deliver(&self, from: &LanePeer, packets: &mut Vec<Packet>) -> Result<(), Malformed> {
+        let source = Source::Peer(from.clone());
+        let mut packets = packets.drain(..).peekable();
+        while let Some(packet) = packets.next() {
+            match packet {
+                Packet::Tell(_) | Packet::Ask(_) | Packet::Fence { .. } => {
+                    let Some(path) = entity_of(&packet).cloned() else { continue };
+                    let same = |packet: &Packet| entity_of(packet) == Some(&path);
+                    let rest = std::iter::from_fn(|| packets.next_if(same));
+                    self.accept(&source, &path, &mut std::iter::once(packet).chain(rest));
+                }
+                Packet::Reply { call, body } => self.pending.answer(call, Ok(body)),
+                Packet::Failure { call, body } => self.pending.fail(call, from.node(), &body),
+                Packet::Bounce(packet) => self.came_back(Some(from), *packet),
+                Packet::Fenced { call } => self.fenced(call),
+                Packet::Pause { entity } => self.with_route(&entity, |route| route.pause(from)),
+                Packet::Resume { entity } => self.with_route(&entity, Route::resume),
+            }
+        }
+        Ok(())
+    }
+
+    fn lost(&self, peer: &NodeId, generation: u64) {
+        self.pending.lost(peer, generation);
+        let lost: Vec<u64> = self
+            .lock_fences()
+            .iter()
+            .filter(|(_, (_, by))| *by == generation)
+            .map(|(call, _)| *call)
+            .collect();
+        for call in lost {
+            self.fenced(call);
+        }
+        self.changed();
+    }
+}

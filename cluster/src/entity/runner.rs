@@ -1,0 +1,191 @@
+//! The actor that runs one activation of an entity.
+//!
+//! | message | from | answer |
+//! |---|---|---|
+//! | `Poke` | the slot, when its queue is no longer empty or the entity shall end | none |
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use odeum_actors::{Actor, ActorError, Context};
+use odeum_proto::{EntityId, RequestId, call::CallError, codec};
+use tokio::time::Instant;
+
+use super::call::too_late;
+use super::context::EntityContext;
+use super::envelope::{Envelope, Question};
+use super::slot::{Ended, Next, Slot};
+use super::window::{Remembered, Window};
+use super::{Entity, EntityMessage};
+
+/// Messages handled per poke before the other actors of the thread get a turn.
+const BATCH: usize = 64;
+
+/// First pause before an entity that crashed is made anew; doubled with each crash in a row.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// Longest such pause.
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// There is something to do.
+#[derive(Debug)]
+pub(super) struct Poke;
+
+/// See the module.
+pub(super) struct Runner<E: Entity> {
+    slot: Arc<Slot<E>>,
+    run: u64,
+    entity: Option<E>,
+    /// Replies by idempotency key; made with the first one.
+    window: Option<Box<Window>>,
+    ended: Ended,
+}
+
+impl<E: Entity> Runner<E> {
+    pub(super) fn new(slot: Arc<Slot<E>>, run: u64) -> Self {
+        let ended = Ended::NotStarted("it panicked, was killed or took too long to start".into());
+        Self { slot, run, entity: None, window: None, ended }
+    }
+}
+
+impl<E: Entity> Drop for Runner<E> {
+    fn drop(&mut self) {
+        // The entity's value is gone before its next one can be made.
+        self.entity = None;
+        let ended = std::mem::replace(&mut self.ended, Ended::Orderly);
+        self.slot.ended(self.run, ended);
+    }
+}
+
+impl<E: Entity> Actor for Runner<E> {
+    type Message = Poke;
+
+    async fn started(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
+        let crashes = self.slot.crashes();
+        if crashes > 0 {
+            let doubled = FIRST_PAUSE.saturating_mul(1 << (crashes - 1).min(10));
+            tokio::time::sleep(doubled.min(LONGEST_PAUSE)).await;
+        }
+        let entity = self.entity.insert(self.slot.host.make(&self.slot.id));
+        let mut own = EntityContext::new(ctx, &self.slot);
+        if let Err(error) = entity.activated(&mut own).await {
+            self.ended = Ended::NotStarted(error.to_string().into());
+            return Err(error);
+        }
+        self.ended = Ended::Crashed;
+        self.slot.active();
+        Ok(())
+    }
+
+    async fn handle(&mut self, ctx: &mut Context<Self>, _: Poke) -> Result<(), ActorError> {
+        for _ in 0..BATCH {
+            match self.slot.next() {
+                Next::Handle(Envelope::Tell(payload)) => {
+                    let message = match payload.open() {
+                        Ok(message) => message,
+                        Err(error) => {
+                            tracing::warn!(entity = %self.slot.path, %error, "message refused");
+                            continue;
+                        }
+                    };
+                    self.run(ctx, message).await?;
+                }
+                Next::Handle(Envelope::Ask(question)) => self.answer(ctx, *question).await?,
+                Next::Handle(Envelope::Fence { call, from }) => from.fenced(call),
+                Next::Rest => return Ok(()),
+                Next::End => {
+                    self.end(ctx).await;
+                    return Ok(());
+                }
+            }
+        }
+        // Its own mailbox has room: it holds pokes only.
+        let _ = ctx.handle().try_tell(Poke);
+        Ok(())
+    }
+
+    /// The node is stopping, or the entity has ended already.
+    async fn stopping(&mut self, ctx: &mut Context<Self>) {
+        self.end(ctx).await;
+    }
+}
+
+type ReplyOf<E> = <<E as Entity>::Message as EntityMessage>::Reply;
+
+impl<E: Entity> Runner<E> {
+    async fn run(
+        &mut self,
+        ctx: &mut Context<Self>,
+        message: E::Message,
+    ) -> Result<ReplyOf<E>, ActorError> {
+        let Some(entity) = &mut self.entity else {
+            return Err(ActorError::msg("the entity has ended"));
+        };
+        entity.handle(&mut EntityContext::new(ctx, &self.slot), message).await
+    }
+
+    async fn answer(
+        &mut self,
+        ctx: &mut Context<Self>,
+        question: Question<E::Message>,
+    ) -> Result<(), ActorError> {
+        let Question { payload, key, until, reply } = question;
+        if reply.is_closed() {
+            return Ok(());
+        }
+        let entity = || EntityId::clone(&self.slot.id);
+        if Instant::now() >= until {
+            reply.send(Err(too_late(&self.slot.id, Duration::ZERO)));
+            return Ok(());
+        }
+        if let Some(before) = key.as_ref().and_then(|key| self.remembered(key)) {
+            reply.send(before);
+            return Ok(());
+        }
+        let message = match payload.open() {
+            Ok(message) => message,
+            Err(error) => {
+                let reason = error.to_string().into();
+                reply.send(Err(CallError::Refused { entity: entity(), reason }));
+                return Ok(());
+            }
+        };
+        match self.run(ctx, message).await {
+            Ok(answer) => {
+                if let Some(key) = key {
+                    // A reply that cannot be encoded cannot be sent either, which tells the asker.
+                    let bytes = codec::encode(&answer).unwrap_or_default();
+                    self.window.get_or_insert_default().put(key, Bytes::from(bytes));
+                }
+                reply.send(Ok(answer));
+                Ok(())
+            }
+            Err(error) => {
+                let reason = error.to_string().into();
+                let entity = EntityId::clone(&self.slot.id);
+                reply.send(Err(CallError::Failed { entity, reason }));
+                Err(error)
+            }
+        }
+    }
+
+    /// What was answered under this key before.
+    fn remembered(&self, key: &RequestId) -> Option<Result<ReplyOf<E>, CallError>> {
+        Some(match self.window.as_ref()?.get(key)? {
+            Remembered::TooLarge => Err(CallError::ReplyForgotten { request: key.clone() }),
+            Remembered::Reply(bytes) => codec::decode(bytes).map_err(|error| CallError::Refused {
+                entity: EntityId::clone(&self.slot.id),
+                reason: error.to_string().into(),
+            }),
+        })
+    }
+
+    async fn end(&mut self, ctx: &mut Context<Self>) {
+        if let Some(mut entity) = self.entity.take() {
+            entity.passivating(&mut EntityContext::new(ctx, &self.slot)).await;
+        }
+        self.ended = Ended::Orderly;
+        ctx.stop();
+    }
+}

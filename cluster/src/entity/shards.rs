@@ -1,0 +1,232 @@
+//! Keeps the table that messages are routed by, and sees to the shards of this node: that each
+//! node has its share, that singletons run, that what is idle ends.
+//!
+//! Placing lost shards is the leader's work (`crate::placement`). Giving shards away is the
+//! owner's, because only it knows which are empty and can end what is active in order.
+//!
+//! | message | from | answer |
+//! |---|---|---|
+//! | `Look` | its own watcher: the store, the live set or the links changed; the hub | none |
+//! | `Tick` | its own clock | none |
+//! | `Resend` | the hub, when messages came back | none |
+//! | `Moved` | its own task, when shards were given away or could not be | none |
+//! | `HandOffAll` | [`EntitiesHandle::hand_off`](super::EntitiesHandle::hand_off) | when no shard is left |
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use odeum_actors::{Actor, ActorError, Context, Reply};
+use odeum_proto::EntityKind;
+use odeum_proto::store::ShardMove;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::Path;
+use super::handoff::{Outcome, hand_off};
+use super::hub::{Hub, singleton};
+use super::route::Route;
+use super::table::Table;
+use crate::membership::LiveSet;
+use crate::placement::{shard_weights, shards::surplus};
+use crate::store::StoreHandle;
+
+/// Shortest time between two looks at the store, which changes with every message of every
+/// firmware; placements change seldom.
+const LOOK_PAUSE: Duration = Duration::from_millis(5);
+
+/// Time between two ticks: the grain in which idleness is measured.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Shards given away at a time: of one kind in one log entry.
+const MOVES: usize = 64;
+
+/// Ticks between two attempts to even out: a node that joins is often followed by another.
+const EVEN_OUT_TICKS: u64 = 2;
+
+/// What the actor is told.
+pub(super) enum ShardsMessage {
+    Look,
+    Tick,
+    Resend { route: Arc<Route> },
+    Moved { kind: EntityKind, outcome: Outcome },
+    HandOffAll { reply: Reply<()> },
+}
+
+/// See the module.
+pub(super) struct Shards {
+    hub: Option<Arc<Hub>>,
+    store: StoreHandle,
+    live: watch::Receiver<Arc<LiveSet>>,
+    ticks: u64,
+    /// Kinds with shards on their way.
+    moving: BTreeSet<EntityKind>,
+    /// Whoever waits for the last shard to have left.
+    leaving: Vec<Reply<()>>,
+    is_leaving: bool,
+}
+
+impl Shards {
+    pub(super) fn new(
+        hub: Option<Arc<Hub>>,
+        store: StoreHandle,
+        live: watch::Receiver<Arc<LiveSet>>,
+    ) -> Self {
+        let moving = BTreeSet::new();
+        Self { hub, store, live, ticks: 0, moving, leaving: Vec::new(), is_leaving: false }
+    }
+}
+
+impl Actor for Shards {
+    type Message = ShardsMessage;
+
+    async fn started(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
+        let Some(hub) = self.hub.clone() else {
+            return Err(ActorError::msg("started before its hub was made"));
+        };
+        let own = ctx.handle().clone();
+        let (mut changes, mut live) = (self.store.changes(), self.live.clone());
+        let mut links = hub.transport().links();
+        ctx.spawn(async move {
+            loop {
+                let is_open = tokio::select! {
+                    changed = changes.changed() => changed.is_ok(),
+                    changed = live.changed() => changed.is_ok(),
+                    changed = links.changed() => {
+                        hub.changed();
+                        changed.is_ok()
+                    }
+                };
+                // A closed watch means that this node is stopping.
+                if !is_open || own.tell(ShardsMessage::Look).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(LOOK_PAUSE).await;
+            }
+        });
+        ctx.tell_every(TICK, || ShardsMessage::Tick);
+        self.on_look();
+        Ok(())
+    }
+
+    async fn handle(
+        &mut self,
+        ctx: &mut Context<Self>,
+        message: ShardsMessage,
+    ) -> Result<(), ActorError> {
+        match message {
+            ShardsMessage::Look => self.on_look(),
+            ShardsMessage::Tick => self.on_tick(ctx),
+            ShardsMessage::Resend { route } => self.on_resend(ctx, route),
+            ShardsMessage::Moved { kind, outcome } => self.on_moved(ctx, &kind, outcome),
+            ShardsMessage::HandOffAll { reply } => {
+                self.leaving.push(reply);
+                self.is_leaving = true;
+                self.give_away(ctx);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Shards {
+    fn on_look(&mut self) {
+        let Some(hub) = &self.hub else { return };
+        let live = Arc::clone(&self.live.borrow());
+        let table = self.store.view(|state| Table::of(state, &live));
+        if hub.set_table(table) {
+            self.ensure_singletons();
+        } else {
+            // Messages may have come before this look that wait for what it shows.
+            hub.hosts().for_each(|host| host.open(false));
+        }
+    }
+
+    fn on_tick(&mut self, ctx: &mut Context<Self>) {
+        self.ticks += 1;
+        if let Some(hub) = &self.hub {
+            hub.sweep();
+        }
+        self.ensure_singletons();
+        if self.is_leaving || self.ticks.is_multiple_of(EVEN_OUT_TICKS) {
+            self.give_away(ctx);
+        }
+    }
+
+    fn on_resend(&mut self, ctx: &mut Context<Self>, route: Arc<Route>) {
+        if let Some(hub) = self.hub.clone() {
+            ctx.spawn(route.resend(hub));
+        }
+    }
+
+    fn on_moved(&mut self, ctx: &mut Context<Self>, kind: &EntityKind, outcome: Outcome) {
+        self.moving.remove(kind);
+        match outcome {
+            Outcome::Moved(count) => {
+                tracing::info!(%kind, count, "shards moved");
+                self.on_look();
+                self.give_away(ctx);
+            }
+            Outcome::Stayed(reason) => tracing::warn!(%kind, %reason, "shards not moved"),
+        }
+    }
+
+    fn ensure_singletons(&self) {
+        let Some(hub) = &self.hub else { return };
+        for host in hub.hosts().filter(|host| host.settings().singleton) {
+            host.ensure(&Path::new(singleton(host.settings().kind.clone())));
+        }
+    }
+
+    /// Gives away what is above this node's share; all of it when the node leaves.
+    fn give_away(&mut self, ctx: &mut Context<Self>) {
+        let Some(hub) = self.hub.clone() else { return };
+        let kinds: Vec<_> = hub.hosts().map(|host| host.settings().kind.clone()).collect();
+        let mut left = 0;
+        for kind in kinds {
+            if self.moving.contains(&kind) {
+                left += 1;
+                continue;
+            }
+            let mut moves = self.moves(&hub, &kind);
+            moves.truncate(MOVES);
+            if moves.is_empty() {
+                continue;
+            }
+            left += 1;
+            self.moving.insert(kind.clone());
+            let (hub, store, own) = (Arc::clone(&hub), self.store.clone(), ctx.handle().clone());
+            ctx.spawn(async move {
+                let outcome = hand_off(&hub, &store, &kind, moves).await;
+                // An actor that ends starts over.
+                let _ = own.tell(ShardsMessage::Moved { kind, outcome }).await;
+            });
+        }
+        if self.is_leaving && left == 0 {
+            self.leaving.drain(..).for_each(|reply| reply.send(()));
+        }
+    }
+
+    fn moves(&self, hub: &Hub, kind: &EntityKind) -> Vec<ShardMove> {
+        let Some(host) = hub.host(kind) else { return Vec::new() };
+        let live = Arc::clone(&self.live.borrow());
+        let residents = host.residents();
+        let may_end = host.settings().idle.is_some() || self.is_leaving;
+        self.store.view(|state| {
+            let Some(of_kind) = state.kinds().get(kind) else { return Vec::new() };
+            let mut weights = shard_weights(state, &live, hub.node(), kind);
+            if self.is_leaving {
+                weights.insert(hub.node().clone(), 0);
+            }
+            let empty: BTreeSet<u16> =
+                (0..of_kind.shards()).filter(|shard| !residents.contains_key(shard)).collect();
+            let moves = surplus(of_kind, hub.node(), &weights, &empty);
+            moves.into_iter().filter(|m| may_end || empty.contains(&m.shard)).collect()
+        })
+    }
+}
+
+/// Shares the wait of a handoff with its entities' ends.
+pub(super) async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+    timeout(limit, future).await.ok()
+}

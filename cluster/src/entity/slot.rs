@@ -1,0 +1,448 @@
+//! One entity on the node that owns it: its queue, and where its activation is in its life.
+//!
+//! The queue outlives activations. The actor behind it is woken when there is something in an
+//! empty queue and takes entries until it is empty again, so a message costs one lock. Whoever
+//! fills the queue beyond its bound waits (on this node) or is told to pause (another node).
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use odeum_actors::{Handle, Restart, Shutdown, child};
+use odeum_proto::{EntityId, call::CallError};
+use tokio::sync::Notify;
+
+use super::envelope::{Envelope, push_short};
+use super::gate::Drained;
+use super::host::KindHost;
+use super::runner::{Poke, Runner};
+use super::{Entity, EntityMessage};
+use crate::transport::lane::{LanePeer, Packet};
+
+/// Bytes from other nodes that may wait for one entity. Nodes are told to pause long before; this
+/// is what one that does not is stopped by.
+const QUEUE_BYTES: usize = 64 << 20;
+
+/// Pokes that may wait for an activation: one, and a repeated one.
+const POKES: usize = 4;
+
+/// Why a message was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Held {
+    /// The queue is full: wait for space.
+    Full,
+    /// The shard is on its way to another node: wait for the table to change.
+    Moving,
+    /// This slot is no longer in use: look the entity up again.
+    Gone,
+}
+
+/// Where the activation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    /// There is none.
+    Idle,
+    /// It is being made.
+    Starting,
+    /// It takes messages.
+    Active,
+    /// It is ending in good order.
+    Ending,
+    /// The slot is out of the host's table and takes nothing.
+    Gone,
+}
+
+/// How an activation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// In good order.
+    Orderly,
+    /// It crashed on a message.
+    Crashed,
+    /// It did not start.
+    NotStarted(Box<str>),
+}
+
+/// What the activation does next.
+pub(super) enum Next<M: EntityMessage> {
+    Handle(Envelope<M>),
+    Rest,
+    End,
+}
+
+/// See the module.
+pub(super) struct Slot<E: Entity> {
+    pub(super) id: Arc<EntityId>,
+    pub(super) path: Arc<str>,
+    pub(super) shard: u16,
+    pub(super) host: Arc<KindHost<E>>,
+    inner: Mutex<Inner<E::Message>>,
+    space: Notify,
+    /// The host's tick at the last message.
+    used: AtomicU64,
+}
+
+struct Inner<M: EntityMessage> {
+    life: Life,
+    queue: VecDeque<Envelope<M>>,
+    bytes: usize,
+    handle: Option<Handle<Poke>>,
+    /// Whether the activation knows that there is something to do.
+    poked: bool,
+    /// Whether it shall end once its queue is empty.
+    ending: bool,
+    /// Who waits for it to end for good.
+    drain: Option<Arc<Drained>>,
+    /// Nodes that were told to pause.
+    paused: Vec<LanePeer>,
+    /// Whether senders of this node wait for space.
+    awaited: bool,
+    run: u64,
+    /// Crashes since it last ended well.
+    crashes: u32,
+}
+
+impl<E: Entity> Slot<E> {
+    pub(super) fn new(host: Arc<KindHost<E>>, id: EntityId, path: Arc<str>, shard: u16) -> Self {
+        Self {
+            id: Arc::new(id),
+            path,
+            shard,
+            used: AtomicU64::new(host.tick()),
+            host,
+            inner: Mutex::new(Inner {
+                life: Life::Idle,
+                queue: VecDeque::new(),
+                bytes: 0,
+                handle: None,
+                poked: false,
+                ending: false,
+                drain: None,
+                paused: Vec::new(),
+                awaited: false,
+                run: 0,
+                crashes: 0,
+            }),
+            space: Notify::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<E::Message>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a message of this node; it comes back when it must wait.
+    pub(super) fn push(
+        self: &Arc<Self>,
+        envelope: Envelope<E::Message>,
+    ) -> Result<(), (Held, Envelope<E::Message>)> {
+        let mut inner = self.lock();
+        let held = match inner.life {
+            Life::Gone => Some(Held::Gone),
+            _ if inner.drain.is_some() => Some(Held::Moving),
+            _ if inner.queue.len() >= self.host.capacity() => Some(Held::Full),
+            _ => None,
+        };
+        if let Some(held) = held {
+            inner.awaited |= held == Held::Full;
+            return Err((held, envelope));
+        }
+        inner.queue.push_back(envelope);
+        self.wake(inner);
+        Ok(())
+    }
+
+    /// Queues messages of another node, all for this entity; `false`, and they stay where they
+    /// are, when the slot is gone.
+    pub(super) fn fill(
+        self: &Arc<Self>,
+        peer: Option<&LanePeer>,
+        envelopes: &mut dyn Iterator<Item = Envelope<E::Message>>,
+    ) -> bool {
+        let mut inner = self.lock();
+        if inner.life == Life::Gone {
+            return false;
+        }
+        let mut dropped = Vec::new();
+        for envelope in envelopes {
+            if inner.bytes + envelope.weight() > QUEUE_BYTES {
+                dropped.push(envelope);
+                continue;
+            }
+            inner.bytes += envelope.weight();
+            inner.queue.push_back(envelope);
+        }
+        let full = inner.queue.len() > self.host.capacity();
+        let pause = peer
+            .filter(|peer| full && !inner.paused.iter().any(|paused| paused.is_same_link(peer)));
+        inner.paused.extend(pause.cloned());
+        self.wake(inner);
+        if let Some(peer) = pause {
+            push_short(peer, &Packet::Pause { entity: self.path_bytes() });
+        }
+        self.overrun(dropped);
+        true
+    }
+
+    /// Refuses what a node sent though it was told to pause.
+    fn overrun(&self, dropped: Vec<Envelope<E::Message>>) {
+        if dropped.is_empty() {
+            return;
+        }
+        tracing::warn!(
+            entity = %self.path, count = dropped.len(),
+            "messages dropped: their senders do not pause"
+        );
+        for envelope in dropped {
+            if let Envelope::Ask(question) = envelope {
+                let (entity, queued) = (EntityId::clone(&self.id), self.host.capacity());
+                question.reply.send(Err(CallError::Overloaded { entity, queued }));
+            }
+        }
+    }
+
+    /// Waits until the queue has room; returns at once when it has.
+    pub(super) async fn space(&self) {
+        loop {
+            let mut space = std::pin::pin!(self.space.notified());
+            space.as_mut().enable();
+            {
+                let mut inner = self.lock();
+                if inner.queue.len() < self.host.capacity() || inner.life == Life::Gone {
+                    return;
+                }
+                inner.awaited = true;
+            }
+            space.await;
+        }
+    }
+
+    /// Sees to it that somebody handles what is in the queue.
+    fn wake(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner<E::Message>>) {
+        match inner.life {
+            Life::Idle => self.start(inner),
+            Life::Active if !inner.poked => {
+                inner.poked = true;
+                let handle = inner.handle.clone();
+                drop(inner);
+                // One that is ending by a crash is followed by the next activation.
+                let _ = handle.map(|handle| handle.try_tell(Poke));
+            }
+            _ => {}
+        }
+    }
+
+    /// Begins an activation.
+    fn start(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner<E::Message>>) {
+        inner.life = Life::Starting;
+        inner.run += 1;
+        inner.ending = false;
+        let run = inner.run;
+        let maker = Making { slot: Arc::clone(self), run };
+        // The name is of this activation: the one before it may still be ending.
+        let name = format!("{} #{}", self.path, self.host.next_activation());
+        let (handle, spec) = child(name, move || maker.make());
+        inner.handle = Some(handle);
+        drop(inner);
+        let spec = spec
+            .capacity(POKES)
+            .restart(Restart::Temporary)
+            .start_timeout(self.host.start_timeout())
+            .shutdown(Shutdown::Timeout(self.host.stop_timeout()));
+        // Refused, the maker is dropped, which ends the activation that never was.
+        self.host.add(spec);
+    }
+
+    /// Makes the entity active, should it not be.
+    pub(super) fn ensure(self: &Arc<Self>) {
+        let inner = self.lock();
+        if inner.life == Life::Idle && inner.drain.is_none() {
+            self.start(inner);
+        }
+    }
+
+    /// The activation has started: it takes what waits.
+    pub(super) fn active(&self) {
+        let mut inner = self.lock();
+        inner.life = Life::Active;
+        inner.poked = !inner.queue.is_empty() || inner.drain.is_some();
+        let handle = inner.poked.then(|| inner.handle.clone()).flatten();
+        drop(inner);
+        let _ = handle.map(|handle| handle.try_tell(Poke));
+    }
+
+    /// The pause before this start, after crashes.
+    pub(super) fn crashes(&self) -> u32 {
+        self.lock().crashes
+    }
+
+    /// The next entry for the activation.
+    pub(super) fn next(&self) -> Next<E::Message> {
+        let mut inner = self.lock();
+        let Some(envelope) = inner.queue.pop_front() else {
+            if inner.ending || inner.drain.is_some() {
+                inner.life = Life::Ending;
+                return Next::End;
+            }
+            inner.poked = false;
+            self.used.store(self.host.tick(), Ordering::Relaxed);
+            return Next::Rest;
+        };
+        inner.bytes -= envelope.weight().min(inner.bytes);
+        if (inner.awaited || !inner.paused.is_empty())
+            && inner.queue.len() <= self.host.capacity() / 2
+        {
+            inner.awaited = false;
+            let paused = std::mem::take(&mut inner.paused);
+            drop(inner);
+            self.resume(paused);
+        }
+        Next::Handle(envelope)
+    }
+
+    fn resume(&self, paused: Vec<LanePeer>) {
+        self.space.notify_waiters();
+        for peer in paused {
+            push_short(&peer, &Packet::Resume { entity: self.path_bytes() });
+        }
+    }
+
+    fn path_bytes(&self) -> Bytes {
+        Bytes::copy_from_slice(self.path.as_bytes())
+    }
+
+    /// Has the activation end once its queue is empty.
+    pub(super) fn end_soon(&self) {
+        self.lock().ending = true;
+    }
+
+    /// Asks an activation that has been idle for so many ticks to end. A slot without one is
+    /// forgotten then.
+    pub(super) fn passivate(self: &Arc<Self>, idle: Option<u64>, forget: u64) {
+        let mut inner = self.lock();
+        let since = self.host.tick().saturating_sub(self.used.load(Ordering::Relaxed));
+        match inner.life {
+            Life::Idle if since >= forget => self.go(inner),
+            Life::Active
+                if idle.is_some_and(|idle| since >= idle)
+                    && inner.queue.is_empty()
+                    && !inner.poked =>
+            {
+                inner.ending = true;
+                self.wake(inner);
+            }
+            _ => {}
+        }
+    }
+
+    /// Has the activation end after what it has, for good; `drained` is told.
+    pub(super) fn drain(self: &Arc<Self>, drained: &Arc<Drained>) {
+        let mut inner = self.lock();
+        match inner.life {
+            Life::Gone => {}
+            Life::Idle if inner.queue.is_empty() => self.go(inner),
+            _ => {
+                drained.add();
+                inner.drain = Some(Arc::clone(drained));
+                self.wake(inner);
+            }
+        }
+    }
+
+    /// The shard stays after all.
+    pub(super) fn undrain(self: &Arc<Self>) {
+        self.lock().drain = None;
+        self.space.notify_waiters();
+    }
+
+    /// An activation has ended.
+    pub(super) fn ended(self: &Arc<Self>, run: u64, how: Ended) {
+        let mut inner = self.lock();
+        if inner.run != run || matches!(inner.life, Life::Idle | Life::Gone) {
+            return;
+        }
+        inner.life = Life::Idle;
+        inner.handle = None;
+        inner.poked = false;
+        let mut failed = VecDeque::new();
+        match &how {
+            Ended::Orderly => inner.crashes = 0,
+            Ended::Crashed => inner.crashes = inner.crashes.saturating_add(1),
+            Ended::NotStarted(_) => {
+                inner.crashes = inner.crashes.saturating_add(1);
+                failed = std::mem::take(&mut inner.queue);
+                inner.bytes = 0;
+            }
+        }
+        if !inner.queue.is_empty() {
+            self.start(inner);
+        } else if inner.crashes == 0 || inner.drain.is_some() {
+            self.go(inner);
+        } else {
+            // Kept for a while, so that the next start is after a pause.
+            self.used.store(self.host.tick(), Ordering::Relaxed);
+            let paused = std::mem::take(&mut inner.paused);
+            drop(inner);
+            self.resume(paused);
+        }
+        if let Ended::NotStarted(reason) = how {
+            self.fail(failed, &reason);
+        }
+    }
+
+    /// Answers the messages of an activation that did not start.
+    fn fail(&self, queue: VecDeque<Envelope<E::Message>>, reason: &str) {
+        let tells = queue.iter().filter(|e| matches!(e, Envelope::Tell(_))).count();
+        if tells > 0 {
+            tracing::warn!(entity = %self.path, count = tells, %reason, "messages lost");
+        }
+        for envelope in queue {
+            match envelope {
+                Envelope::Tell(_) => {}
+                Envelope::Ask(question) => {
+                    let (entity, reason) = (EntityId::clone(&self.id), reason.into());
+                    question.reply.send(Err(CallError::Failed { entity, reason }));
+                }
+                Envelope::Fence { call, from } => from.fenced(call),
+            }
+        }
+    }
+
+    /// Takes the slot out of use.
+    fn go(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner<E::Message>>) {
+        inner.life = Life::Gone;
+        let (drain, paused) = (inner.drain.take(), std::mem::take(&mut inner.paused));
+        drop(inner);
+        self.host.forget(self);
+        self.resume(paused);
+        if let Some(drained) = drain {
+            drained.done();
+        }
+    }
+}
+
+/// Makes the actor of one activation. Dropped without having done so, because the supervisor did
+/// not take it, it ends the activation that never was.
+struct Making<E: Entity> {
+    slot: Arc<Slot<E>>,
+    run: u64,
+}
+
+impl<E: Entity> Making<E> {
+    fn make(&self) -> Runner<E> {
+        Runner::new(Arc::clone(&self.slot), self.run)
+    }
+}
+
+impl<E: Entity> Drop for Making<E> {
+    fn drop(&mut self) {
+        let starting = {
+            let inner = self.slot.lock();
+            inner.run == self.run && inner.life == Life::Starting
+        };
+        if starting {
+            self.slot.ended(self.run, Ended::NotStarted("the node is stopping".into()));
+        }
+    }
+}
