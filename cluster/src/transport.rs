@@ -39,11 +39,13 @@ mod handle;
 mod hello;
 pub(crate) mod lane;
 mod link;
+mod meter;
 pub mod pki;
 mod plan;
 mod pump;
 mod renewal;
 mod settings;
+mod stats;
 mod tls;
 
 pub use endpoint::start;
@@ -51,6 +53,7 @@ pub use error::TransportError;
 pub use frame::FrameError;
 pub(crate) use handle::ControlStream;
 pub use handle::TransportHandle;
+pub use stats::{ClassStats, LinkStats};
 
 /// Who answers a request on the peer's side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::conn::{Answer, Conn};
 use super::frame::{FAILURE_BYTES, FrameError, clip};
+use super::meter::Meter;
 use super::pump::{self, Fault};
 use super::{Class, Request, ServeError, Service, Services, TransportError, settings};
 
@@ -45,6 +46,8 @@ impl Drop for Whole {
 /// Asks over a stream of its own.
 pub(super) async fn request(conn: &Conn, request: Request, until: Instant) -> Answer {
     let lost = |_| conn.unreachable("the link was lost");
+    let meter = conn.meters.of(Class::Bulk);
+    let waits = conn.meters.wait(Class::Bulk, request.body.len());
     let _turn = conn.bulk.acquire().await.map_err(|_| conn.unreachable("the link was lost"))?;
     let (send, mut recv) = conn.quic.open_bi().await.map_err(lost)?;
     let mut send = Whole { send, written: false };
@@ -61,11 +64,12 @@ pub(super) async fn request(conn: &Conn, request: Request, until: Instant) -> An
 
     // The peer may answer (that it is busy, say) before it has read the question: both at once.
     let asking = async {
-        send.written = write(&mut send.send, head.freeze(), request.body).await.is_ok();
+        send.written = write(&mut send.send, head.freeze(), request.body, meter).await.is_ok();
+        drop(waits);
         std::future::pending().await
     };
     let answer = tokio::select! {
-        answer = read_answer(&mut recv) => answer,
+        answer = read_answer(&mut recv, meter) => answer,
         never = asking => never,
     };
     match answer {
@@ -88,14 +92,17 @@ pub(super) async fn serve(
 ) -> Result<(), Fault> {
     let _ = send.set_priority(settings::priority(Class::Bulk));
     let mut head = [0; QUESTION];
-    read_exact(&mut recv, &mut head).await?;
+    let meter = conn.meters.of(Class::Bulk);
+    // The tag, which whoever asks counts as a part of the question.
+    meter.received(1);
+    read_exact(&mut recv, &mut head, meter).await?;
     let arrived = Instant::now();
     let mut head = &head[..];
     let tag = head.get_u8();
     let service = Service::from_wire(tag, head.get_u16_le())
         .ok_or(FrameError::Unknown { what: "service", got: tag })?;
     let remaining = Duration::from_millis(head.get_u32_le().into());
-    let body = read_body(&mut recv, head.get_u64_le(), limits::BULK_BYTES).await?;
+    let body = read_body(&mut recv, head.get_u64_le(), limits::BULK_BYTES, meter).await?;
     let outcome = match services.get(service) {
         None => Err(ServeError::NoService),
         Some(_) if arrived.elapsed() > remaining => Err(ServeError::Expired),
@@ -118,16 +125,20 @@ pub(super) async fn serve(
     let mut head = BytesMut::with_capacity(ANSWER);
     head.put_u8(code);
     head.put_u64_le(body.len() as u64);
-    write(&mut send, head.freeze(), body).await
+    let _waits = conn.meters.wait(Class::Bulk, body.len());
+    write(&mut send, head.freeze(), body, meter).await
 }
 
-async fn read_answer(recv: &mut RecvStream) -> Result<Result<Bytes, ServeError>, Fault> {
+async fn read_answer(
+    recv: &mut RecvStream,
+    meter: &Meter,
+) -> Result<Result<Bytes, ServeError>, Fault> {
     let mut head = [0; ANSWER];
-    read_exact(recv, &mut head).await?;
+    read_exact(recv, &mut head, meter).await?;
     let mut head = &head[..];
     let code = head.get_u8();
     let limit = if code == ANSWERED { limits::BULK_BYTES } else { FAILURE_BYTES };
-    let body = read_body(recv, head.get_u64_le(), limit).await?;
+    let body = read_body(recv, head.get_u64_le(), limit, meter).await?;
     if code == ANSWERED {
         return Ok(Ok(body));
     }
@@ -136,16 +147,26 @@ async fn read_answer(recv: &mut RecvStream) -> Result<Result<Bytes, ServeError>,
     Ok(Err(error))
 }
 
-async fn write(send: &mut SendStream, head: Bytes, mut body: Bytes) -> Result<(), Fault> {
+async fn write(
+    send: &mut SendStream,
+    head: Bytes,
+    mut body: Bytes,
+    meter: &Meter,
+) -> Result<(), Fault> {
+    let length = head.len();
     send.write_chunk(head).await.map_err(|_| Fault::Lost)?;
+    meter.sent(length);
     while !body.is_empty() {
         let fragment = body.split_to(body.len().min(settings::FRAGMENT));
+        let length = fragment.len();
         send.write_chunk(fragment).await.map_err(|_| Fault::Lost)?;
+        meter.sent(length);
     }
     send.finish().map_err(|_| Fault::Lost)
 }
 
-async fn read_exact(recv: &mut RecvStream, into: &mut [u8]) -> Result<(), Fault> {
+async fn read_exact(recv: &mut RecvStream, into: &mut [u8], meter: &Meter) -> Result<(), Fault> {
+    meter.received(into.len());
     recv.read_exact(into).await.map_err(|error| match error {
         ReadExactError::FinishedEarly(_) => FrameError::Truncated.into(),
         ReadExactError::ReadError(_) => Fault::Lost,
@@ -153,7 +174,12 @@ async fn read_exact(recv: &mut RecvStream, into: &mut [u8]) -> Result<(), Fault>
 }
 
 /// A body of exactly the announced length.
-async fn read_body(recv: &mut RecvStream, length: u64, limit: usize) -> Result<Bytes, Fault> {
+async fn read_body(
+    recv: &mut RecvStream,
+    length: u64,
+    limit: usize,
+    meter: &Meter,
+) -> Result<Bytes, Fault> {
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     if length > limit {
         return Err(FrameError::TooLarge { got: length, limit }.into());
@@ -165,7 +191,10 @@ async fn read_body(recv: &mut RecvStream, length: u64, limit: usize) -> Result<B
                 let got = body.len() + chunk.bytes.len();
                 return Err(FrameError::TooLarge { got, limit: length }.into());
             }
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk.bytes),
+            Ok(Some(chunk)) => {
+                meter.received(chunk.bytes.len());
+                body.extend_from_slice(&chunk.bytes);
+            }
             Ok(None) if body.len() == length => return Ok(body.freeze()),
             Ok(None) => return Err(FrameError::Truncated.into()),
             Err(_) => return Err(Fault::Lost),

@@ -8,19 +8,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use odeum_proto::{Incarnation, NodeId, limits};
+use quinn::{RecvStream, SendStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::frame::{self, Frame};
 use super::handle::ControlStream;
 use super::lane::Outlet;
+use super::meter::{Metered, Meters, Waits};
 use super::plan::Rank;
-use super::{Class, LinkInfo, Request, TransportError, bulk, settings};
+use super::{Class, LinkInfo, LinkStats, Request, TransportError, bulk, hello, settings};
 
 /// A frame on its way to the wire, with its share of the queue's budget.
 pub(super) struct Queued {
     pub(super) frame: Frame,
     pub(super) _share: OwnedSemaphorePermit,
+    pub(super) _waits: Waits,
 }
 
 /// The bounded queue before a stream: by bytes, since frames differ a thousandfold in size.
@@ -28,22 +31,26 @@ pub(super) struct Queued {
 pub(super) struct Outbox {
     queue: mpsc::Sender<Queued>,
     budget: Arc<Semaphore>,
+    class: Class,
+    meters: Arc<Meters>,
 }
 
 impl Outbox {
-    pub(super) fn new() -> (Self, mpsc::Receiver<Queued>) {
+    pub(super) fn new(class: Class, meters: &Arc<Meters>) -> (Self, mpsc::Receiver<Queued>) {
         let (queue, receiver) = mpsc::channel(settings::OUTBOX_FRAMES);
         let budget = Arc::new(Semaphore::new(settings::kib(settings::OUTBOX_BYTES)));
-        (Self { queue, budget }, receiver)
+        (Self { queue, budget, class, meters: Arc::clone(meters) }, receiver)
     }
 
     /// Queues a frame, waiting for room; `false` when the stream is gone.
     pub(super) async fn push(&self, frame: Frame) -> bool {
+        // From here on, so that those who wait for room are seen, too.
+        let _waits = self.meters.wait(self.class, frame.body_len());
         let share = u32::try_from(settings::kib(frame.body_len()) + 1).unwrap_or(u32::MAX);
         let Ok(share) = Arc::clone(&self.budget).acquire_many_owned(share).await else {
             return false;
         };
-        self.queue.send(Queued { frame, _share: share }).await.is_ok()
+        self.queue.send(Queued { frame, _share: share, _waits }).await.is_ok()
     }
 }
 
@@ -95,6 +102,7 @@ pub(super) struct Conn {
     pub(super) bulk: Semaphore,
     next_id: AtomicU64,
     waiting: Waiting,
+    pub(super) meters: Arc<Meters>,
 }
 
 /// The receiving ends of a connection's queues, for [`super::pump`].
@@ -112,8 +120,10 @@ impl Conn {
         (peer, incarnation): (NodeId, Incarnation),
         rank: Rank,
     ) -> (Arc<Self>, Queues) {
-        let (consensus, consensus_queue) = Outbox::new();
-        let (lanes, lane_queues) = (0..settings::LANES).map(|_| Outbox::new()).unzip();
+        let meters = Arc::new(Meters::default());
+        let (consensus, consensus_queue) = Outbox::new(Class::Consensus, &meters);
+        let lanes = (0..settings::LANES).map(|_| Outbox::new(Class::Lane, &meters));
+        let (lanes, lane_queues) = lanes.unzip();
         let generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
         let conn = Self {
             peer,
@@ -129,6 +139,7 @@ impl Conn {
             bulk: Semaphore::new(settings::BULK_TRANSFERS),
             next_id: AtomicU64::new(1),
             waiting: Waiting(Mutex::new(Ok(HashMap::new()))),
+            meters,
         };
         (Arc::new(conn), Queues { consensus: consensus_queue, lanes: lane_queues })
     }
@@ -158,6 +169,36 @@ impl Conn {
     pub(super) fn close_lanes(&self) {
         for lane in &self.entity_lanes {
             lane.close();
+        }
+    }
+
+    /// The counters; `reconnects` is not known here.
+    pub(super) fn stats(&self, reconnects: u64) -> LinkStats {
+        let path = self.quic.stats().path;
+        let of = |class| self.meters.of(class).read();
+        let mut lane = of(Class::Lane);
+        for outlet in &self.entity_lanes {
+            lane.sent_bytes += outlet.sent();
+            lane.waiting_bytes += outlet.depth() as u64;
+        }
+        let mut datagram = self.meters.datagram.read();
+        if self.quic.close_reason().is_none() {
+            let free = self.quic.datagram_send_buffer_space();
+            datagram.waiting_bytes = settings::DATAGRAM_BUFFER.saturating_sub(free) as u64;
+        }
+        LinkStats {
+            link: self.info(),
+            reconnects,
+            sent_packets: path.sent_packets,
+            lost_packets: path.lost_packets,
+            mtu: path.current_mtu,
+            congestion_window: path.cwnd,
+            certificate: hello::certificate(&self.quic),
+            control: of(Class::Control),
+            consensus: of(Class::Consensus),
+            lane,
+            bulk: of(Class::Bulk),
+            datagram,
         }
     }
 
@@ -254,8 +295,10 @@ impl Conn {
     /// Drops the datagram when it does not fit or the link is going down: datagrams are allowed
     /// to be lost.
     pub(super) fn send_datagram(&self, bytes: Bytes) {
-        if let Err(error) = self.quic.send_datagram(bytes) {
-            tracing::debug!(peer = %self.peer, %error, "datagram not sent");
+        let length = bytes.len();
+        match self.quic.send_datagram(bytes) {
+            Ok(()) => self.meters.datagram.sent(length),
+            Err(error) => tracing::debug!(peer = %self.peer, %error, "datagram not sent"),
         }
     }
 
@@ -273,7 +316,16 @@ impl Conn {
         send.write_all(&[settings::TAG_CONTROL])
             .await
             .map_err(|_| self.unreachable("the link was lost"))?;
-        Ok(ControlStream { peer: self.peer.clone(), send, recv })
+        Ok(self.control_stream(send, recv))
+    }
+
+    /// A control stream of this connection, counted.
+    pub(super) fn control_stream(&self, send: SendStream, recv: RecvStream) -> ControlStream {
+        ControlStream {
+            peer: self.peer.clone(),
+            send: Metered::new(send, &self.meters),
+            recv: Metered::new(recv, &self.meters),
+        }
     }
 
     pub(super) fn unreachable(&self, reason: &str) -> TransportError {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -18,9 +18,12 @@ use tokio::time::{Instant, timeout_at};
 use super::conn::Conn;
 use super::endpoint::EndpointMessage;
 use super::lane::{LaneSink, Outlet};
+use super::meter::Metered;
+use super::pki::CertificateInfo;
 use super::tls::Tls;
 use super::{
-    Class, ClusterCell, LinkInfo, Links, Request, Service, Services, TransportError, settings,
+    Class, ClusterCell, LinkInfo, LinkStats, Links, Request, Service, Services, TransportError,
+    settings,
 };
 
 /// How long a request waits for a link that is not there. A link between live nodes is made in
@@ -44,9 +47,9 @@ pub(crate) struct ControlStream {
     /// The peer, by its certificate.
     pub(crate) peer: NodeId,
     /// To the peer.
-    pub(crate) send: quinn::SendStream,
+    pub(crate) send: Metered<quinn::SendStream>,
     /// From the peer.
-    pub(crate) recv: quinn::RecvStream,
+    pub(crate) recv: Metered<quinn::RecvStream>,
 }
 
 /// What the handle and the actors share.
@@ -69,6 +72,8 @@ pub(super) struct Shared {
     /// Serialises changes of `conns` with their publication.
     change: Mutex<()>,
     links: watch::Sender<Arc<BTreeMap<NodeId, LinkInfo>>>,
+    /// How many connections to each peer were in use so far.
+    made: Mutex<BTreeMap<NodeId, u64>>,
 }
 
 impl Shared {
@@ -94,14 +99,20 @@ impl Shared {
             conns: ArcSwap::default(),
             change: Mutex::default(),
             links: watch::Sender::default(),
+            made: Mutex::default(),
         }
     }
 
     /// Makes `conn` the one that requests to its peer use.
     pub(super) fn install(&self, conn: &Arc<Conn>) {
+        *self.made().entry(conn.peer.clone()).or_default() += 1;
         self.update(|conns| {
             conns.insert(conn.peer.clone(), Arc::clone(conn));
         });
+    }
+
+    fn made(&self) -> MutexGuard<'_, BTreeMap<NodeId, u64>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the use of `conn`, if it is still in use.
@@ -299,6 +310,20 @@ impl TransportHandle {
     #[must_use]
     pub fn link(&self, peer: &NodeId) -> Option<LinkInfo> {
         self.shared.conn(peer).map(|conn| conn.info())
+    }
+
+    /// The link to `peer` with its counters, if it is up.
+    #[must_use]
+    pub fn stats(&self, peer: &NodeId) -> Option<LinkStats> {
+        let conn = self.shared.conn(peer)?;
+        let made = self.shared.made().get(peer).copied().unwrap_or_default();
+        Some(conn.stats(made.saturating_sub(1)))
+    }
+
+    /// This node's certificate, as new connections use it.
+    #[must_use]
+    pub fn certificate(&self) -> Option<CertificateInfo> {
+        self.shared.tls.load().own.clone()
     }
 
     /// Fails what waits for answers of `peer`, which the failure detector gave up, with

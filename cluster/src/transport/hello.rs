@@ -13,6 +13,7 @@ use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use rustls::pki_types::CertificateDer;
 use tokio::time::timeout;
 
+use super::pki::CertificateInfo;
 use super::plan::Rank;
 use super::{TransportError, pki, settings};
 
@@ -186,6 +187,12 @@ fn refused(refusal: HelloRefusal, ours: &Hello, addr: SocketAddr) -> TransportEr
             TransportError::Connect { addr, reason: "it belongs to another cluster".into() }
         }
     }
+}
+
+/// What the peer's certificate says.
+pub(super) fn certificate(quic: &Connection) -> Option<CertificateInfo> {
+    let chain = quic.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    pki::describe(chain.first()?)
 }
 
 fn certified(quic: &Connection) -> Result<NodeId, TransportError> {

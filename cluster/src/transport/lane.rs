@@ -294,6 +294,7 @@ pub(super) async fn read(
             Ok(None) | Err(_) => return Err(Fault::Lost),
         };
         let total = chunks.iter().take(count).map(Bytes::len).sum();
+        peer.conn.meters.of(Class::Lane).received(total);
         bytes.reserve(total);
         for chunk in chunks.iter_mut().take(count) {
             bytes.extend_from_slice(&std::mem::take(chunk));

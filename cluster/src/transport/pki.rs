@@ -256,7 +256,7 @@ pub struct CertificateInfo {
 /// # Errors
 /// [`PkiError`] when it cannot be read or is no certificate.
 pub fn inspect(path: &Path) -> Result<CertificateInfo, PkiError> {
-    describe(path, &read_cert(path)?)
+    describe(&read_cert(path)?).ok_or_else(|| unreadable(path))
 }
 
 /// What all certificates in the file at `path` say: a `ca.pem` has two while the authority is
@@ -265,14 +265,16 @@ pub fn inspect(path: &Path) -> Result<CertificateInfo, PkiError> {
 /// # Errors
 /// As [`inspect`].
 pub fn inspect_all(path: &Path) -> Result<Vec<CertificateInfo>, PkiError> {
-    read_certs(path)?.iter().map(|cert| describe(path, cert)).collect()
+    let described = |cert| describe(cert).ok_or_else(|| unreadable(path));
+    read_certs(path)?.iter().map(described).collect()
 }
 
-fn describe(path: &Path, der: &CertificateDer<'_>) -> Result<CertificateInfo, PkiError> {
-    let cert = parse(path, der)?;
+/// What a certificate says; `None` for bytes that are none.
+pub(super) fn describe(der: &CertificateDer<'_>) -> Option<CertificateInfo> {
+    let (_, cert) = X509Certificate::from_der(der).ok()?;
     let validity = cert.validity();
     let left = validity.not_after.timestamp() - OffsetDateTime::now_utc().unix_timestamp();
-    Ok(CertificateInfo {
+    Some(CertificateInfo {
         node: node_id(der).ok(),
         authority: cert.is_ca(),
         not_before: validity.not_before.to_string(),
@@ -445,6 +447,10 @@ fn parse<'a>(path: &Path, der: &'a CertificateDer<'_>) -> Result<X509Certificate
     X509Certificate::from_der(der)
         .map(|(_, cert)| cert)
         .map_err(|error| malformed(path, "certificate", &error))
+}
+
+fn unreadable(path: &Path) -> PkiError {
+    malformed(path, CERT, &pem::Error::NoItemsFound)
 }
 
 fn check_time(path: &Path, der: &CertificateDer<'_>) -> Result<(), PkiError> {

@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 use super::conn::{Conn, Outbox, Queued, Queues};
 use super::frame::{self, Frame, FrameError};
-use super::handle::{ControlStream, Shared};
+use super::handle::Shared;
+use super::meter::Meter;
 use super::{Class, Serve, ServeError, Service, TransportError, bulk, lane, settings};
 
 /// Why a stream's task ended early.
@@ -92,6 +93,7 @@ pub(super) async fn run(conn: Arc<Conn>, queues: Queues, shared: Arc<Shared>) ->
                 tasks.spawn(lane::read(Arc::clone(&conn), Arc::clone(&shared), recv));
             },
             datagram = quic.read_datagram() => if let Ok(bytes) = datagram {
+                conn.meters.datagram.received(bytes.len());
                 shared.datagram(&conn.peer, bytes);
             },
         }
@@ -110,8 +112,9 @@ async fn outgoing(
     let _ = send.set_priority(settings::priority(class));
     let tag = if class == Class::Consensus { settings::TAG_CONSENSUS } else { settings::TAG_LANE };
     send.write_all(&[tag]).await.map_err(|_| Fault::Lost)?;
-    let writing = write_frames(send, queue, Some(first));
-    let reading = read_answers(&conn, recv);
+    let meter = conn.meters.of(class);
+    let writing = write_frames(send, queue, Some(first), meter);
+    let reading = read_answers(&conn, recv, meter);
     // Neither ends well before the connection does.
     tokio::select! {
         ended = writing => ended,
@@ -124,6 +127,7 @@ async fn write_frames(
     mut send: SendStream,
     mut queue: mpsc::Receiver<Queued>,
     first: Option<Queued>,
+    meter: &Meter,
 ) -> Result<(), Fault> {
     let mut waiting = Vec::with_capacity(settings::BATCH_FRAMES);
     waiting.extend(first);
@@ -136,8 +140,8 @@ async fn write_frames(
         // The shares are given back when all is written, so that a queue's budget counts what
         // has not left yet.
         let mut shares = Vec::with_capacity(waiting.len());
-        for Queued { frame, _share: share } in waiting.drain(..) {
-            shares.push(share);
+        for Queued { frame, _share: share, _waits: waits } in waiting.drain(..) {
+            shares.push((share, waits));
             run.reserve(frame::HEADER + frame.body_len().min(settings::COPY_BYTES));
             let body = frame.encode_header(&mut run);
             if body.len() <= settings::COPY_BYTES {
@@ -150,19 +154,22 @@ async fn write_frames(
         if !run.is_empty() {
             chunks.push(run.freeze());
         }
+        let bytes = chunks.iter().map(Bytes::len).sum();
         send.write_all_chunks(&mut chunks).await.map_err(|_| Fault::Lost)?;
+        meter.sent(bytes);
     }
 }
 
 /// Frames off a stream.
-struct Frames {
+struct Frames<'a> {
     recv: RecvStream,
     buf: BytesMut,
+    meter: &'a Meter,
 }
 
-impl Frames {
-    fn new(recv: RecvStream) -> Self {
-        Self { recv, buf: BytesMut::new() }
+impl<'a> Frames<'a> {
+    fn new(recv: RecvStream, meter: &'a Meter) -> Self {
+        Self { recv, buf: BytesMut::new(), meter }
     }
 
     async fn next(&mut self) -> Result<Option<Frame>, Fault> {
@@ -171,7 +178,10 @@ impl Frames {
                 return Ok(Some(frame));
             }
             match self.recv.read_chunk(settings::FRAGMENT, true).await {
-                Ok(Some(chunk)) => self.buf.extend_from_slice(&chunk.bytes),
+                Ok(Some(chunk)) => {
+                    self.meter.received(chunk.bytes.len());
+                    self.buf.extend_from_slice(&chunk.bytes);
+                }
                 Ok(None) if self.buf.is_empty() => return Ok(None),
                 Ok(None) => return Err(FrameError::Truncated.into()),
                 Err(_) => return Err(Fault::Lost),
@@ -180,8 +190,8 @@ impl Frames {
     }
 }
 
-async fn read_answers(conn: &Conn, recv: RecvStream) -> Result<(), Fault> {
-    let mut frames = Frames::new(recv);
+async fn read_answers(conn: &Conn, recv: RecvStream, meter: &Meter) -> Result<(), Fault> {
+    let mut frames = Frames::new(recv, meter);
     while let Some(frame) = frames.next().await? {
         match frame {
             Frame::Reply { id, body } => conn.answer(id, Ok(body)),
@@ -222,8 +232,7 @@ impl Incoming {
             settings::TAG_CONTROL if self.conn.dialled => Ok(()),
             settings::TAG_CONTROL => {
                 let _ = send.set_priority(settings::priority(Class::Control));
-                let peer = self.conn.peer.clone();
-                self.shared.control_stream(ControlStream { peer, send, recv });
+                self.shared.control_stream(self.conn.control_stream(send, recv));
                 Ok(())
             }
             settings::TAG_CONSENSUS => self.serve_requests(Class::Consensus, send, recv).await,
@@ -244,10 +253,11 @@ impl Incoming {
     ) -> Result<(), Fault> {
         // As with `outgoing`: a stream that is gone fails at its next use.
         let _ = send.set_priority(settings::priority(class));
-        let (outbox, queue) = Outbox::new();
+        let (outbox, queue) = Outbox::new(class, &self.conn.meters);
+        let meter = self.conn.meters.of(class);
         let budget = if class == Class::Consensus { &self.consensus } else { &self.lanes };
-        let reading = self.read_requests(recv, outbox, budget);
-        let writing = write_frames(send, queue, None);
+        let reading = self.read_requests(Frames::new(recv, meter), outbox, budget);
+        let writing = write_frames(send, queue, None, meter);
         tokio::select! {
             ended = reading => ended,
             ended = writing => ended,
@@ -256,11 +266,10 @@ impl Incoming {
 
     async fn read_requests(
         &self,
-        recv: RecvStream,
+        mut frames: Frames<'_>,
         outbox: Outbox,
         budget: &Arc<Semaphore>,
     ) -> Result<(), Fault> {
-        let mut frames = Frames::new(recv);
         let mut work = JoinSet::new();
         loop {
             let frame = tokio::select! {

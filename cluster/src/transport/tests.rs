@@ -4,6 +4,7 @@ mod faults;
 mod introductions;
 mod renewal;
 mod requests;
+mod stats;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -13,7 +13,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig};
 
-use super::pki::{self, Credentials, PkiError};
+use super::pki::{self, CertificateInfo, Credentials, PkiError};
 
 /// Told apart from every other protocol in the handshake. The wire version is not in it: a
 /// mismatch here gives an alert without words, and both versions are to be named.
@@ -25,6 +25,8 @@ pub(super) struct Tls {
     pub(super) client: Arc<QuicClientConfig>,
     /// Authorities whose certificates are accepted.
     pub(super) authorities: usize,
+    /// What this node's own certificate says.
+    pub(super) own: Option<CertificateInfo>,
 }
 
 /// Reads the certificates in `dir` and checks that a peer would accept them.
@@ -36,6 +38,7 @@ pub(super) fn load(dir: &Path, node: &NodeId) -> Result<Tls, PkiError> {
 
     let authorities = credentials.authorities.len();
     let Credentials { cert, key, .. } = credentials;
+    let own = pki::describe(&cert);
     let unfit = |error: &dyn std::error::Error| unfit(dir, error);
     let verifier =
         WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
@@ -61,6 +64,7 @@ pub(super) fn load(dir: &Path, node: &NodeId) -> Result<Tls, PkiError> {
 
     Ok(Tls {
         authorities,
+        own,
         server: Arc::new(QuicServerConfig::try_from(server).map_err(|error| unfit(&error))?),
         client: Arc::new(QuicClientConfig::try_from(client).map_err(|error| unfit(&error))?),
     })
