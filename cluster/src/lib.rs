@@ -11,4 +11,5 @@ pub mod placement;
 pub mod roster;
 pub mod router;
 pub mod store;
+pub mod topic;
 pub mod transport;

@@ -70,6 +70,8 @@ pub enum Service {
     Firmware,
     /// A node that wants to join.
     Join,
+    /// Interest in topics, and what is published under them.
+    Topic,
 }
 
 /// Which streams a request uses. A class never waits for a lower one; within a stream order is

@@ -188,6 +188,11 @@ impl From<Name> for EntityKey {
     }
 }
 
+text_id! {
+    /// What messages are published under, such as `room/42`.
+    TopicName, "topic name", |what, text| check_printable(what, text, limits::KEY_BYTES)
+}
+
 impl EntityKind {
     /// The kind of everything that a firmware package runs as.
     pub const FIRMWARE: &'static str = "firmware";

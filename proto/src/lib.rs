@@ -17,9 +17,10 @@ pub mod log;
 pub mod report;
 pub mod shard;
 pub mod store;
+pub mod topic;
 pub mod wire;
 
 pub use ids::{
     ClusterId, Digest, DiskId, EntityId, EntityKey, EntityKind, Epoch, GroupId, IdError,
-    Incarnation, Label, Name, NodeId, RequestId, Revision, SessionId,
+    Incarnation, Label, Name, NodeId, RequestId, Revision, SessionId, TopicName,
 };

@@ -84,6 +84,10 @@ pub const PACKAGE_BYTES: usize = 64 << 20;
 /// refused for its size before path MTU discovery is done.
 pub const DATAGRAM_BYTES: usize = 1_150;
 
+/// Most topics that a node has subscribers of. Every peer keeps their names, so that it sends
+/// nothing nobody wants: with names of 32 bytes some 10 MB for each node.
+pub const TOPICS: usize = 100_000;
+
 /// Most nodes of a cluster in one roster message.
 pub const NODES: usize = 1_024;
 

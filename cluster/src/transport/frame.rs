@@ -210,6 +210,7 @@ impl Service {
     const BLOB: u8 = 4;
     const JOIN: u8 = 5;
     const FIRMWARE: u8 = 6;
+    const TOPIC: u8 = 7;
     /// The group number of [`GroupId::Control`]; data groups count from 0.
     const CONTROL: u16 = u16::MAX;
 
@@ -225,6 +226,7 @@ impl Service {
             Self::Blob => (Self::BLOB, 0),
             Self::Join => (Self::JOIN, 0),
             Self::Firmware => (Self::FIRMWARE, 0),
+            Self::Topic => (Self::TOPIC, 0),
         }
     }
 
@@ -237,6 +239,7 @@ impl Service {
             Self::BLOB => Some(Self::Blob),
             Self::JOIN => Some(Self::Join),
             Self::FIRMWARE => Some(Self::Firmware),
+            Self::TOPIC => Some(Self::Topic),
             _ => None,
         }
     }
@@ -288,6 +291,7 @@ mod tests {
             Just(Service::Blob),
             Just(Service::Join),
             Just(Service::Firmware),
+            Just(Service::Topic),
         ]
     }
 
@@ -324,6 +328,7 @@ mod tests {
             (Service::Blob, 4, [0, 0]),
             (Service::Join, 5, [0, 0]),
             (Service::Firmware, 6, [0, 0]),
+            (Service::Topic, 7, [0, 0]),
         ] {
             let head = [18, 0, 0, 0, 1, 7, 0, 0, 0, 0, 0, 0, 0, tag];
             let expected = [&head[..], &group, &[2, 1, 0, 0], b"hi"].concat();
