@@ -11,6 +11,7 @@ use odeum_proto::{EntityId, EntityKind, Label, NodeId};
 
 use crate::entity::{EntitiesHandle, EntityMessage, EntityRef, Kind};
 use crate::node::{ClusterNode, Entry, NodeError, NodeOptions};
+use crate::topic::{Topic, TopicError};
 
 /// The port that nodes listen on by default (UDP).
 pub const CLUSTER_PORT: u16 = 7071;
@@ -191,6 +192,14 @@ impl RunningNode {
     #[must_use]
     pub fn entities(&self) -> &EntitiesHandle {
         &self.cluster.entities
+    }
+
+    /// Publishes and subscribes to messages of type `T` across the cluster.
+    ///
+    /// # Errors
+    /// [`TopicError`] when the name cannot be one.
+    pub fn topic<T>(&self, name: &str) -> Result<Topic<T>, TopicError> {
+        self.cluster.topics.topic(name)
     }
 
     /// How many entities of each kind are in memory on this node.

@@ -28,6 +28,7 @@ use crate::{
     roster::{self, Gate, JoinError},
     router::{Activations, Doorway, RouterHandle, RouterParts, router},
     store::{DataFolder, FolderError, Health, State, StoreConfig, StoreError, StoreHandle, store},
+    topic::{TopicsHandle, topics},
     transport::{ClusterCell, Service, Services, TransportConfig, TransportError, TransportHandle},
 };
 
@@ -168,6 +169,8 @@ pub struct ClusterNode {
     pub router: RouterHandle,
     /// Entities of a program's own kinds.
     pub entities: EntitiesHandle,
+    /// Messages to all who subscribe.
+    pub topics: TopicsHandle,
     /// This node as the cluster will know it.
     pub record: NodeRecord,
     folder: DataFolder,
@@ -236,6 +239,7 @@ impl ClusterNode {
             live: membership.live(),
             kinds: options.kinds,
         });
+        let (topics, topics_spec) = topics(transport.clone(), membership.live());
         let cluster_supervisor = supervisor
             .child(roster::spec(
                 store.clone(),
@@ -245,12 +249,13 @@ impl ClusterNode {
             ))
             .child(placement::spec(store.clone(), membership.live(), options.node))
             .child(router_spec)
-            .supervisor(entities_supervisor);
+            .supervisor(entities_supervisor)
+            .child(topics_spec);
 
         let (join, patience) = (options.join, options.patience);
         #[rustfmt::skip]
         let node = Self {
-            store, transport, membership, control_plane, router, entities, record,
+            store, transport, membership, control_plane, router, entities, topics, record,
             folder, cluster, join, patience,
         };
         Ok((node, [store_supervisor, cluster_supervisor]))
