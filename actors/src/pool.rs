@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use tokio::time::Instant;
 
 use crate::child::{ChildSpec, child};
@@ -117,16 +117,21 @@ impl<W: Worker> PoolSpec<W> {
         let (workers, workers_spec) = SupervisorSpec::new("workers", Strategy::OneForOne)
             .intensity(config.intensity.to_intensity())
             .nested();
+        let places = config.queue.clamp(1, Semaphore::MAX_PERMITS / 2);
         let prefetch = config.prefetch.max(1);
         let setup = Arc::new(QueueSetup {
-            rules: Rules { prefetch, grace: config.grace, recycle: config.recycle.clone() },
+            rules: Rules {
+                prefetch,
+                room: (config.when_full == WhenFull::DropOldest).then_some(places),
+                grace: config.grace,
+                recycle: config.recycle.clone(),
+            },
             shared: Arc::clone(&shared),
             workers: workers.clone(),
             make: self.make_worker(),
             backoff: config.backoff.to_backoff(),
         });
         let (queue, queue_spec) = child("queue", move || QueueActor::new(Arc::clone(&setup)));
-        let places = config.queue.clamp(1, Semaphore::MAX_PERMITS / 2);
         let queue_spec = queue_spec.capacity(places + REQUESTS);
         // The two know each other's state: if one is gone, both start anew.
         let (_, spec) = SupervisorSpec::new(Arc::clone(&self.name), Strategy::OneForAll)
@@ -246,11 +251,11 @@ impl<J: Send + 'static, R: Send + 'static> Pool<J, R> {
     ) -> Result<Pending<J, R>, PoolError<J>> {
         let job = job.into();
         let limits = self.limits(&job);
-        let permit = match Arc::clone(&self.places).try_acquire_owned() {
+        let permit = match self.place() {
             Ok(permit) => permit,
             Err(_) if self.when_full == WhenFull::Reject => return Err(self.reject(job)),
             Err(_) => match self.place_before(limits.0).await {
-                Some(permit) => permit,
+                Some(permit) => Some(permit),
                 None => return Err(PoolError::Expired(job.job)),
             },
         };
@@ -264,7 +269,7 @@ impl<J: Send + 'static, R: Send + 'static> Pool<J, R> {
     pub fn try_submit(&self, job: impl Into<Job<J>>) -> Result<Pending<J, R>, PoolError<J>> {
         let job = job.into();
         let limits = self.limits(&job);
-        match Arc::clone(&self.places).try_acquire_owned() {
+        match self.place() {
             Ok(permit) => self.enqueue(job, limits, permit),
             Err(_) => Err(self.reject(job)),
         }
@@ -324,6 +329,14 @@ impl<J: Send + 'static, R: Send + 'static> Pool<J, R> {
         (expires, deadline)
     }
 
+    /// A place in the queue; none is needed where the queue itself makes room.
+    fn place(&self) -> Result<Option<OwnedSemaphorePermit>, TryAcquireError> {
+        if self.when_full == WhenFull::DropOldest {
+            return Ok(None);
+        }
+        Arc::clone(&self.places).try_acquire_owned().map(Some)
+    }
+
     async fn place_before(&self, expires: Instant) -> Option<OwnedSemaphorePermit> {
         let place = Arc::clone(&self.places).acquire_owned();
         // The semaphore is never closed.
@@ -339,7 +352,7 @@ impl<J: Send + 'static, R: Send + 'static> Pool<J, R> {
         &self,
         job: Job<J>,
         (expires, deadline): (Instant, Instant),
-        permit: OwnedSemaphorePermit,
+        permit: Option<OwnedSemaphorePermit>,
     ) -> Result<Pending<J, R>, PoolError<J>> {
         if self.shared.draining.load(Ordering::Acquire) {
             return Err(PoolError::Draining(job.job));

@@ -210,6 +210,28 @@ async fn a_full_queue_gives_the_job_back_or_makes_the_caller_wait() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_oldest_of_the_least_urgent_makes_room_where_that_is_the_policy() {
+    let config = PoolConfig { queue: 2, when_full: WhenFull::DropOldest, ..size(1) };
+    let (stage, pool, root) = start(config).await;
+    let first = pool.submit(Order::Wait(0)).await.unwrap();
+    stage.until_begun(1).await;
+    let urgent = pool.submit(Job::new(Order::Do(1)).priority(Priority::High)).await.unwrap();
+    let oldest = pool.submit(Order::Do(2)).await.unwrap();
+    let newer = pool.try_submit(Order::Do(3)).unwrap();
+    assert!(matches!(oldest.await, Err(PoolError::Evicted(Order::Do(2)))));
+    // Nothing that waits is less urgent than this one.
+    let low = Job::new(Order::Do(4)).priority(Priority::Low);
+    assert!(matches!(pool.run(low).await, Err(PoolError::Evicted(Order::Do(4)))));
+    assert_eq!(pool.stats().await.unwrap().counters.evicted, 2);
+    stage.open();
+    for pending in [first, urgent, newer] {
+        pending.await.unwrap();
+    }
+    assert_eq!(stage.begun(), [0, 1, 3]);
+    root.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_expired_job_is_not_begun_and_comes_back() {
     let (stage, pool, root) = start(PoolConfig { prefetch: 2, ..size(1) }).await;
     let first = pool.submit(Order::Wait(0)).await.unwrap();

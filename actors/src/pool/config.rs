@@ -16,6 +16,10 @@ pub enum WhenFull {
     Wait,
     /// Its caller gets it back in [`PoolError::Full`](crate::PoolError::Full).
     Reject,
+    /// The oldest of the least urgent jobs that wait makes room for it, and comes back in
+    /// [`PoolError::Evicted`](crate::PoolError::Evicted). That may be this one, if all the
+    /// others are more urgent.
+    DropOldest,
 }
 
 /// A pool.

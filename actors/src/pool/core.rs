@@ -7,131 +7,18 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
-
-use crate::policy::exit::Exit;
+use std::time::Instant;
 
 use self::workers::{Leave, State, WorkerState};
-use super::config::Recycle;
 use super::job::{Affinity, Key, Priority};
 use super::stats::Counters;
 
+pub(crate) use self::event::{Command, Event, JobId, Refusal, Rules, Terms};
+
+mod event;
 #[cfg(test)]
 mod tests;
 mod workers;
-
-/// Names a job; later jobs have greater ids.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct JobId(pub(super) u64);
-
-/// What a pool is bound to.
-#[derive(Debug, Clone)]
-pub(crate) struct Rules {
-    pub(crate) prefetch: usize,
-    pub(crate) grace: Option<Duration>,
-    pub(crate) recycle: Recycle,
-}
-
-/// What was agreed for a job.
-#[derive(Debug, Clone)]
-pub(crate) struct Terms {
-    pub(crate) priority: Priority,
-    pub(crate) affinity: Affinity,
-    /// Not begun from here on; at most `deadline`.
-    pub(crate) expires: Instant,
-    pub(crate) deadline: Instant,
-    /// How often it may be begun: 1 unless it is idempotent.
-    pub(crate) attempts: u32,
-}
-
-#[derive(Debug)]
-pub(crate) enum Event<P> {
-    Submit {
-        payload: P,
-        terms: Terms,
-    },
-    /// A worker's incarnation takes jobs.
-    Ready {
-        worker: usize,
-        generation: u64,
-    },
-    /// A worker is through with a job: done, or skipped since it was withdrawn or expired.
-    Finished {
-        worker: usize,
-        generation: u64,
-        job: JobId,
-        done: bool,
-        memory: Option<u64>,
-    },
-    /// A worker's incarnation ended.
-    Ended {
-        worker: usize,
-        generation: u64,
-        /// Whether it had begun the first of its jobs.
-        begun: bool,
-        /// Whether that job can be begun again.
-        kept: bool,
-        exit: Exit,
-    },
-    /// A worker that was to be removed is gone.
-    Removed {
-        worker: usize,
-    },
-    Resize {
-        size: usize,
-    },
-    Drain,
-    /// Time passed.
-    Tick,
-}
-
-/// Why a job was never begun.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    Busy,
-    Gone,
-    Expired,
-    Draining,
-}
-
-#[derive(Debug, PartialEq)]
-pub(crate) enum Command<P> {
-    Assign {
-        worker: usize,
-        generation: u64,
-        job: JobId,
-        payload: P,
-    },
-    /// Tell the caller that the job was not begun and will not be.
-    Refuse {
-        payload: P,
-        refusal: Refusal,
-    },
-    /// A job that a worker has is past its expiry or its deadline: withdraw it if it was
-    /// not begun, else give its caller up if its deadline has passed.
-    Overdue {
-        payload: P,
-    },
-    /// Tell the caller that the worker died in the middle.
-    Fail {
-        payload: P,
-        exit: Exit,
-        attempts: u32,
-    },
-    Add {
-        worker: usize,
-    },
-    /// Stop in good order and start again.
-    Restart {
-        worker: usize,
-    },
-    Remove {
-        worker: usize,
-    },
-    Kill {
-        worker: usize,
-    },
-}
 
 /// What the timer is set to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -292,6 +179,31 @@ impl<P: Clone> Core<P> {
         let entry = Entry { payload, terms, place, died: 0, overdue: false, alarm };
         self.jobs.insert(job, entry);
         self.place(job);
+        if self.rules.room.is_some_and(|room| self.waiting > room) {
+            self.evict();
+        }
+    }
+
+    /// Gives back the oldest of the least urgent jobs that wait and were never begun.
+    fn evict(&mut self) {
+        let unbegun = |job: &JobId| self.jobs.get(job).is_some_and(|entry| entry.died == 0);
+        let oldest_of = |priority| {
+            let rank = |job| (Reverse(priority), JobId(job));
+            let lanes = self.workers.iter().map(|worker| &worker.lane);
+            let first = |lane: &Lane| {
+                lane.range(rank(0)..=rank(u64::MAX)).map(|(_, job)| *job).find(unbegun)
+            };
+            std::iter::once(&self.anywhere).chain(lanes).filter_map(first).min()
+        };
+        let oldest =
+            [Priority::Low, Priority::Normal, Priority::High].into_iter().find_map(oldest_of);
+        if let Some(job) = oldest {
+            self.dequeue(job);
+            if let Some(entry) = self.forget(job) {
+                self.counters.evicted += 1;
+                self.refuse(entry.payload, Refusal::Evicted);
+            }
+        }
     }
 
     /// Gives a job to a worker, or puts it in a queue.
@@ -383,7 +295,8 @@ impl<P: Clone> Core<P> {
     }
 
     fn refuse(&mut self, payload: P, refusal: Refusal) {
-        self.counters.refused += u64::from(refusal != Refusal::Expired);
+        let counted_apart = matches!(refusal, Refusal::Expired | Refusal::Evicted);
+        self.counters.refused += u64::from(!counted_apart);
         self.out.push(Command::Refuse { payload, refusal });
     }
 

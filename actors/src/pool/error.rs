@@ -18,6 +18,9 @@ pub enum PoolError<J> {
     /// The pool is being drained and takes no jobs.
     #[error("the pool is being drained")]
     Draining(J),
+    /// The queue was full, and it was the one to make room for a newer job.
+    #[error("the job made room for a newer one")]
+    Evicted(J),
     /// It was not begun before it expired.
     #[error("the job expired before it was begun")]
     Expired(J),
@@ -50,6 +53,7 @@ impl<J> PoolError<J> {
             Self::Full(job)
             | Self::Down(job)
             | Self::Draining(job)
+            | Self::Evicted(job)
             | Self::Expired(job)
             | Self::Busy(job)
             | Self::Gone(job) => Some(job),
@@ -71,6 +75,7 @@ impl<J> fmt::Debug for PoolError<J> {
             Self::Full(_) => f.write_str("Full(..)"),
             Self::Down(_) => f.write_str("Down(..)"),
             Self::Draining(_) => f.write_str("Draining(..)"),
+            Self::Evicted(_) => f.write_str("Evicted(..)"),
             Self::Expired(_) => f.write_str("Expired(..)"),
             Self::Busy(_) => f.write_str("Busy(..)"),
             Self::Gone(_) => f.write_str("Gone(..)"),

@@ -127,6 +127,7 @@ impl<J: Send + 'static, R: Send + 'static> QueueActor<J, R> {
                 Refusal::Gone => PoolError::Gone,
                 Refusal::Expired => PoolError::Expired,
                 Refusal::Draining => PoolError::Draining,
+                Refusal::Evicted => PoolError::Evicted,
             }),
             Command::Overdue { payload } => payload.overdue(now),
             Command::Fail { payload, exit, attempts } => {

@@ -17,6 +17,8 @@ pub struct Counters {
     pub overdue: u64,
     /// Jobs refused by a drain or by strict affinity.
     pub refused: u64,
+    /// Jobs that made room for newer ones.
+    pub evicted: u64,
     /// Jobs that went back to the queue since their worker died.
     pub requeued: u64,
     /// Workers that crashed.

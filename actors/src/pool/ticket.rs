@@ -36,7 +36,8 @@ pub(crate) struct Ticket<J, R> {
 struct State<J, R> {
     job: Option<J>,
     reply: Option<oneshot::Sender<Answer<J, R>>>,
-    /// Its place in the queue; given back when a worker has it, or when it is dropped.
+    /// Its place in the queue, if those are counted; given back when a worker has it, or
+    /// when it is dropped.
     permit: Option<OwnedSemaphorePermit>,
     /// Whether the incarnation of a worker that has it has begun it.
     begun: bool,
@@ -58,16 +59,10 @@ impl<J, R> Ticket<J, R> {
         copy: Option<fn(&J) -> J>,
         key: Option<Key>,
         (expires, deadline): (Instant, Instant),
-        permit: OwnedSemaphorePermit,
+        permit: Option<OwnedSemaphorePermit>,
     ) -> (Arc<Self>, oneshot::Receiver<Answer<J, R>>) {
         let (reply, answer) = oneshot::channel();
-        let state = State {
-            job: Some(job),
-            reply: Some(reply),
-            permit: Some(permit),
-            begun: false,
-            attempt: 0,
-        };
+        let state = State { job: Some(job), reply: Some(reply), permit, begun: false, attempt: 0 };
         let ticket = Self { expires, deadline, key, copy, state: Mutex::new(state) };
         (Arc::new(ticket), answer)
     }

@@ -123,7 +123,7 @@ mod tests {
     use std::sync::Mutex;
     use std::time::Duration;
 
-    use tokio::sync::{Semaphore, oneshot};
+    use tokio::sync::oneshot;
 
     use super::*;
     use crate::child::child;
@@ -148,10 +148,8 @@ mod tests {
     type Answer = oneshot::Receiver<Result<u32, PoolError<u32>>>;
 
     fn ticket(job: u32) -> (Arc<TicketOf<Recorder>>, Answer) {
-        let places = Arc::new(Semaphore::new(1));
-        let permit = places.try_acquire_owned().expect("a place is free");
         let deadline = crate::sync::now() + Duration::from_secs(60);
-        Ticket::new(job, None, None, (deadline, deadline), permit)
+        Ticket::new(job, None, None, (deadline, deadline), None)
     }
 
     /// The queue may learn of a death after the next incarnation is up, so that what it

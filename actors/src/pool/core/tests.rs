@@ -1,8 +1,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::policy::exit::Exit;
+use crate::pool::config::Recycle;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -71,9 +75,9 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 impl Model {
-    fn new(prefetch: usize, size: usize, recycle: Recycle) -> Self {
+    fn new(prefetch: usize, room: Option<usize>, size: usize, recycle: Recycle) -> Self {
         let now = Instant::now();
-        let rules = Rules { prefetch, grace: Some(20 * MS), recycle };
+        let rules = Rules { prefetch, room, grace: Some(20 * MS), recycle };
         let mut model = Self {
             core: Core::new(rules, now),
             now,
@@ -106,6 +110,9 @@ impl Model {
                 self.on_assign(worker, generation, job, payload);
             }
             Command::Refuse { payload, refusal } => {
+                if refusal == Refusal::Evicted {
+                    self.check_eviction(payload);
+                }
                 let known = &mut self.jobs[payload];
                 assert!(!known.in_hand, "job {payload} was refused while a worker does it");
                 known.open = false;
@@ -150,6 +157,18 @@ impl Model {
             Command::Kill { worker } => return self.end(worker, Exit::Killed),
         }
         None
+    }
+
+    /// What makes room was never begun, and is the least urgent and the oldest of those.
+    fn check_eviction(&self, evicted: usize) {
+        let known = &self.jobs[evicted];
+        assert_eq!(known.begun, 0, "job {evicted} was begun");
+        for entry in self.core.jobs.values() {
+            if !matches!(entry.place, Place::With(_)) && entry.died == 0 {
+                let rank = (known.terms.priority, evicted);
+                assert!(rank < (entry.terms.priority, entry.payload), "{evicted} made room");
+            }
+        }
     }
 
     fn on_assign(&mut self, worker: usize, generation: u64, job: JobId, payload: usize) {
@@ -293,6 +312,9 @@ impl Model {
         assert!(!free || self.core.anywhere.is_empty(), "a job waits though a worker has room");
         let lanes: usize = self.core.workers.iter().map(|worker| worker.lane.len()).sum();
         assert_eq!(self.core.waiting, self.core.anywhere.len() + lanes);
+        if let Some(room) = self.core.rules.room {
+            assert!(self.requeues || self.core.waiting <= room, "more wait than there is room");
+        }
     }
 
     /// Everybody gets to finish.
@@ -323,15 +345,17 @@ proptest! {
 
     /// The model asserts at each step: at most one answer, none begun more often than
     /// allowed, none given out after expiry, strict affinity, first in first out, at most
-    /// `prefetch` jobs per worker, and nobody waits while there is room.
+    /// `prefetch` jobs per worker, nobody waits while there is room, and who makes room for
+    /// a newer one is the oldest of the least urgent.
     #[test]
     fn no_job_is_lost_or_answered_twice_and_a_drained_pool_is_empty(
         prefetch in 1..4usize,
+        room in proptest::option::of(1..6usize),
         size in 1..5usize,
         recycle in recycle(),
         ops in proptest::collection::vec(op(), 1..150),
     ) {
-        let mut model = Model::new(prefetch, size, recycle);
+        let mut model = Model::new(prefetch, room, size, recycle);
         for op in &ops {
             model.apply(op);
         }
