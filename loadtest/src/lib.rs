@@ -3,5 +3,6 @@
 //! Every comparison interleaves ours and theirs in one run, so that a noisy machine
 //! disturbs both, and reports medians.
 
+pub mod remote;
 pub mod report;
 pub mod vs;

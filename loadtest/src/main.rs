@@ -8,11 +8,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use odeum_loadtest::remote::Effort;
+use odeum_loadtest::remote::process::{self, PeerArgs};
+use odeum_loadtest::report::Report;
 use odeum_loadtest::vs;
 
 /// Exit code when a row misses its target.
 const MISSED: u8 = 99;
+
+/// Exit code when there is nobody to compare with.
+const NOT_INSTALLED: u8 = 3;
 
 /// Measures Odeum against the systems it stands beside.
 #[derive(Debug, Parser)]
@@ -25,19 +31,10 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Compares with a peer; prints a table.
-    Vs {
-        /// Whom to compare with.
-        peer: Peer,
-        /// Interleaved rounds; each row is the median.
-        #[arg(long, default_value_t = 5)]
-        rounds: usize,
-        /// Divides the amount of work of a round, for a quick look.
-        #[arg(long, default_value_t = 1)]
-        quick: usize,
-        /// Also writes the rows to this file as JSON.
-        #[arg(long)]
-        json: Option<PathBuf>,
-    },
+    Vs(VsArgs),
+    /// One of the two processes of a side; a step of most comparisons.
+    #[command(hide = true)]
+    Peer(PeerArgs),
     /// Prints the memory of idle actors in this process; a step of `vs ractor`.
     #[command(hide = true)]
     Memory {
@@ -48,10 +45,38 @@ enum Command {
     },
 }
 
+#[derive(Debug, Args)]
+struct VsArgs {
+    /// Whom to compare with.
+    peer: Peer,
+    /// Interleaved rounds; each row is the median.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Divides the amount of work of a round, for a quick look.
+    #[arg(long, default_value_t = 1)]
+    quick: usize,
+    /// Threads of each process that is written in Rust; by default what is best for its side.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Also writes the rows to this file as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Gets the peer from Debian first, when it is not there.
+    #[arg(long)]
+    install: bool,
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Peer {
     /// The actor framework beneath Odeum, used without it.
     Ractor,
+    /// ractor's own cluster, over TLS.
+    #[value(name = "ractor_cluster")]
+    RactorCluster,
+    /// QUIC with batched frames and nothing above it.
+    BareQuinn,
+    /// Erlang/OTP's distribution, over TLS.
+    Erlang,
 }
 
 fn main() -> ExitCode {
@@ -65,20 +90,51 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    match arguments.command {
-        Command::Vs { peer: Peer::Ractor, rounds, quick, json } => {
-            let report = runtime.block_on(vs::ractor::run(rounds.max(1), quick.max(1)))?;
-            println!("{report}");
-            if let Some(file) = json {
-                std::fs::write(&file, serde_json::to_vec_pretty(&report.rows)?)
-                    .with_context(|| format!("cannot write {}", file.display()))?;
-            }
-            Ok(if report.passes() { ExitCode::SUCCESS } else { ExitCode::from(MISSED) })
-        }
-        Command::Memory { side, count } => {
-            println!("{}", runtime.block_on(vs::ractor::memory(side, count))?);
-            Ok(ExitCode::SUCCESS)
-        }
+    // Each of its processes has threads of its own kind.
+    if let Command::Peer(args) = &arguments.command {
+        process::run(args)?;
+        return Ok(ExitCode::SUCCESS);
     }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match arguments.command {
+            Command::Vs(args) => compare(args).await,
+            Command::Memory { side, count } => {
+                println!("{}", vs::ractor::memory(side, count).await?);
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Peer(_) => Ok(ExitCode::SUCCESS),
+        }
+    })
+}
+
+async fn compare(args: VsArgs) -> anyhow::Result<ExitCode> {
+    let (rounds, quick) = (args.rounds.max(1), args.quick.max(1));
+    let effort = Effort { rounds, quick, threads: args.threads };
+    let report = match args.peer {
+        Peer::Ractor => vs::ractor::run(rounds, quick).await?,
+        Peer::RactorCluster => vs::ractor_cluster::run(effort).await?,
+        Peer::BareQuinn => vs::bare_quinn::run(effort).await?,
+        Peer::Erlang => {
+            if !vs::erlang::is_installed().await {
+                if !args.install {
+                    eprintln!("odeum-loadtest: Erlang is not installed; --install gets it");
+                    return Ok(ExitCode::from(NOT_INSTALLED));
+                }
+                vs::erlang::install().await?;
+            }
+            vs::erlang::run(effort).await?
+        }
+    };
+    conclude(&report, args.json)
+}
+
+/// Shows the report; the exit code says whether it passes.
+fn conclude(report: &Report, json: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    println!("{report}");
+    if let Some(file) = json {
+        std::fs::write(&file, serde_json::to_vec_pretty(&report.rows)?)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(if report.passes() { ExitCode::SUCCESS } else { ExitCode::from(MISSED) })
 }

@@ -3,7 +3,50 @@
 use std::fmt;
 
 use comfy_table::Table;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+
+/// What our share of the peer's figure must be.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub enum Target {
+    /// Nothing: the row is for information and passes.
+    #[default]
+    None,
+    /// Lower is better.
+    AtMost(f64),
+    /// Higher is better.
+    AtLeast(f64),
+}
+
+impl Target {
+    fn is_met(self, ratio: f64) -> bool {
+        match self {
+            Self::None => true,
+            Self::AtMost(limit) => ratio <= limit,
+            Self::AtLeast(limit) => ratio >= limit,
+        }
+    }
+}
+
+/// In the table.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("-"),
+            Self::AtMost(limit) => write!(f, "\u{2264} {limit:.2}"),
+            Self::AtLeast(limit) => write!(f, "\u{2265} {limit:.2}"),
+        }
+    }
+}
+
+/// In JSON: the number, or null. Which way it counts is told by the row's `pass`.
+impl Serialize for Target {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::None => to.serialize_none(),
+            Self::AtMost(limit) | Self::AtLeast(limit) => to.serialize_f64(*limit),
+        }
+    }
+}
 
 /// One measured property of both sides.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -14,12 +57,12 @@ pub struct Row {
     pub ours: f64,
     /// Their median.
     pub theirs: f64,
-    /// The unit of both; lower is better.
+    /// The unit of both.
     pub unit: &'static str,
     /// The median over the rounds of ours divided by theirs.
     pub ratio: f64,
-    /// The highest ratio that passes.
-    pub target: f64,
+    /// Which ratios pass.
+    pub target: Target,
     /// Whether it does.
     pub pass: bool,
 }
@@ -30,7 +73,7 @@ impl Row {
     pub fn new(
         row: impl Into<String>,
         unit: &'static str,
-        target: f64,
+        target: Target,
         rounds: &[(f64, f64)],
     ) -> Self {
         let ours = median(rounds.iter().map(|(ours, _)| *ours));
@@ -38,7 +81,7 @@ impl Row {
         // Of each round, so that a slow spell of the machine falls on both sides of it.
         let ratio =
             median(rounds.iter().map(|(ours, theirs)| ours / theirs.max(f64::MIN_POSITIVE)));
-        Self { row: row.into(), ours, theirs, unit, ratio, target, pass: ratio <= target }
+        Self { row: row.into(), ours, theirs, unit, ratio, target, pass: target.is_met(ratio) }
     }
 }
 
@@ -77,11 +120,19 @@ impl fmt::Display for Report {
                 format!("{:.1}", row.theirs),
                 row.unit.to_owned(),
                 format!("{:.2}", row.ratio),
-                format!("{:.2}", row.target),
-                if row.pass { "pass" } else { "MISSED" }.to_owned(),
+                row.target.to_string(),
+                verdict(row).to_owned(),
             ]);
         }
         write!(f, "{table}")
+    }
+}
+
+fn verdict(row: &Row) -> &'static str {
+    match row {
+        Row { target: Target::None, .. } => "-",
+        Row { pass: true, .. } => "pass",
+        Row { pass: false, .. } => "MISSED",
     }
 }
 
@@ -91,9 +142,23 @@ mod tests {
 
     #[test]
     fn a_row_passes_by_the_median_ratio_of_its_rounds() {
-        let row = Row::new("x", "ns", 1.2, &[(1.0, 1.0), (9.0, 1.0), (1.1, 1.0)]);
+        let at_most = Target::AtMost(1.2);
+        let row = Row::new("x", "ns", at_most, &[(1.0, 1.0), (9.0, 1.0), (1.1, 1.0)]);
         assert!(row.pass && (row.ratio - 1.1).abs() < 1e-9);
-        let row = Row::new("x", "ns", 1.2, &[(2.0, 1.0), (2.0, 1.0), (1.0, 1.0)]);
+        let row = Row::new("x", "ns", at_most, &[(2.0, 1.0), (2.0, 1.0), (1.0, 1.0)]);
         assert!(!row.pass);
+    }
+
+    #[test]
+    fn more_is_better_where_a_target_is_a_least_ratio() {
+        let row = |ours| Row::new("x", "/s", Target::AtLeast(2.0), &[(ours, 1.0)]);
+        assert!(row(2.5).pass && !row(1.5).pass);
+    }
+
+    #[test]
+    fn a_row_without_a_target_passes_and_its_target_is_null() {
+        let row = Row::new("x", "/s", Target::None, &[(1.0, 100.0)]);
+        assert!(row.pass);
+        assert!(serde_json::to_value(&row).unwrap()["target"].is_null());
     }
 }

@@ -1,3 +1,6 @@
 //! The comparisons, one module for each peer.
 
+pub mod bare_quinn;
+pub mod erlang;
 pub mod ractor;
+pub mod ractor_cluster;

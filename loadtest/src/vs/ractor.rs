@@ -13,7 +13,7 @@ use odeum_actors::{
     Backoff, Handle, Intensity, Restart, Strategy, Supervisor, SupervisorSpec, child,
 };
 
-use crate::report::{Report, Row, median};
+use crate::report::{Report, Row, Target, median};
 
 use self::actors::{Count, Counter, RawCount, RawCounter, RawSupervisor};
 
@@ -74,11 +74,11 @@ pub async fn run(rounds: usize, quick: usize) -> anyhow::Result<Report> {
         memory.push((memory_of(Side::Ours, load.idle)?, memory_of(Side::Theirs, load.idle)?));
     }
     let mut rows = vec![
-        Row::new("tell", "ns", 1.2, &tell),
-        Row::new("ask, 1 in flight", "ns", 1.2, &ask),
-        Row::new("ask, 64 in flight", "ns", 1.2, &asks),
-        Row::new("spawn under a supervisor", "ns", 1.5, &spawn),
-        Row::new("memory of an idle supervised actor", "bytes", 1.2, &memory),
+        Row::new("tell", "ns", Target::AtMost(1.2), &tell),
+        Row::new("ask, 1 in flight", "ns", Target::AtMost(1.2), &ask),
+        Row::new("ask, 64 in flight", "ns", Target::AtMost(1.2), &asks),
+        Row::new("spawn under a supervisor", "ns", Target::AtMost(1.5), &spawn),
+        Row::new("memory of an idle supervised actor", "bytes", Target::AtMost(1.2), &memory),
     ];
     rows.extend(restart_rows(rounds, load).await?);
     Ok(Report { peer: "ractor", rows })
@@ -101,7 +101,7 @@ async fn restart_rows(rounds: usize, load: Load) -> anyhow::Result<Vec<Row>> {
             measured.push((median(of_many.into_iter()), median(of_few.into_iter())));
         }
         let name = format!("restart of one of {siblings}, against one of 10");
-        rows.push(Row::new(name, "ns", 1.5, &measured));
+        rows.push(Row::new(name, "ns", Target::AtMost(1.5), &measured));
         many.shutdown().await;
     }
     few.shutdown().await;
