@@ -5,4 +5,5 @@
 
 pub mod remote;
 pub mod report;
+pub mod run;
 pub mod vs;

@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use odeum_loadtest::remote::Effort;
 use odeum_loadtest::remote::process::{self, PeerArgs};
 use odeum_loadtest::report::Report;
+use odeum_loadtest::run::entities::{self, NodeArgs};
 use odeum_loadtest::vs;
 
 /// Exit code when a row misses its target.
@@ -32,6 +33,11 @@ struct Arguments {
 enum Command {
     /// Compares with a peer; prints a table.
     Vs(VsArgs),
+    /// Runs a scenario with a budget; prints a table.
+    Run(RunArgs),
+    /// One of the two nodes of `run entities`.
+    #[command(hide = true)]
+    EntitiesNode(NodeArgs),
     /// One of the two processes of a side; a step of most comparisons.
     #[command(hide = true)]
     Peer(PeerArgs),
@@ -64,6 +70,27 @@ struct VsArgs {
     /// Gets the peer from Debian first, when it is not there.
     #[arg(long)]
     install: bool,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Which.
+    scenario: Scenario,
+    /// Rounds; each row is the median.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Divides the amount of work of a round, for a quick look.
+    #[arg(long, default_value_t = 1)]
+    quick: usize,
+    /// Also writes the rows to this file as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Scenario {
+    /// What a million entities cost in memory, where they are and elsewhere.
+    Entities,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -101,6 +128,13 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Command::Vs(args) => compare(args).await,
             Command::Memory { side, count } => {
                 println!("{}", vs::ractor::memory(side, count).await?);
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Run(RunArgs { scenario: Scenario::Entities, rounds, quick, json }) => {
+                conclude(&entities::run(rounds.max(1), quick.max(1)).await?, json)
+            }
+            Command::EntitiesNode(args) => {
+                entities::node(args).await?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::Peer(_) => Ok(ExitCode::SUCCESS),

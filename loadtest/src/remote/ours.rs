@@ -1,97 +1,128 @@
-//! Our side.
+//! Our side: a node that has a counter entity, and a node that talks to it.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::{Buf as _, Bytes};
-use futures::future::BoxFuture;
-use odeum_cluster::transport::{
-    self, Class, Serve, ServeError, Service, Services, TransportConfig, TransportHandle,
-};
-use odeum_proto::{Incarnation, NodeId};
+use bytes::Bytes;
+use futures::future::{BoxFuture, ready};
+use odeum_actors::ActorError;
+use odeum_cluster::builder::RunningNode;
+use odeum_cluster::entity::{Entity, EntityContext, EntityMessage, EntityRef, Kind};
+use odeum_cluster::node::ClusterNode;
+use odeum_cluster::transport::{Class, Serve, ServeError, Service};
+use odeum_proto::NodeId;
+use serde::{Deserialize, Serialize};
 
 use super::driver::{self, PATIENCE, Remote};
 use super::{DRIVE, HOLD, certs};
 
-struct Counter(AtomicU64);
+/// The kind of the counter. Only the holding node has it, so the counter is there.
+const KIND: &str = "counter";
+/// The counter.
+const COUNTER: &str = "counter/one";
 
-impl Serve for Counter {
-    fn serve(&self, _: NodeId, mut body: Bytes) -> BoxFuture<'static, Result<Bytes, ServeError>> {
-        let answer = match body.get_u8() {
-            0 => {
-                self.0.fetch_add(1, Ordering::Relaxed);
-                Bytes::new()
+/// The process with the counter.
+pub(super) async fn hold(stage: &Path) -> anyhow::Result<()> {
+    let kind = Kind::new(KIND.parse()?, |_| Counter(0));
+    let node = builder(stage, HOLD)?.kind(kind).start().await?;
+    node.cluster().transport.services().insert(Service::Blob, Arc::new(Taker));
+    driver::hold(node.addr()).await
+}
+
+/// The process that drives it.
+pub(super) async fn drive(stage: &Path, at: &str) -> anyhow::Result<()> {
+    let node = builder(stage, DRIVE)?.join([at]).start().await?;
+    let counter = node.entity(COUNTER.parse()?);
+    let peer = HOLD.parse()?;
+    driver::drive(Distant { node: Arc::new(node), peer, counter }).await
+}
+
+fn builder(stage: &Path, name: &str) -> anyhow::Result<odeum_cluster::builder::ClusterNodeBuilder> {
+    Ok(ClusterNode::builder(name.parse()?)
+        .data_dir(stage.join("data").join(name))
+        .certs(certs(stage, name))
+        .listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))
+}
+
+/// What the counter is told.
+#[derive(Serialize, Deserialize)]
+enum Told {
+    Count(Bytes),
+    Echo(Bytes),
+    GetCount,
+}
+
+/// What it answers.
+#[derive(Serialize, Deserialize)]
+enum Answer {
+    Counted,
+    Echo(Bytes),
+    Count(u64),
+}
+
+impl EntityMessage for Told {
+    type Reply = Answer;
+}
+
+struct Counter(u64);
+
+impl Entity for Counter {
+    type Message = Told;
+
+    async fn handle(
+        &mut self,
+        _: &mut EntityContext<'_, Self>,
+        message: Told,
+    ) -> Result<Answer, ActorError> {
+        Ok(match message {
+            Told::Count(_) => {
+                self.0 += 1;
+                Answer::Counted
             }
-            1 => body,
-            _ => Bytes::copy_from_slice(&self.0.load(Ordering::Relaxed).to_le_bytes()),
-        };
-        Box::pin(std::future::ready(Ok(answer)))
+            Told::Echo(body) => Answer::Echo(body),
+            Told::GetCount => Answer::Count(self.0),
+        })
     }
 }
 
+/// Takes large transfers, which go beside the entities.
 struct Taker;
 
 impl Serve for Taker {
     fn serve(&self, _: NodeId, _: Bytes) -> BoxFuture<'static, Result<Bytes, ServeError>> {
-        Box::pin(std::future::ready(Ok(Bytes::new())))
+        Box::pin(ready(Ok(Bytes::new())))
     }
-}
-
-pub(super) async fn hold(stage: &Path) -> anyhow::Result<()> {
-    let services = Services::default()
-        .with(Service::Call, Arc::new(Counter(AtomicU64::new(0))))
-        .with(Service::Blob, Arc::new(Taker));
-    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let config = TransportConfig::new(HOLD.parse()?, Incarnation(1), listen, certs(stage, HOLD));
-    let (transport, spec) = transport::start(config, services)?;
-    let _root = spec.start().await?;
-    driver::hold(transport.local_addr()).await
-}
-
-pub(super) async fn drive(stage: &Path, at: &str) -> anyhow::Result<()> {
-    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let config = TransportConfig::new(DRIVE.parse()?, Incarnation(1), listen, certs(stage, DRIVE));
-    let (transport, spec) = transport::start(config, Services::default())?;
-    let _root = spec.start().await?;
-    let peer = transport.dial(at.parse()?, PATIENCE).await?;
-    driver::drive(Distant { transport, peer }).await
 }
 
 #[derive(Clone)]
 struct Distant {
-    transport: TransportHandle,
+    node: Arc<RunningNode>,
     peer: NodeId,
-}
-
-impl Distant {
-    async fn call(&self, tag: u8, body: &[u8]) -> anyhow::Result<Bytes> {
-        let mut bytes = Vec::with_capacity(1 + body.len());
-        bytes.push(tag);
-        bytes.extend_from_slice(body);
-        Ok(self
-            .transport
-            .request(&self.peer, Service::Call, Class::Lane, bytes.into(), PATIENCE)
-            .await?)
-    }
+    counter: EntityRef<Told>,
 }
 
 impl Remote for Distant {
     async fn tell(&self, body: Bytes) -> anyhow::Result<()> {
-        self.call(0, &body).await.map(drop)
+        Ok(self.counter.tell(Told::Count(body)).await?)
     }
 
     async fn count(&self) -> anyhow::Result<u64> {
-        Ok(self.call(2, &[]).await?.get_u64_le())
+        match self.counter.ask(Told::GetCount, PATIENCE).await? {
+            Answer::Count(count) => Ok(count),
+            _ => anyhow::bail!("another answer than a count"),
+        }
     }
 
     async fn ask(&self, body: Bytes) -> anyhow::Result<Bytes> {
-        self.call(1, &body).await
+        match self.counter.ask(Told::Echo(body), PATIENCE).await? {
+            Answer::Echo(body) => Ok(body),
+            _ => anyhow::bail!("another answer than the echo"),
+        }
     }
 
     async fn blob(&self, body: Bytes) -> anyhow::Result<()> {
-        let transport = &self.transport;
+        let transport = &self.node.cluster().transport;
         transport.request(&self.peer, Service::Blob, Class::Bulk, body, PATIENCE).await?;
         Ok(())
     }

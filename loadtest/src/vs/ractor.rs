@@ -237,7 +237,7 @@ async fn restart(counter: &Handle<Count>) -> anyhow::Result<f64> {
 
 /// The memory of idle actors, measured in a process of its own: what an allocator has once
 /// taken it seldom gives back.
-fn memory_of(side: Side, count: usize) -> anyhow::Result<f64> {
+pub(crate) fn memory_of(side: Side, count: usize) -> anyhow::Result<f64> {
     let name = match side {
         Side::Ours => "ours",
         Side::Theirs => "theirs",
@@ -273,7 +273,8 @@ pub async fn memory(side: Side, count: usize) -> anyhow::Result<f64> {
     }
 }
 
-fn resident() -> anyhow::Result<f64> {
+/// The memory of this process, in bytes.
+pub(crate) fn resident() -> anyhow::Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
     let kilobytes: f64 = line.split_whitespace().nth(1).context("no VmRSS value")?.parse()?;

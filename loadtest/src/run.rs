@@ -1,0 +1,3 @@
+//! Scenarios with a budget, one module for each.
+
+pub mod entities;
