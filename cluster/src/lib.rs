@@ -4,6 +4,9 @@ pub mod blobs;
 pub mod builder;
 pub mod control_plane;
 pub mod entity;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod membership;
 pub mod network;
 pub mod node;

@@ -22,6 +22,8 @@ use tokio::sync::watch;
 
 use crate::transport::TransportHandle;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod identity;
 mod swim;
 

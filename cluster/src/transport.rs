@@ -35,6 +35,8 @@ mod conn;
 mod endpoint;
 mod error;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod handle;
 mod hello;
 pub(crate) mod lane;
