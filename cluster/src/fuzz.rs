@@ -2,7 +2,7 @@
 //! with what must hold whatever the bytes are. The tests run the same functions on the corpus.
 
 pub use crate::membership::fuzz::datagrams;
-pub use crate::transport::fuzz::{frames, introduction};
+pub use crate::transport::fuzz::{frames, introduction, lane};
 
 #[cfg(test)]
 mod tests;

@@ -23,6 +23,11 @@ fn frames_are_read_or_refused_whatever_a_peer_sends() {
 }
 
 #[test]
+fn packets_of_a_lane_are_read_or_refused_whatever_a_peer_sends() {
+    run("lane", super::lane);
+}
+
+#[test]
 fn introductions_are_read_or_refused_whatever_a_peer_sends() {
     run("introduction", super::introduction);
 }

@@ -7,17 +7,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::frame::{Frame, FrameError};
+use super::lane::Packet;
 
-/// A stream of frames. Its first byte says in pieces of how many bytes it arrives, which must
-/// not make a difference.
+/// A stream of requests and replies.
 pub fn frames(input: &[u8]) {
-    let Some((piece, stream)) = input.split_first() else { return };
-    let cut = read(stream.chunks(usize::from(*piece) + 1));
-    let whole = read(std::iter::once(stream));
-    assert_eq!(cut, whole, "frames depend on how their stream was cut");
-    let bodies: usize = whole.0.iter().map(Frame::body_len).sum();
-    assert!(bodies <= stream.len(), "bodies of {bodies} bytes out of {}", stream.len());
-    for frame in whole.0 {
+    let (frames, stream) = stream(input, Frame::decode);
+    let bodies: usize = frames.iter().map(Frame::body_len).sum();
+    assert!(bodies <= stream, "bodies of {bodies} bytes out of {stream}");
+    for frame in frames {
         let mut bytes = BytesMut::new();
         let body = frame.clone().encode_header(&mut bytes);
         bytes.put_slice(&body);
@@ -26,20 +23,46 @@ pub fn frames(input: &[u8]) {
     }
 }
 
+/// A lane: a stream of packets to and from entities.
+pub fn lane(input: &[u8]) {
+    for packet in stream(input, Packet::decode).0 {
+        let mut bytes = BytesMut::new();
+        packet.encode(&mut bytes);
+        assert_eq!(Packet::decode(&mut bytes), Ok(Some(packet)), "a packet read is one written");
+        assert!(bytes.is_empty(), "a packet takes all of its bytes");
+    }
+}
+
+/// Reads the next thing off a stream, as far as it has come.
+type Decode<T> = fn(&mut BytesMut) -> Result<Option<T>, FrameError>;
+
+/// What a stream holds, and its length. The first byte of the input says in pieces of how many
+/// bytes it arrives, which must not make a difference.
+fn stream<T: PartialEq + std::fmt::Debug>(input: &[u8], decode: Decode<T>) -> (Vec<T>, usize) {
+    let Some((piece, stream)) = input.split_first() else { return (Vec::new(), 0) };
+    let cut = read(stream.chunks(usize::from(*piece) + 1), decode);
+    let whole = read(std::iter::once(stream), decode);
+    assert_eq!(cut, whole, "it matters how a stream was cut");
+    (whole.0, stream.len())
+}
+
 /// What the pieces of a stream hold, and what its reader stopped at.
-fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Frame>, Option<FrameError>) {
-    let (mut buf, mut frames) = (BytesMut::new(), Vec::new());
+fn read<'a, T>(
+    pieces: impl Iterator<Item = &'a [u8]>,
+    decode: Decode<T>,
+) -> (Vec<T>, Option<FrameError>) {
+    let (mut buf, mut values) = (BytesMut::new(), Vec::new());
     for piece in pieces {
         buf.extend_from_slice(piece);
         loop {
-            match Frame::decode(&mut buf) {
-                Ok(Some(frame)) => frames.push(frame),
+            match decode(&mut buf) {
+                Ok(Some(value)) => values.push(value),
                 Ok(None) => break,
-                Err(error) => return (frames, Some(error)),
+                Err(error) => return (values, Some(error)),
             }
         }
     }
-    (frames, None)
+    (values, None)
 }
 
 /// The first bytes of a connection: a preamble, and behind it a hello or a welcome.
