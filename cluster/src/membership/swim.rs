@@ -41,6 +41,9 @@ pub(super) enum SwimError {
         /// Whom it claims to come from.
         claimed: NodeId,
     },
+    /// It names nodes that were never heard of, and there are [`MEMBERS`] already.
+    #[error("it names strangers, and {MEMBERS} members are known")]
+    Strangers,
 }
 
 /// A member in the detector's eyes.
@@ -92,10 +95,25 @@ impl Swim {
         if header.src.node != *from {
             return Err(SwimError::Sender { claimed: header.src.node });
         }
+        if self.foca.iter_membership_state().len() >= MEMBERS && self.names_strangers(packet) {
+            return Err(SwimError::Strangers);
+        }
         if let Err(error) = self.foca.handle_data(packet, &mut self.out) {
             tracing::debug!(peer = %from, %error, "packet not taken whole");
         }
         Ok(self.drain())
+    }
+
+    /// Whether a packet would make this node know of more nodes than it does.
+    fn names_strangers(&self, mut packet: &[u8]) -> bool {
+        let Ok(header) = Codec.decode_header(&mut packet) else { return false };
+        let known = |node: &NodeId| {
+            *node == self.identity().node || self.members().any(|(member, ..)| member == node)
+        };
+        // How many there are is told before them, and is no reason to believe in one.
+        let mut members = packet.get(2..).unwrap_or_default();
+        let named = std::iter::from_fn(|| Codec.decode_member(&mut members).ok());
+        !known(&header.src.node) || named.into_iter().any(|member| !known(&member.id().node))
     }
 
     /// A timer rang.
@@ -141,6 +159,9 @@ impl Swim {
     }
 }
 
+/// Members that are known at a time: those of the largest cluster, and those that left it in the
+/// last day ([`REMEMBER_DOWN`]). A peer that makes up names cannot make it more.
+const MEMBERS: usize = 4 * limits::NODES;
 /// How often one update is passed on. It reaches all of 1,000 nodes with 10.
 const TRANSMISSIONS: NonZeroU8 = NonZeroU8::new(10).unwrap();
 /// Members that are asked to probe for us, and that are gossiped to at a time.

@@ -278,3 +278,39 @@ fn a_packet_in_the_name_of_another_is_refused() {
     let error = net.nodes[1].receive(&name(2), &packet).err();
     assert!(matches!(error, Some(SwimError::Sender { .. })), "{error:?}");
 }
+
+/// A packet of `n1` to `n0` that claims these nodes to be alive.
+fn gossip(claimed: impl ExactSizeIterator<Item = String>) -> Vec<u8> {
+    let mut packet = Vec::new();
+    let header = foca::Header {
+        src: identity(1, Incarnation(1)),
+        src_incarnation: 0,
+        dst: identity(0, Incarnation(1)),
+        message: foca::Message::Gossip,
+    };
+    Codec.encode_header(&header, &mut packet).expect("encodes");
+    packet.extend(u16::try_from(claimed.len()).expect("few").to_be_bytes());
+    for name in claimed {
+        let id = Identity {
+            node: name.parse().expect("valid"),
+            incarnation: Incarnation(1),
+            renewal: 0,
+        };
+        Codec.encode_member(&foca::Member::alive(id), &mut packet).expect("encodes");
+    }
+    packet
+}
+
+#[test]
+fn a_peer_that_makes_up_members_without_end_is_believed_to_a_bound() {
+    let mut swim = Swim::new(identity(0, Incarnation(1)), &MembershipConfig::default(), 1);
+    for packet in 0..500 {
+        let _ = swim.receive(&name(1), &gossip((0..30).map(|n| format!("ghost-{packet}-{n}"))));
+    }
+    let known = swim.members().count();
+    assert!((MEMBERS..MEMBERS + 30).contains(&known), "{known} members");
+    // Those that are known are heard on, and can be talked about.
+    assert!(swim.receive(&name(1), &gossip(["ghost-0-0".to_owned()].into_iter())).is_ok());
+    let stranger = swim.receive(&name(1), &gossip(["stranger".to_owned()].into_iter()));
+    assert!(matches!(stranger, Err(SwimError::Strangers)));
+}
