@@ -16,7 +16,7 @@ mod identity;
 mod ports;
 mod reports;
 
-use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use odeum_actors::{Exit, StartError, Strategy, Supervisor, SupervisorSpec};
 use odeum_cluster::{

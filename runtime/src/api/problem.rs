@@ -140,7 +140,9 @@ fn call_status(error: &CallError) -> StatusCode {
         | CallError::NoQuorum { .. } => StatusCode::SERVICE_UNAVAILABLE,
         CallError::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
         CallError::DeadlineExceeded { .. } => StatusCode::GATEWAY_TIMEOUT,
-        CallError::Trapped { .. } | CallError::LimitExceeded { .. } => StatusCode::BAD_GATEWAY,
+        CallError::Failed { .. } | CallError::Trapped { .. } | CallError::LimitExceeded { .. } => {
+            StatusCode::BAD_GATEWAY
+        }
         CallError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         CallError::ReplyForgotten { .. } => StatusCode::CONFLICT,
         CallError::Refused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
