@@ -16,6 +16,7 @@ use odeum_cluster::transport::pki::Authority;
 use tempfile::TempDir;
 
 use crate::report::{Report, Row, Target};
+use crate::vs::erlang;
 
 pub(crate) mod driver;
 mod ours;
@@ -25,6 +26,7 @@ pub(crate) mod tls;
 pub mod workload;
 
 use self::pair::Pair;
+use self::process::Side;
 use self::workload::{Outcome, Workload};
 
 /// A small message, in bytes.
@@ -76,7 +78,7 @@ fn lines(targets: Targets, quick: u64) -> [Line; 7] {
     let bulk =
         Workload::Bulk { bytes: BLOB, in_flight: BLOBS, count: (12 / quick).max(BLOBS as u64) };
     [
-        line("tell 64 B", "/s", tell(SMALL, 400_000), rate, targets.tell),
+        line("tell 64 B", "/s", tell(SMALL, 1_000_000), rate, targets.tell),
         line("tell 4 KiB", "/s", tell(PAGE, 40_000), rate, Target::None),
         line("ask 64 B, 1 in flight, p50", "µs", ask(1, 10_000), |o| o.p50, targets.ask_time),
         line("ask 64 B, 64 in flight", "/s", ask(64, 100_000), rate, targets.asks),
@@ -84,6 +86,24 @@ fn lines(targets: Targets, quick: u64) -> [Line; 7] {
         line("ask 64 B beside 2 x 16 MiB, p99", "µs", beside, |o| o.p99, targets.beside),
         line("bulk 16 MiB", "MB/s", bulk, |o| o.per_second * BLOB as f64 / 1e6, targets.bulk),
     ]
+}
+
+/// Who takes part in a comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Party {
+    /// Whoever's processes are this program, too.
+    Rust(Side),
+    /// Erlang.
+    Erlang,
+}
+
+impl Party {
+    async fn start(self, stage: &Path, threads: Option<usize>) -> anyhow::Result<Pair> {
+        match self {
+            Self::Rust(side) => process::start(side, stage, threads).await,
+            Self::Erlang => erlang::start(stage).await,
+        }
+    }
 }
 
 /// How much is done.
@@ -97,33 +117,39 @@ pub struct Effort {
     pub threads: Option<usize>,
 }
 
-/// Runs all rows with both sides in turn, and ends their processes.
+/// Runs all rows. Each round has processes of its own: where the system happens to place them
+/// makes a difference of its own.
 pub(crate) async fn compare(
     peer: &'static str,
-    (mut ours, mut theirs): (Pair, Pair),
+    theirs: Party,
     targets: Targets,
-    Effort { rounds, quick, .. }: Effort,
+    effort: Effort,
 ) -> anyhow::Result<Report> {
-    let mut rows = Vec::new();
-    for Line { row, unit, workload, value, target } in lines(targets, quick as u64) {
-        let mut measured = Vec::with_capacity(rounds);
-        for _ in 0..rounds {
-            let us = ours.measure(workload).await.with_context(|| format!("ours, {row}"))?;
-            let them = theirs.measure(workload).await.with_context(|| format!("{peer}, {row}"))?;
-            measured.push((value(us), value(them)));
+    let lines = lines(targets, effort.quick as u64);
+    let mut measured = vec![Vec::with_capacity(effort.rounds); lines.len()];
+    for _ in 0..effort.rounds {
+        let stages = [stage(&[HOLD, DRIVE])?, stage(&[HOLD, DRIVE])?];
+        let [ours_in, theirs_in] = stages.each_ref().map(TempDir::path);
+        let mut us = Party::Rust(Side::Odeum).start(ours_in, effort.threads).await?;
+        let mut them = theirs.start(theirs_in, effort.threads).await?;
+        for (Line { row, workload, value, .. }, measured) in lines.iter().zip(&mut measured) {
+            let ours = us.measure(*workload).await.with_context(|| format!("ours, {row}"))?;
+            let theirs = them.measure(*workload).await.with_context(|| format!("{peer}, {row}"))?;
+            measured.push((value(ours), value(theirs)));
         }
-        rows.push(Row::new(row, unit, target, &measured));
+        us.end().await;
+        them.end().await;
     }
-    ours.end().await;
-    theirs.end().await;
-    Ok(Report { peer, rows })
+    let rows = lines.iter().zip(&measured);
+    let rows = rows.map(|(line, measured)| Row::new(line.row, line.unit, line.target, measured));
+    Ok(Report { peer, rows: rows.collect() })
 }
 
-/// A folder for the files of both sides, with certificates of one authority for both processes.
-pub(crate) fn stage() -> anyhow::Result<TempDir> {
+/// A folder for the files of a comparison, with certificates of one authority for its processes.
+pub(crate) fn stage(names: &[&str]) -> anyhow::Result<TempDir> {
     let dir = tempfile::Builder::new().prefix("odeum-loadtest-").tempdir()?;
     let authority = Authority::create(dir.path())?;
-    for name in [HOLD, DRIVE] {
+    for name in names {
         authority.issue(&name.parse()?, &certs(dir.path(), name))?;
     }
     Ok(dir)

@@ -77,7 +77,7 @@ pub async fn run(rounds: usize, quick: usize) -> anyhow::Result<Report> {
     let (resident, passing) = ((RESIDENT / quick).max(1), (PASSING / quick).max(1));
     let (mut stays, mut passes, mut elsewhere) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
-        let stage = remote::stage()?;
+        let stage = remote::stage(&[name(Role::Hold), name(Role::Bystand)])?;
         let (mut hold, at) = start(stage.path(), Role::Hold, None).await?;
         let (mut bystand, _) = start(stage.path(), Role::Bystand, Some(&at)).await?;
         let before = memory(&mut bystand).await?;

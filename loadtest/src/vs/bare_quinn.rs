@@ -15,8 +15,8 @@ use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{Connection, Endpoint, EndpointConfig, IdleTimeout, TokioRuntime, VarInt};
 use socket2::SockRef;
 
-use crate::remote::process::{self, Side};
-use crate::remote::{self, DRIVE, Effort, HOLD, Targets, driver, tls};
+use crate::remote::process::Side;
+use crate::remote::{self, DRIVE, Effort, HOLD, Party, Targets, driver, tls};
 use crate::report::{Report, Target};
 
 mod lane;
@@ -31,16 +31,13 @@ const ALPN: &[u8] = b"bare-quinn";
 /// # Errors
 /// If a side cannot be started or fails in the middle.
 pub async fn run(effort: Effort) -> anyhow::Result<Report> {
-    let stage = remote::stage()?;
-    let ours = process::start(Side::Odeum, stage.path(), effort.threads).await?;
-    let theirs = process::start(Side::BareQuinn, stage.path(), effort.threads).await?;
     let targets = Targets {
         tell: Target::AtLeast(0.75),
         ask_time: Target::AtMost(1.3),
         bulk: Target::AtLeast(0.9),
         ..Targets::default()
     };
-    remote::compare("bare quinn", (ours, theirs), targets, effort).await
+    remote::compare("bare quinn", Party::Rust(Side::BareQuinn), targets, effort).await
 }
 
 /// The process with the counter.

@@ -14,8 +14,7 @@ use odeum_cluster::transport::pki;
 use tokio::process::Command;
 
 use crate::remote::pair::{Pair, Process};
-use crate::remote::process::{self, Side};
-use crate::remote::{self, DRIVE, Effort, HOLD, Targets, certs, tls};
+use crate::remote::{self, DRIVE, Effort, HOLD, Party, Targets, certs, tls};
 use crate::report::{Report, Target};
 
 /// Both nodes' program, compiled when it is needed.
@@ -65,20 +64,17 @@ async fn succeeds(command: &mut Command) -> bool {
 /// # Errors
 /// If a side cannot be started or fails in the middle.
 pub async fn run(effort: Effort) -> anyhow::Result<Report> {
-    let stage = remote::stage()?;
-    let ours = process::start(Side::Odeum, stage.path(), effort.threads).await?;
-    let theirs = start(stage.path()).await?;
     let targets = Targets {
         tell: Target::AtLeast(2.5),
         ask_time: Target::AtMost(1.0),
         asks: Target::AtLeast(3.0),
         ..Targets::default()
     };
-    remote::compare("Erlang/OTP", (ours, theirs), targets, effort).await
+    remote::compare("Erlang/OTP", Party::Erlang, targets, effort).await
 }
 
 /// Starts both nodes.
-async fn start(stage: &Path) -> anyhow::Result<Pair> {
+pub(crate) async fn start(stage: &Path) -> anyhow::Result<Pair> {
     let dir = stage.join("erlang");
     std::fs::create_dir(&dir)?;
     std::fs::write(dir.join("odeum_peer.erl"), SOURCE)?;

@@ -23,8 +23,8 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::remote::driver::{self, PATIENCE, Remote};
-use crate::remote::process::{self, Side};
-use crate::remote::{self, DRIVE, Effort, HOLD, Targets, tls};
+use crate::remote::process::Side;
+use crate::remote::{self, DRIVE, Effort, HOLD, Party, Targets, tls};
 use crate::report::{Report, Target};
 
 /// What the two sides say in the handshake that they speak.
@@ -48,16 +48,13 @@ const LOOK: Duration = Duration::from_millis(10);
 /// # Errors
 /// If a side cannot be started or fails in the middle.
 pub async fn run(effort: Effort) -> anyhow::Result<Report> {
-    let stage = remote::stage()?;
-    let ours = process::start(Side::Odeum, stage.path(), effort.threads).await?;
-    let theirs = process::start(Side::RactorCluster, stage.path(), effort.threads).await?;
     let targets = Targets {
         tell: Target::AtLeast(2.2),
         asks: Target::AtLeast(2.5),
         beside: Target::AtMost(0.1),
         ..Targets::default()
     };
-    remote::compare("ractor_cluster", (ours, theirs), targets, effort).await
+    remote::compare("ractor_cluster", Party::Rust(Side::RactorCluster), targets, effort).await
 }
 
 /// The process with the counter.
