@@ -53,8 +53,8 @@ pub(super) trait Host: Send + Sync {
     fn reopen(&self, shards: &BTreeSet<u16>);
     /// How many entities each shard has here.
     fn residents(&self) -> BTreeMap<u16, usize>;
-    /// A tick of the clock: ends what is idle.
-    fn sweep(&self);
+    /// A tick of the clock: ends what is idle. A long one also forgets what crashed long ago.
+    fn tick(&self, is_long: bool);
     /// Makes this entity active if it is this node's.
     fn ensure(&self, path: &Path);
     fn attach(&self, hub: Weak<Hub>);
@@ -70,7 +70,7 @@ pub(super) struct KindHost<E: Entity> {
     supervisor: Supervisor,
     spec: ChildSpec,
     hub: OnceLock<Weak<Hub>>,
-    tick: AtomicU64,
+    ticks: AtomicU64,
     activations: AtomicU64,
     gates: Gates,
     me: Weak<Self>,
@@ -101,7 +101,7 @@ impl<E: Entity> KindHost<E> {
             supervisor,
             spec,
             hub: OnceLock::new(),
-            tick: AtomicU64::new(0),
+            ticks: AtomicU64::new(0),
             activations: AtomicU64::new(0),
             gates: Gates::default(),
             me: Weak::clone(me),
@@ -116,8 +116,9 @@ impl<E: Entity> KindHost<E> {
         self.hub.get()?.upgrade()
     }
 
-    pub(super) fn tick(&self) -> u64 {
-        self.tick.load(Ordering::Relaxed)
+    /// Seconds since it was made, roughly.
+    pub(super) fn now(&self) -> u64 {
+        self.ticks.load(Ordering::Relaxed)
     }
 
     /// Tells one activation from all others of the kind.
@@ -327,8 +328,11 @@ impl<E: Entity> Host for KindHost<E> {
         residents
     }
 
-    fn sweep(&self) {
-        self.tick.fetch_add(1, Ordering::Relaxed);
+    fn tick(&self, is_long: bool) {
+        self.ticks.fetch_add(1, Ordering::Relaxed);
+        if self.settings.idle.is_none() && !is_long {
+            return;
+        }
         let idle = self.settings.idle.map(|idle| idle.as_secs().max(1));
         for slot in self.all_slots() {
             slot.passivate(idle, FORGET_TICKS);

@@ -26,9 +26,9 @@ use crate::store::StoreHandle;
 use crate::transport::TransportHandle;
 use crate::transport::lane::{LanePeer, LaneSink, Malformed, Outlet, Packet};
 
-/// Ticks for which a route that nobody holds is kept, so that messages sent one after the other
-/// by different references keep their order.
-const ROUTE_TICKS: u64 = 30;
+/// Looks after which a route that nobody holds or uses is forgotten: longer than a message can be
+/// under way, so that messages sent one after the other by different references keep their order.
+const ROUTE_LOOKS: u64 = 3;
 
 /// Messages that wait for the `Shards` actor: changes, of which one is as good as many, and
 /// routes whose messages came back.
@@ -205,14 +205,10 @@ impl Hub {
     }
 
     /// Forgets routes that nobody holds and nobody has used for a while.
-    pub(super) fn sweep(&self) {
+    pub(super) fn forget_routes(&self) {
         self.routes.retain(|_, route| {
-            Arc::strong_count(route) > 1 || !route.has_been_idle_for(ROUTE_TICKS)
+            Arc::strong_count(route) > 1 || !route.has_been_idle_for(ROUTE_LOOKS)
         });
-        for host in self.hosts.values() {
-            host.sweep();
-            host.open(true);
-        }
     }
 
     /// Asks the former owner to tell when it has sent back all that comes back.

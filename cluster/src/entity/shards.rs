@@ -41,6 +41,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// Shards given away at a time: of one kind in one log entry.
 const MOVES: usize = 64;
 
+/// Ticks between two looks at everything there is, which costs time in proportion to it.
+const LONG_TICKS: u64 = 10;
+
 /// Ticks between two attempts to even out: a node that joins is often followed by another.
 const EVEN_OUT_TICKS: u64 = 2;
 
@@ -145,7 +148,14 @@ impl Shards {
     fn on_tick(&mut self, ctx: &mut Context<Self>) {
         self.ticks += 1;
         if let Some(hub) = &self.hub {
-            hub.sweep();
+            let is_long = self.ticks.is_multiple_of(LONG_TICKS);
+            if is_long {
+                hub.forget_routes();
+            }
+            for host in hub.hosts() {
+                host.tick(is_long);
+                host.open(true);
+            }
         }
         self.ensure_singletons();
         if self.is_leaving || self.ticks.is_multiple_of(EVEN_OUT_TICKS) {

@@ -109,7 +109,7 @@ impl<E: Entity> Slot<E> {
             id: Arc::new(id),
             path,
             shard,
-            used: AtomicU64::new(host.tick()),
+            used: AtomicU64::new(host.now()),
             host,
             inner: Mutex::new(Inner {
                 life: Life::Idle,
@@ -286,7 +286,7 @@ impl<E: Entity> Slot<E> {
                 return Next::End;
             }
             inner.poked = false;
-            self.used.store(self.host.tick(), Ordering::Relaxed);
+            self.used.store(self.host.now(), Ordering::Relaxed);
             return Next::Rest;
         };
         inner.bytes -= envelope.weight().min(inner.bytes);
@@ -321,7 +321,7 @@ impl<E: Entity> Slot<E> {
     /// forgotten then.
     pub(super) fn passivate(self: &Arc<Self>, idle: Option<u64>, forget: u64) {
         let mut inner = self.lock();
-        let since = self.host.tick().saturating_sub(self.used.load(Ordering::Relaxed));
+        let since = self.host.now().saturating_sub(self.used.load(Ordering::Relaxed));
         match inner.life {
             Life::Idle if since >= forget => self.go(inner),
             Life::Active
@@ -381,7 +381,7 @@ impl<E: Entity> Slot<E> {
             self.go(inner);
         } else {
             // Kept for a while, so that the next start is after a pause.
-            self.used.store(self.host.tick(), Ordering::Relaxed);
+            self.used.store(self.host.now(), Ordering::Relaxed);
             let paused = std::mem::take(&mut inner.paused);
             drop(inner);
             self.resume(paused);
