@@ -158,6 +158,7 @@
 pub mod blobs;
 pub mod builder;
 pub mod control_plane;
+pub mod departure;
 pub mod entity;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]

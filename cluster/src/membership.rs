@@ -5,6 +5,7 @@
 //! | `Datagram` | the transport | |
 //! | `Rang` | its own timers | |
 //! | `Greet` | its own clock, and the transport when a link comes up | |
+//! | `Measure` | its own clock | |
 //!
 //! Promises: a killed node is down within 2 s with the default settings (see
 //! [`MembershipConfig`]); one that pauses for a second, or loses every twentieth packet, is not
@@ -12,7 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -25,11 +26,14 @@ use crate::transport::TransportHandle;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod identity;
+mod load;
 mod swim;
 
 use identity::Identity;
+use load::LoadBook;
 use swim::{Effects, Swim, Timer};
 
+pub use load::Loads;
 pub use swim::MemberState;
 
 /// How often peers that are linked but no members are greeted.
@@ -126,6 +130,8 @@ impl LiveSet {
 #[derive(Debug, Clone)]
 pub struct MembershipHandle {
     live: watch::Receiver<Arc<LiveSet>>,
+    loads: watch::Receiver<Arc<Loads>>,
+    residents: Arc<AtomicU64>,
 }
 
 impl MembershipHandle {
@@ -140,6 +146,19 @@ impl MembershipHandle {
     pub fn now(&self) -> Arc<LiveSet> {
         Arc::clone(&self.live.borrow())
     }
+
+    /// How busy the live nodes are, as they said within the last seconds.
+    #[must_use]
+    pub fn loads(&self) -> watch::Receiver<Arc<Loads>> {
+        self.loads.clone()
+    }
+
+    /// The number of entities that are active on this node, which its peers are told: whoever
+    /// activates and ends them keeps it.
+    #[must_use]
+    pub fn residents(&self) -> &AtomicU64 {
+        &self.residents
+    }
 }
 
 /// The membership of this node, and the actor that keeps it.
@@ -150,15 +169,20 @@ pub fn membership(
 ) -> (MembershipHandle, ChildSpec) {
     let (publish, live) = watch::channel(Arc::default());
     let publish = Arc::new(publish);
+    let (publish_loads, loads) = watch::channel(Arc::default());
+    let publish_loads = Arc::new(publish_loads);
+    let residents = Arc::<AtomicU64>::default();
     let renewal = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&residents);
     let make = move || Membership {
         swim: Swim::new(identity(&transport, &renewal), &config, rand::random()),
+        loads: LoadBook::new(Arc::clone(&counted), Arc::clone(&publish_loads)),
         transport: transport.clone(),
         publish: Arc::clone(&publish),
         renewal: Arc::clone(&renewal),
     };
     let (_, spec) = child("Membership", make);
-    (MembershipHandle { live }, spec.capacity(MAILBOX))
+    (MembershipHandle { live, loads, residents }, spec.capacity(MAILBOX))
 }
 
 /// The identity of the next life of the actor: later than those before it.
@@ -183,11 +207,14 @@ enum MembershipMessage {
     Rang(Timer),
     /// Time to announce this node to linked peers that are no members.
     Greet,
+    /// Time to measure this node's load and tell it.
+    Measure,
 }
 
 /// The actor.
 struct Membership {
     swim: Swim,
+    loads: LoadBook,
     transport: TransportHandle,
     publish: Arc<watch::Sender<Arc<LiveSet>>>,
     renewal: Arc<AtomicU32>,
@@ -211,6 +238,7 @@ impl Actor for Membership {
             }
         });
         ctx.tell_every(GREET_PERIOD, || MembershipMessage::Greet);
+        ctx.tell_every(load::PERIOD, || MembershipMessage::Measure);
         self.on_greet(ctx);
         Ok(())
     }
@@ -227,6 +255,7 @@ impl Actor for Membership {
                 self.carry_out(ctx, effects);
             }
             MembershipMessage::Greet => self.on_greet(ctx),
+            MembershipMessage::Measure => self.on_measure(),
         }
         Ok(())
     }
@@ -242,6 +271,9 @@ impl Actor for Membership {
 
 impl Membership {
     fn on_datagram(&mut self, ctx: &mut Context<Self>, from: &NodeId, bytes: &[u8]) {
+        if self.loads.receive(from, bytes) {
+            return;
+        }
         match self.swim.receive(from, bytes) {
             Ok(effects) => self.carry_out(ctx, effects),
             Err(error) => tracing::debug!(peer = %from, %error, "packet refused"),
@@ -261,6 +293,16 @@ impl Membership {
             }
         }
         self.publish();
+    }
+
+    fn on_measure(&mut self) {
+        let live = Arc::clone(&self.publish.borrow());
+        let told = self.loads.measure(self.transport.local(), |node| live.is_live(node));
+        let links = Arc::clone(&self.transport.links().borrow());
+        for (peer, told) in told.iter().flat_map(|told| links.keys().map(move |peer| (peer, told)))
+        {
+            self.transport.send_datagram(peer, told.clone());
+        }
     }
 
     fn carry_out(&mut self, ctx: &mut Context<Self>, effects: Effects) {

@@ -21,6 +21,7 @@ use odeum_proto::{
 
 use crate::{
     control_plane::ControlPlaneHandle,
+    departure::{DepartureHandle, departure},
     entity::{EntitiesHandle, HubParts, Kind, entities},
     membership::{MembershipConfig, MembershipHandle},
     network::{Network, network},
@@ -128,6 +129,17 @@ pub enum NodeError {
     /// The cluster will not have this node as it is set up now. Correct what the reason names.
     #[error("the cluster refuses this node: {0}")]
     Refused(Refusal),
+    /// The node left its cluster, and nobody was named to take it in again.
+    #[error(
+        "{} is of a node that left cluster {cluster}: name a member with --join to be taken in \
+         again, or remove the folder", folder.display()
+    )]
+    Left {
+        /// The data folder.
+        folder: PathBuf,
+        /// The cluster.
+        cluster: ClusterId,
+    },
     /// The folder belongs to a cluster that never let this node in, and nobody was named to ask
     /// again.
     #[error(
@@ -165,6 +177,8 @@ pub struct ClusterNode {
     pub membership: MembershipHandle,
     /// Remote calls between the few cluster-level actors.
     pub control_plane: ControlPlaneHandle,
+    /// How nodes leave.
+    pub departure: DepartureHandle,
     /// Calls to entities.
     pub router: RouterHandle,
     /// Entities of a program's own kinds.
@@ -220,6 +234,7 @@ impl ClusterNode {
         };
         let (store, store_supervisor) = store(store_config, Arc::new(transport.clone()));
 
+        let (departure, departure_spec) = departure(store.clone(), transport.clone());
         let activations = Activations::default();
         let (router, router_spec) = router(RouterParts {
             local: options.node.clone(),
@@ -247,6 +262,7 @@ impl ClusterNode {
                 record.clone(),
                 options.join.clone(),
             ))
+            .child(departure_spec)
             .child(placement::spec(store.clone(), membership.live(), options.node))
             .child(router_spec)
             .supervisor(entities_supervisor)
@@ -255,7 +271,7 @@ impl ClusterNode {
         let (join, patience) = (options.join, options.patience);
         #[rustfmt::skip]
         let node = Self {
-            store, transport, membership, control_plane, router, entities, topics, record,
+            store, transport, membership, control_plane, departure, router, entities, topics, record,
             folder, cluster, join, patience,
         };
         Ok((node, [store_supervisor, cluster_supervisor]))
@@ -268,7 +284,11 @@ impl ClusterNode {
     /// [`NodeError`]; the node then belongs to no cluster and should end.
     pub async fn enter(&mut self) -> Result<Entry, NodeError> {
         let is_member = self.store.status().health != Health::NotMember;
-        match (self.folder.cluster(), is_member) {
+        let entry = match (self.folder.cluster(), is_member) {
+            (Some(cluster), _) if self.folder.left() && self.join.is_empty() => {
+                Err(NodeError::Left { folder: self.folder.dir().to_owned(), cluster })
+            }
+            (Some(_), true) if self.folder.left() => self.join_cluster().await,
             (Some(_), true) => {
                 self.check_kinds()?;
                 self.refuse_strangers().await?;
@@ -283,7 +303,22 @@ impl ClusterNode {
             (Some(cluster), false) => {
                 Err(NodeError::HalfJoined { folder: self.folder.dir().to_owned(), cluster })
             }
-        }
+        }?;
+        self.folder.set_left(false)?;
+        // What is on the disk of a member that is back may be of any former life.
+        let since = if entry == Entry::Resumed { 0 } else { self.record.incarnation.0 };
+        self.departure.entered(since);
+        Ok(entry)
+    }
+
+    /// Returns when this node has left its cluster, which is then on the disk: its process should
+    /// end. With the same data folder it may join again.
+    ///
+    /// # Errors
+    /// [`NodeError::Folder`] when that cannot be written.
+    pub async fn left(&mut self) -> Result<(), NodeError> {
+        self.departure.left().await;
+        Ok(self.folder.set_left(true)?)
     }
 
     /// The cluster this node belongs to, once it has entered one.

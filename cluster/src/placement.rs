@@ -8,6 +8,7 @@
 //! | message | from | answer |
 //! |---|---|---|
 //! | `Look` | its own watcher: the store, the live set or the leadership changed, or time passed | none |
+//! | `Removed` | its own task: the removal of a node that leaves has ended | none |
 
 #[cfg(test)]
 mod fixtures;
@@ -27,7 +28,7 @@ use odeum_proto::{
 use tokio::{sync::watch, time::timeout};
 
 use self::{
-    planner::{Health, Host, plan},
+    planner::{Health, Host, departures, plan},
     shards::{Weights, plan_shards, weights},
 };
 use crate::{
@@ -46,6 +47,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long one step may take to be committed. Without a majority the plan is made anew later.
 const COMMIT_DEADLINE: Duration = Duration::from_secs(2);
 
+/// How long the removal of a node may take: two changes of the group's members and, if the node
+/// leads, an election before them.
+const REMOVAL_DEADLINE: Duration = Duration::from_secs(10);
+
 /// The actor's spec, a child of the `ClusterSupervisor`.
 #[must_use]
 pub fn spec(store: StoreHandle, live: watch::Receiver<Arc<LiveSet>>, local: NodeId) -> ChildSpec {
@@ -55,6 +60,7 @@ pub fn spec(store: StoreHandle, live: watch::Receiver<Arc<LiveSet>>, local: Node
         local: local.clone(),
         leading_since: None,
         settled: None,
+        removing: false,
     });
     spec
 }
@@ -62,6 +68,7 @@ pub fn spec(store: StoreHandle, live: watch::Receiver<Arc<LiveSet>>, local: Node
 #[derive(Debug)]
 enum PlacementMessage {
     Look,
+    Removed,
 }
 
 struct PlacementActor {
@@ -72,6 +79,9 @@ struct PlacementActor {
     /// What was there when nothing had to be done, so that not every commit is a reason to look
     /// at the whole table.
     settled: Option<Sight>,
+    /// Whether a node is being removed. It takes as long as it takes to know who is there, and
+    /// what is lost meanwhile must not wait.
+    removing: bool,
 }
 
 /// All that a plan depends on.
@@ -113,18 +123,19 @@ impl Actor for PlacementActor {
 
     async fn handle(
         &mut self,
-        _ctx: &mut Context<Self>,
+        ctx: &mut Context<Self>,
         message: PlacementMessage,
     ) -> Result<(), ActorError> {
         match message {
-            PlacementMessage::Look => self.on_look().await,
+            PlacementMessage::Look => self.on_look(ctx).await,
+            PlacementMessage::Removed => self.removing = false,
         }
         Ok(())
     }
 }
 
 impl PlacementActor {
-    async fn on_look(&mut self) {
+    async fn on_look(&mut self, ctx: &mut Context<Self>) {
         if self.store.status().leader.as_ref() != Some(&self.local) {
             (self.leading_since, self.settled) = (None, None);
             return;
@@ -138,22 +149,39 @@ impl PlacementActor {
         if self.settled.as_ref() == Some(&sight) {
             return;
         }
-        let steps = self.store.view(|state| self.plan(state, &sight));
-        if steps.is_empty() {
+        let (steps, gone) = self.store.view(|state| self.plan(state, &sight));
+        if steps.is_empty() && gone.is_empty() {
             self.settled = Some(sight);
         }
         for step in steps {
             self.commit(step).await;
         }
+        if let Some(node) = gone.into_iter().next().filter(|_| !self.removing) {
+            self.remove(ctx, node);
+        }
     }
 
-    fn plan(&self, state: &State, sight: &Sight) -> Vec<Command> {
+    fn remove(&mut self, ctx: &mut Context<Self>, node: NodeId) {
+        self.removing = true;
+        let (own, store) = (ctx.handle().clone(), self.store.clone());
+        ctx.spawn(async move {
+            match store.remove_node(&node, REMOVAL_DEADLINE).await {
+                Ok(()) => tracing::info!(%node, "node removed"),
+                Err(error) => tracing::debug!(%node, %error, "node not removed"),
+            }
+            // When this actor has stopped, its next life begins without a removal.
+            let _ = own.tell(PlacementMessage::Removed).await;
+        });
+    }
+
+    /// What to place, and whom to remove.
+    fn plan(&self, state: &State, sight: &Sight) -> (Vec<Command>, Vec<NodeId>) {
         let hosts = hosts(state, &sight.live, &self.local, sight.grace_is_over);
         let firmware = state.firmware().keys().cloned().map(EntityId::firmware);
         let mut steps = plan(firmware, state.placements(), &hosts);
         let kinds = state.kinds().iter();
         steps.extend(kinds.filter_map(|(kind, row)| plan_shards(kind, row, &hosts)));
-        steps
+        (steps, departures(state.placements(), state.kinds(), &hosts))
     }
 
     async fn commit(&self, step: Command) {

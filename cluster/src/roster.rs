@@ -206,9 +206,11 @@ impl Serve for Gate {
 
 fn roster(store: &StoreHandle) -> JoinReply {
     store.view(|state| match state.cluster() {
-        Some(cluster) => {
-            JoinReply::Roster { cluster, nodes: state.nodes().values().cloned().collect() }
-        }
+        Some(cluster) => JoinReply::Roster {
+            cluster,
+            at: state.layout(),
+            nodes: state.nodes().values().cloned().collect(),
+        },
         None => JoinReply::Later { reason: "this node is itself still joining".into() },
     })
 }
@@ -289,7 +291,7 @@ pub async fn join<E: From<JoinError>>(
             None => JoinRequest::Admit(record.clone()),
         };
         match ask(transport, &member, &request, left().min(ASK_DEADLINE)).await {
-            Ok(JoinReply::Roster { cluster, nodes }) => {
+            Ok(JoinReply::Roster { cluster, nodes, .. }) => {
                 if let Some(learnt) = learnt.take() {
                     learnt(cluster)?;
                 }

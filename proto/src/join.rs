@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ids::ClusterId,
+    ids::{ClusterId, Revision},
     store::{NodeRecord, Refusal},
 };
 
@@ -26,6 +26,8 @@ pub enum JoinReply {
     Roster {
         /// Its identity.
         cluster: ClusterId,
+        /// The point in the history of the cluster that this is of.
+        at: Revision,
         /// Everybody in it.
         nodes: Vec<NodeRecord>,
     },

@@ -13,6 +13,7 @@ pub mod codec;
 pub mod ids;
 pub mod join;
 pub mod limits;
+pub mod load;
 pub mod log;
 pub mod report;
 pub mod shard;

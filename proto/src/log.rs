@@ -134,6 +134,15 @@ pub enum RaftRequest {
         /// The encoded state.
         state: Bytes,
     },
+    /// The leader gives its office to a voter, which stands for election at once.
+    Transfer {
+        /// The leader's vote.
+        vote: Vote,
+        /// Who is to lead.
+        to: NodeId,
+        /// The leader's last entry, which the new one must have.
+        last: Option<LogId>,
+    },
 }
 
 /// A request for a vote.
@@ -176,6 +185,12 @@ pub enum RaftReply {
     Stopped {
         /// What stopped it.
         reason: Box<str>,
+    },
+    /// The transfer was taken note of, or refused because this replica is not as the leader
+    /// thought.
+    Transfer {
+        /// Whether it was.
+        taken: bool,
     },
 }
 

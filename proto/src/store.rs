@@ -394,4 +394,16 @@ pub enum Refusal {
         /// The kind.
         kind: EntityKind,
     },
+    /// The group would be left without a majority. Bring other voters back, or add some, first.
+    #[error(
+        "{node} cannot leave: of the {others} other voters {there} are there, which is no majority"
+    )]
+    LosesQuorum {
+        /// Who was to be removed.
+        node: NodeId,
+        /// How many voters there would be without it.
+        others: u64,
+        /// How many of them the leader can reach.
+        there: u64,
+    },
 }

@@ -127,6 +127,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::ShardNumber { kind: kind(), got: 0, limit: 4_096 },
         Refusal::UnknownShard { kind: kind(), shards: 64, shard: 300 },
         Refusal::StaleShards { kind: kind() },
+        Refusal::LosesQuorum { node: node(), others: 2, there: 1 },
     ]
 }
 
@@ -189,6 +190,7 @@ fn raft_requests() -> Vec<RaftRequest> {
         RaftRequest::Vote(ballot()),
         RaftRequest::PreVote(ballot()),
         RaftRequest::Snapshot { vote: vote(), meta: meta(), state: vec![1, 2, 3].into() },
+        RaftRequest::Transfer { vote: vote(), to: node(), last: Some(id()) },
     ]
 }
 
@@ -201,6 +203,7 @@ fn raft_replies() -> Vec<RaftReply> {
         RaftReply::Ballot { vote: vote(), last: Some(id()), granted: true },
         RaftReply::Snapshot { vote: vote() },
         RaftReply::Stopped { reason: "starting".into() },
+        RaftReply::Transfer { taken: true },
     ]
 }
 

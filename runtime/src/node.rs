@@ -119,7 +119,8 @@ pub struct RunOptions {
     pub exit_with_stdin: bool,
 }
 
-/// Runs a node until SIGTERM, SIGINT or what `options` names, then stops it in good order.
+/// Runs a node until SIGTERM, SIGINT, what `options` names or its departure from the cluster, then
+/// stops it in good order.
 ///
 /// # Errors
 /// [`NodeError`] when it cannot start, cannot find its cluster, or gives up.
@@ -141,6 +142,7 @@ pub async fn run(config: NodeConfig, options: RunOptions) -> Result<(), NodeErro
                 biased;
                 () = stop.received() => Ok(()),
                 exit = root.finished() => Err(NodeError::GaveUp(exit)),
+                left = cluster.left() => left.map_err(NodeError::from),
             }
         }
     };

@@ -119,6 +119,25 @@ fn a_killed_node_is_down_within_two_seconds_and_a_member_again_when_it_returns()
 }
 
 #[test]
+fn the_load_of_a_node_is_seen_by_its_peers() {
+    let realm = Realm::new();
+    let (a, b) = (realm.start("a", 1), realm.start("b", 1));
+    a.know(&[&b]);
+    b.know(&[&a]);
+    a.network.membership.residents().store(7, Ordering::Relaxed);
+    let (loads, own) = (b.network.membership.loads(), id("b"));
+    eventually("b knows how busy a is", PATIENCE, || {
+        let loads = loads.borrow();
+        let of_a = loads.get(&id("a"));
+        of_a.is_some_and(|load| load.entities == 7 && load.memory_bytes > 1 << 20)
+            && loads.get(&own).is_some_and(|load| load.entities == 0)
+    });
+    b.know(&[]);
+    a.kill();
+    eventually("a is forgotten", PATIENCE, || !loads.borrow().contains_key(&id("a")));
+}
+
+#[test]
 fn a_node_that_stops_in_order_is_down_for_the_others_at_once() {
     let realm = Realm::new();
     let (a, b) = (realm.start("a", 1), realm.start("b", 1));

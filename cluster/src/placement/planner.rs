@@ -13,6 +13,8 @@ use odeum_proto::{
     store::{Command, NodeRecord, Placement},
 };
 
+use crate::store::KindState;
+
 /// Whether a node can be given work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
@@ -93,6 +95,25 @@ pub fn plan(
     steps
 }
 
+/// Nodes that are to leave and hold nothing any more, to be removed one after the other. None while
+/// nobody would stay.
+#[must_use]
+pub fn departures(
+    table: &BTreeMap<EntityId, Placement>,
+    kinds: &BTreeMap<EntityKind, KindState>,
+    hosts: &[Host<'_>],
+) -> Vec<NodeId> {
+    if hosts.iter().all(|host| host.leaving) {
+        return Vec::new();
+    }
+    let empty = |node: &NodeId| {
+        table.values().all(|place| place.node != *node)
+            && kinds.values().all(|kind| kind.shards_of(node).next().is_none())
+    };
+    let leaving = hosts.iter().filter(|host| host.leaving).map(|host| &host.record.id);
+    leaving.filter(|node| empty(node)).cloned().collect()
+}
+
 /// How busy a node is.
 struct Load<'a> {
     node: &'a NodeId,
@@ -171,6 +192,24 @@ mod tests {
         assert_eq!(targets(&steps), [(entity(1), node(2)), (entity(2), node(2))]);
         hosts[1].leaving = true;
         assert!(plan([entity(1)], &table, &hosts).is_empty(), "nobody stays");
+    }
+
+    #[test]
+    fn a_leaving_node_goes_when_it_holds_nothing_and_others_stay() {
+        let records = [record(1, 100), record(2, 100), record(3, 100)];
+        let mut hosts = records.each_ref().map(|record| host(record, Health::Alive));
+        let mut table = BTreeMap::from([(entity(1), on(1, 4))]);
+        let mut kinds = BTreeMap::from([("lamp".parse().expect("valid"), KindState::new(2))]);
+        assert!(departures(&table, &kinds, &hosts).is_empty());
+        for host in &mut hosts[..2] {
+            host.leaving = true;
+        }
+        assert_eq!(departures(&table, &kinds, &hosts), [node(2)]);
+        kinds.values_mut().for_each(|kind| kind.put(0, on(2, 5)));
+        assert!(departures(&table, &kinds, &hosts).is_empty());
+        table.clear();
+        hosts[2].leaving = true;
+        assert!(departures(&table, &kinds, &hosts).is_empty(), "nobody would stay");
     }
 
     #[test]

@@ -112,6 +112,8 @@ struct Description {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cluster: Option<String>,
     incarnation: u64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    left: bool,
 }
 
 /// An open data folder. No other process can open it until this is dropped.
@@ -122,6 +124,7 @@ pub struct DataFolder {
     disk: DiskId,
     cluster: Option<ClusterId>,
     incarnation: Incarnation,
+    left: bool,
     /// Unlocks when it is dropped, or when the process dies in whatever way.
     _lock: File,
 }
@@ -144,6 +147,7 @@ impl DataFolder {
                 disk: DiskId::random(),
                 cluster: None,
                 incarnation: Incarnation::default(),
+                left: false,
                 _lock: lock,
             },
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -196,6 +200,7 @@ impl DataFolder {
             disk,
             cluster,
             incarnation: Incarnation(description.incarnation),
+            left: description.left,
             _lock: lock,
         })
     }
@@ -246,6 +251,25 @@ impl DataFolder {
         }
     }
 
+    /// Whether its node has left its cluster and was not taken in again since.
+    #[must_use]
+    pub fn left(&self) -> bool {
+        self.left
+    }
+
+    /// Records that its node has left its cluster, or was taken in again; on the disk when it
+    /// returns. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`FolderError::Io`] when it cannot be written.
+    pub fn set_left(&mut self, left: bool) -> Result<(), FolderError> {
+        if self.left == left {
+            return Ok(());
+        }
+        self.left = left;
+        self.save()
+    }
+
     fn save(&self) -> Result<(), FolderError> {
         let file = self.dir.join(NODE);
         let description = Description {
@@ -254,6 +278,7 @@ impl DataFolder {
             disk: self.disk.to_string(),
             cluster: self.cluster.map(|cluster| cluster.to_string()),
             incarnation: self.incarnation.0,
+            left: self.left,
         };
         let text = toml::to_string(&description).map_err(io::Error::other);
         let saved = text.and_then(|text| {
@@ -364,6 +389,21 @@ mod tests {
         drop(folder);
         let folder = DataFolder::open(dir.path(), &node("n1")).expect("opens");
         assert_eq!(folder.cluster(), Some(ours));
+    }
+
+    #[test]
+    fn that_a_node_has_left_is_known_until_it_is_taken_in_again() {
+        let dir = TempDir::new().expect("made");
+        let opened = || DataFolder::open(dir.path(), &node("n1")).expect("opens");
+        let mut folder = opened();
+        assert!(!folder.left());
+        folder.set_left(true).expect("set");
+        drop(folder);
+        let mut folder = opened();
+        assert!(folder.left());
+        folder.set_left(false).expect("set");
+        drop(folder);
+        assert!(!opened().left());
     }
 
     #[test]

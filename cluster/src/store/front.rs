@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use odeum_proto::log::{Forward, RaftReply, RaftRequest, StoreReply, StoreRequest};
-use odeum_proto::store::{Command, NodeRecord, Outcome};
+use odeum_proto::store::{Command, NodeRecord, Outcome, Refusal};
 use odeum_proto::{ClusterId, GroupId, NodeId, Revision, codec};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -102,6 +102,28 @@ impl StoreHandle {
             StoreReply::Admitted => Ok(()),
             StoreReply::NotAdmitted(refusal) => Err(refusal.into()),
             other => Err(StoreError::broken(format!("{other:?} to an admission"))),
+        }
+    }
+
+    /// Lets a node go at once, whatever it holds: out of the Raft group, one step at a time, then
+    /// off the record. What is placed on it is placed elsewhere after that. Works on every member,
+    /// the node itself included, which learns nothing of the log from then on. Finds its own effect
+    /// when it is repeated.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] with [`Refusal::LosesQuorum`] when the others would be no majority;
+    /// others as for [`write`](Self::write).
+    pub async fn remove_node(&self, node: &NodeId, deadline: Duration) -> Result<(), StoreError> {
+        // Not by `write`, which waits until this replica has applied it: the node itself never
+        // will.
+        let request = StoreRequest::Write(Command::RemoveNode { node: node.clone() });
+        match self.ask_leader(request, deadline).await? {
+            StoreReply::Written {
+                outcome: Outcome::Refused(Refusal::UnknownNode { .. }), ..
+            } => Ok(()),
+            StoreReply::Written { outcome: Outcome::Refused(refusal), .. } => Err(refusal.into()),
+            StoreReply::Written { .. } => Ok(()),
+            other => Err(StoreError::broken(format!("{other:?} to a removal"))),
         }
     }
 

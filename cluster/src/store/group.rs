@@ -2,17 +2,19 @@
 //!
 //! Nothing here retries or knows the way to another node: `front.rs` does.
 
+mod members;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use odeum_proto::log::{Forward, RaftReply, RaftRequest, StoreReply, StoreRequest};
-use odeum_proto::store::{Command, NodeRecord, Outcome};
+use odeum_proto::store::{Command, Outcome};
 use odeum_proto::{GroupId, NodeId, Revision, codec};
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
-use openraft::{ChangeMembers, Instant as _, ReadPolicy};
+use openraft::{Instant as _, ReadPolicy};
 
 use super::StoreConfig;
 use super::error::StoreError;
@@ -20,10 +22,6 @@ use super::raft::{self, Log, Machine, Metrics, Network, Raft, Replicated, Snapsh
 use super::rpc::Rpc;
 use super::status::{Member, Signs, StoreStatus, health};
 use super::wal::{self, Wal, WalConfig, WalError};
-
-/// Most voters of a group: five survive the loss of two, and every further one makes each write
-/// slower. Nodes beyond are learners: they have all data and vote on nothing.
-const VOTERS: usize = 5;
 
 /// How long the replica's core may take to say what its log says about the group.
 const MEMBERSHIP: Duration = Duration::from_secs(10);
@@ -37,7 +35,7 @@ pub(super) struct Group {
     /// When the leader last spoke to this replica; its start at first.
     heard: Mutex<Instant>,
     /// Membership changes go one by one.
-    admission: tokio::sync::Mutex<()>,
+    changing: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for Group {
@@ -82,7 +80,7 @@ impl Group {
             raft: raft.map_err(StoreError::stopped)?,
             wal,
             heard: Mutex::new(Instant::now()),
-            admission: tokio::sync::Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
         };
         // What the log says is not in the metrics at once, and who asks now must not be told
         // that this node is no member.
@@ -223,90 +221,6 @@ impl Group {
             Err(RaftError::Fatal(fatal)) => {
                 StoreReply::Stopped { reason: fatal.to_string().into() }
             }
-        }
-    }
-
-    /// Takes a node in: on record first, which may be refused, then as a learner until it has
-    /// caught up, then as a voter. Every step finds itself done when it is repeated.
-    async fn admit(&self, record: NodeRecord) -> StoreReply {
-        let _one_by_one = self.admission.lock().await;
-        let node = record.id.clone();
-        match self.commit(Command::PutNode(record)).await {
-            Ok((Outcome::Refused(refusal), _)) => return StoreReply::NotAdmitted(refusal),
-            Ok(_) => {}
-            Err(reply) => return reply,
-        }
-        match self.change_membership(node).await {
-            Ok(()) => StoreReply::Admitted,
-            Err(error) => not_written(error),
-        }
-    }
-
-    async fn change_membership(&self, node: NodeId) -> Result<(), WriteError> {
-        let (voters, known) = {
-            let metrics = self.raft.metrics();
-            let metrics = metrics.borrow_watched();
-            let membership = metrics.membership_config.membership();
-            let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
-            (voters, membership.get_node(&node).is_some())
-        };
-        if voters.contains(&node) {
-            return Ok(());
-        }
-        if !known || voters.len() < VOTERS {
-            let added = self.raft.add_learner(node.clone(), (), true).await?;
-            self.has_matched(&node, added.log_id.index()).await;
-        }
-        if voters.len() < VOTERS {
-            let add = ChangeMembers::AddVoterIds(BTreeSet::from([node.clone()]));
-            let changed = self.raft.change_membership(add, true).await?;
-            self.has_matched(&node, changed.log_id.index()).await;
-        }
-        Ok(())
-    }
-
-    /// Returns when `node` has the log up to `index`, so that it knows of its own admission, or
-    /// when this replica leads no more. openraft calls a learner up to date when it is within
-    /// thousands of entries, which a new node is with none.
-    async fn has_matched(&self, node: &NodeId, index: u64) {
-        let mut metrics = self.raft.metrics();
-        loop {
-            let waits = match &metrics.borrow_watched().replication {
-                Some(replication) => {
-                    let matched = replication.get(node).and_then(|matched| matched.as_ref());
-                    matched.is_none_or(|matched| matched.index() < index)
-                }
-                None => false,
-            };
-            if !waits || metrics.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Takes a node out: its vote first, so that the rest is a majority without it, then its
-    /// record.
-    async fn expel(&self, node: NodeId) -> StoreReply {
-        let _one_by_one = self.admission.lock().await;
-        let nodes = BTreeSet::from([node.clone()]);
-        let change = {
-            let metrics = self.raft.metrics();
-            let metrics = metrics.borrow_watched();
-            let membership = metrics.membership_config.membership();
-            let known = membership.get_node(&node).is_some();
-            match membership.voter_ids().any(|voter| voter == node) {
-                true => Some(ChangeMembers::RemoveVoters(nodes)),
-                false => known.then_some(ChangeMembers::RemoveNodes(nodes)),
-            }
-        };
-        if let Some(change) = change
-            && let Err(error) = self.raft.change_membership(change, false).await
-        {
-            return not_written(error);
-        }
-        match self.commit(Command::RemoveNode { node }).await {
-            Ok((outcome, at)) => StoreReply::Written { outcome, at },
-            Err(reply) => reply,
         }
     }
 

@@ -17,7 +17,8 @@ use openraft::errors::{
 };
 use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 
 use super::convert::{
@@ -185,6 +186,23 @@ impl RaftNetworkV2<Types> for Peer {
         }
     }
 
+    async fn transfer_leader(
+        &mut self,
+        rpc: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> Answer<TransferLeaderResponse<Types>> {
+        let request = RaftRequest::Transfer {
+            vote: vote_to(rpc.from_leader()),
+            to: rpc.to_node_id().clone(),
+            last: rpc.last_log_id().map(log_id_to),
+        };
+        match self.ask(&request, Purpose::Consensus, option.soft_ttl()).await? {
+            // One that refused does not stand for election; the leader sees that by the clock.
+            RaftReply::Transfer { .. } => Ok(Ok(())),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     fn backoff(&self) -> Option<Backoff> {
         None
     }
@@ -225,6 +243,11 @@ async fn answer(raft: &Raft, request: RaftRequest) -> Result<RaftReply, RaftErro
             let snapshot = SnapshotOf::<Types, Encoded> { meta: meta_from(meta), snapshot: state };
             let installed = raft.install_full_snapshot(vote_from(vote), snapshot).await;
             RaftReply::Snapshot { vote: vote_to(&installed.map_err(RaftError::Fatal)?.vote) }
+        }
+        RaftRequest::Transfer { vote, to, last } => {
+            let request = TransferLeaderRequest::new(vote_from(vote), to, last.map(log_id_from));
+            let taken = raft.handle_transfer_leader(request).await.map_err(RaftError::Fatal)?;
+            RaftReply::Transfer { taken: taken.is_ok() }
         }
     })
 }

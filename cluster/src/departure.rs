@@ -1,0 +1,368 @@
+//! How a node leaves its cluster for good, and how it learns that it has left.
+//!
+//! 1. It is marked as leaving, in the store. From then on it gets nothing new: the leader places
+//!    its firmware elsewhere, and it gives its shards away by itself.
+//! 2. When it holds nothing, it is removed from the Raft group and from the record, by whoever
+//!    sees that first: the one who asked, or the leader, so that it is finished whoever dies.
+//! 3. It learns of that, and its process ends. The log will not tell it, since it gets no more of
+//!    that; so while it is leaving, and whenever it has no leader, it asks its peers. A peer that
+//!    has seen all that this node has seen, and does not know it, settles the question.
+//!
+//! A node that is down is let go by the same steps; it learns of it when it comes back. Its name
+//! stays with its disk: with its data folder it may join again by any member, with another one it
+//! needs another name.
+//!
+//! | message | from | answer |
+//! |---|---|---|
+//! | `Look` | its own clock | none |
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use odeum_actors::{Actor, ActorError, ChildSpec, Context, child};
+use odeum_proto::{
+    ClusterId, NodeId, Revision,
+    join::{JoinReply, JoinRequest},
+    store::{Command, Outcome, Refusal},
+};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::{
+    store::{Health, State, StoreError, StoreHandle},
+    transport::{Class, Service, TransportHandle},
+};
+
+/// How often a node looks whether it is still wanted.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Peers that are asked at a time. One that is not behind is enough.
+const ASKED: usize = 3;
+
+/// How long a peer may take to answer.
+const ASK_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How long the last step may take when the asker's patience is used up: two changes of the
+/// group's members and, if the node leads, an election before them.
+const REMOVAL: Duration = Duration::from_secs(10);
+
+/// The incarnation of no life: while a node is on its way in, it cannot have left.
+const NEVER: u64 = u64::MAX;
+
+/// Why a node did not leave.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaveError {
+    /// The cluster knows no such node.
+    #[error("no node is called {node}")]
+    Unknown {
+        /// The name.
+        node: NodeId,
+    },
+    /// The others cannot do without it. It is not marked any more.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// Not everything it has was taken over in time. It stays marked, and goes when it is empty.
+    #[error(
+        "after {waited:?} {node} still has {firmware} firmware and {shards} shards; it leaves \
+         when others have taken them"
+    )]
+    StillHolds {
+        /// The node.
+        node: NodeId,
+        /// Firmware that is placed on it.
+        firmware: usize,
+        /// Shards that are placed on it.
+        shards: usize,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The store did not do its part. Ask again.
+    #[error(transparent)]
+    Store(StoreError),
+}
+
+/// Lets nodes leave. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct DepartureHandle {
+    store: StoreHandle,
+    local: NodeId,
+    left: Arc<watch::Sender<bool>>,
+    /// The incarnation that the own record has at least when this life is a member.
+    since: Arc<AtomicU64>,
+}
+
+impl DepartureHandle {
+    /// Lets `node` leave: this one or another, which may be down. Returns when it is removed.
+    ///
+    /// # Errors
+    /// [`LeaveError`].
+    pub async fn leave(&self, node: &NodeId, patience: Duration) -> Result<(), LeaveError> {
+        let start = Instant::now();
+        let left = || patience.saturating_sub(start.elapsed());
+        if self.store.view(|state| is_last(state, node)) {
+            let node = node.clone();
+            return Err(LeaveError::Refused(Refusal::LosesQuorum { node, others: 0, there: 0 }));
+        }
+        self.mark(node, true, patience).await?;
+        let mut changes = self.store.changes();
+        loop {
+            let (firmware, shards) = self.store.view(|state| holdings(state, node));
+            if firmware + shards == 0 {
+                break;
+            }
+            if left().is_zero() {
+                let node = node.clone();
+                return Err(LeaveError::StillHolds { node, firmware, shards, waited: patience });
+            }
+            // Either way the loop looks again.
+            let _ = timeout(left().min(LOOK_EVERY), changes.changed()).await;
+        }
+        match self.store.remove_node(node, left().max(REMOVAL)).await {
+            Ok(()) => {}
+            // The leader was faster.
+            Err(StoreError::NotMember { .. }) if *node == self.local => {}
+            Err(StoreError::Refused(refusal)) => {
+                self.stay(node, REMOVAL).await?;
+                return Err(LeaveError::Refused(refusal));
+            }
+            Err(error) => return Err(LeaveError::Store(error)),
+        }
+        if *node == self.local {
+            self.left.send_replace(true);
+        }
+        Ok(())
+    }
+
+    /// Takes back that `node` is to leave.
+    ///
+    /// # Errors
+    /// [`LeaveError::Unknown`] when it has left already, [`LeaveError::Store`].
+    pub async fn stay(&self, node: &NodeId, deadline: Duration) -> Result<(), LeaveError> {
+        self.mark(node, false, deadline).await
+    }
+
+    /// Returns when this node has left.
+    pub async fn left(&self) {
+        // The sender is in this very handle.
+        let _ = self.left.subscribe().wait_for(|left| *left).await;
+    }
+
+    /// From now on this node is a member, and its own record is of this incarnation or later.
+    pub(crate) fn entered(&self, since: u64) {
+        self.since.store(since, Ordering::Relaxed);
+    }
+
+    async fn mark(&self, node: &NodeId, leaving: bool, by: Duration) -> Result<(), LeaveError> {
+        let mark = Command::SetLeaving { node: node.clone(), leaving };
+        match self.store.write(mark, by).await {
+            Ok(Outcome::Refused(Refusal::UnknownNode { node })) => {
+                Err(LeaveError::Unknown { node })
+            }
+            Ok(Outcome::Refused(refusal)) => Err(LeaveError::Refused(refusal)),
+            Ok(_) => Ok(()),
+            Err(error) => Err(LeaveError::Store(error)),
+        }
+    }
+}
+
+/// Whether nobody would be left who stays.
+fn is_last(state: &State, node: &NodeId) -> bool {
+    let mut others = state.nodes().keys().filter(|other| *other != node);
+    state.nodes().contains_key(node) && others.all(|other| state.leaving().contains(other))
+}
+
+/// How many firmware and how many shards are placed on `node`.
+fn holdings(state: &State, node: &NodeId) -> (usize, usize) {
+    let firmware = state.placements().values().filter(|place| place.node == *node).count();
+    let shards = state.kinds().values().map(|kind| kind.shards_of(node).count()).sum();
+    (firmware, shards)
+}
+
+/// The handle, and the actor that finds out whether this node has left: a child of the
+/// `ClusterSupervisor`.
+#[must_use]
+pub fn departure(store: StoreHandle, transport: TransportHandle) -> (DepartureHandle, ChildSpec) {
+    let handle = DepartureHandle {
+        store,
+        local: transport.local().clone(),
+        left: Arc::new(watch::Sender::new(false)),
+        since: Arc::new(AtomicU64::new(NEVER)),
+    };
+    let inner = handle.clone();
+    let (_, spec) = child("Departure", move || DepartureActor {
+        handle: inner.clone(),
+        transport: transport.clone(),
+        was_there: false,
+    });
+    (handle, spec)
+}
+
+#[derive(Debug)]
+enum DepartureMessage {
+    Look,
+}
+
+struct DepartureActor {
+    handle: DepartureHandle,
+    transport: TransportHandle,
+    /// Whether this replica has shown the node's own record.
+    was_there: bool,
+}
+
+impl Actor for DepartureActor {
+    type Message = DepartureMessage;
+
+    async fn started(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
+        ctx.tell_every(LOOK_EVERY, || DepartureMessage::Look);
+        Ok(())
+    }
+
+    async fn handle(
+        &mut self,
+        _ctx: &mut Context<Self>,
+        message: DepartureMessage,
+    ) -> Result<(), ActorError> {
+        match message {
+            DepartureMessage::Look => self.on_look().await,
+        }
+        Ok(())
+    }
+}
+
+impl DepartureActor {
+    async fn on_look(&mut self) {
+        if *self.handle.left.borrow() {
+            return;
+        }
+        let since = self.handle.since.load(Ordering::Relaxed);
+        let sight = self.handle.store.view(|state| Sight::of(state, &self.handle.local, since));
+        let Some(sight) = sight else {
+            if self.was_there && since != NEVER {
+                self.leave("the log says so");
+            }
+            return;
+        };
+        self.was_there = true;
+        if sight.leaving || self.handle.store.status().health != Health::Good {
+            self.ask(&sight).await;
+        }
+    }
+
+    /// Asks some peers whether this node is still one of them.
+    async fn ask(&self, own: &Sight) {
+        let peers: Vec<NodeId> =
+            self.transport.links().borrow().keys().take(ASKED).cloned().collect();
+        let asked = peers.iter().map(async |peer| {
+            let (question, service) = (JoinRequest::Roster, Service::Join);
+            self.transport.call(peer, service, Class::Lane, &question, ASK_DEADLINE).await.ok()
+        });
+        let answers = futures::future::join_all(asked).await;
+        if answers.into_iter().flatten().any(|said| own.is_outdated_by(&said, &self.handle.local)) {
+            self.leave("a member says so");
+        }
+    }
+
+    fn leave(&self, reason: &str) {
+        tracing::info!(node = %self.handle.local, reason, "this node has left its cluster");
+        self.handle.left.send_replace(true);
+    }
+}
+
+/// What a node that thinks it is a member knows of its membership.
+#[derive(Debug)]
+struct Sight {
+    cluster: Option<ClusterId>,
+    at: Revision,
+    leaving: bool,
+}
+
+impl Sight {
+    /// `None` when the state does not show the node in a life of `since` or later.
+    fn of(state: &State, local: &NodeId, since: u64) -> Option<Self> {
+        let own = state.nodes().get(local)?;
+        (own.incarnation.0 >= since).then(|| Self {
+            cluster: state.cluster(),
+            at: state.layout(),
+            leaving: state.leaving().contains(local),
+        })
+    }
+
+    /// Whether somebody who knows at least as much of the same cluster knows this node no more.
+    fn is_outdated_by(&self, said: &JoinReply, local: &NodeId) -> bool {
+        let JoinReply::Roster { cluster, at, nodes } = said else { return false };
+        self.cluster == Some(*cluster)
+            && *at >= self.at
+            && nodes.iter().all(|node| node.id != *local)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use odeum_proto::{DiskId, Incarnation, store::NodeRecord};
+
+    use super::*;
+
+    fn node(n: u8) -> NodeId {
+        format!("n{n}").parse().expect("valid")
+    }
+
+    fn record(n: u8) -> NodeRecord {
+        NodeRecord {
+            id: node(n),
+            disk: DiskId::random(),
+            incarnation: Incarnation(3),
+            cluster_addr: "127.0.0.1:7071".parse().expect("valid"),
+            api_addr: "127.0.0.1:7070".parse().expect("valid"),
+            version: "0.1.0".into(),
+            kinds: [("lamp".parse().expect("valid"), 4)].into(),
+            labels: [].into(),
+            zone: None,
+            capacity: NodeRecord::CAPACITY,
+        }
+    }
+
+    fn state(commands: impl IntoIterator<Item = Command>) -> State {
+        let mut state = State::default();
+        for (at, command) in (1..).zip(commands) {
+            let outcome = state.apply(Revision(at), &command);
+            assert!(!matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+        }
+        state
+    }
+
+    #[test]
+    fn only_who_knows_as_much_can_say_that_a_node_has_left() {
+        let cluster = ClusterId::random();
+        let own = state([Command::Found { cluster }, Command::PutNode(record(1))]);
+        let own = Sight::of(&own, &node(1), 3).expect("a member");
+        let said = |cluster, at, nodes| JoinReply::Roster { cluster, at: Revision(at), nodes };
+        assert!(own.is_outdated_by(&said(cluster, 2, vec![record(2)]), &node(1)));
+        assert!(!own.is_outdated_by(&said(cluster, 1, vec![record(2)]), &node(1)), "it is behind");
+        assert!(!own.is_outdated_by(&said(cluster, 2, vec![record(1)]), &node(1)));
+        let other = said(ClusterId::random(), 9, vec![]);
+        assert!(!own.is_outdated_by(&other, &node(1)), "another cluster");
+        assert!(!own.is_outdated_by(&JoinReply::Admitted, &node(1)));
+    }
+
+    #[test]
+    fn a_node_that_comes_back_in_has_not_left_by_what_was_before() {
+        let state = state([Command::PutNode(record(1))]);
+        assert!(Sight::of(&state, &node(1), 3).is_some());
+        assert!(Sight::of(&state, &node(1), 4).is_none(), "its new life is not on record here yet");
+        assert!(Sight::of(&state, &node(1), NEVER).is_none(), "it is on its way in");
+    }
+
+    #[test]
+    fn the_last_node_that_stays_cannot_leave() {
+        let mut state = state([Command::PutNode(record(1)), Command::PutNode(record(2))]);
+        assert!(!is_last(&state, &node(1)));
+        assert!(!is_last(&state, &node(3)), "nobody of that name");
+        state.apply(Revision(9), &Command::SetLeaving { node: node(2), leaving: true });
+        assert!(is_last(&state, &node(1)));
+    }
+}

@@ -1,0 +1,268 @@
+//! Who belongs to the group: nodes are taken in and let go one at a time, by the leader.
+//!
+//! A step is only begun when the group can finish it. A change of voters needs a majority of the
+//! old ones and of the new ones; begun without the latter, it would stop all writes until enough
+//! nodes are back.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use odeum_proto::log::StoreReply;
+use odeum_proto::store::{Command, NodeRecord, Outcome, Refusal};
+use odeum_proto::{NodeId, Revision};
+use openraft::async_runtime::WatchReceiver as _;
+use openraft::{ChangeMembers, Instant as _};
+
+use super::{Group, WriteError, not_written};
+use crate::store::raft::Metrics;
+
+/// Most voters of a group: five survive the loss of two, and every further one makes each write
+/// slower. Nodes beyond are learners: they have all data and vote on nothing.
+const VOTERS: usize = 5;
+
+/// A member that answered the leader within this time is there: sixteen heartbeats, and longer
+/// than a pause that evicts nobody.
+const THERE: Duration = Duration::from_secs(2);
+
+/// How long the next leader may take to be elected when this one gives up its office: some round
+/// trips and an fsync, on a busy machine.
+const HAND_OVER: Duration = Duration::from_secs(2);
+
+impl Group {
+    /// Takes a node in: on record first, which may be refused, then as a learner until it has
+    /// caught up, then as a voter. Every step finds itself done when it is repeated.
+    pub(super) async fn admit(&self, record: NodeRecord) -> StoreReply {
+        let _one_by_one = self.changing.lock().await;
+        let node = record.id.clone();
+        match self.commit(Command::PutNode(record)).await {
+            Ok((Outcome::Refused(refusal), _)) => return StoreReply::NotAdmitted(refusal),
+            Ok(_) => {}
+            Err(reply) => return reply,
+        }
+        match self.add(node).await {
+            Ok(()) => StoreReply::Admitted,
+            Err(error) => not_written(error),
+        }
+    }
+
+    async fn add(&self, node: NodeId) -> Result<(), WriteError> {
+        let members = self.members();
+        if members.voters.contains(&node) {
+            return Ok(());
+        }
+        if !members.learners.contains(&node) || members.voters.len() < VOTERS {
+            let added = self.raft.add_learner(node.clone(), (), true).await?;
+            self.has_matched(&node, added.log_id.index()).await;
+        }
+        if members.voters.len() < VOTERS {
+            self.promote(&node).await?;
+        }
+        Ok(())
+    }
+
+    async fn promote(&self, node: &NodeId) -> Result<(), WriteError> {
+        let add = ChangeMembers::AddVoterIds(BTreeSet::from([node.clone()]));
+        let changed = self.raft.change_membership(add, true).await?;
+        self.has_matched(node, changed.log_id.index()).await;
+        Ok(())
+    }
+
+    /// Returns when `node` has the log up to `index`, so that it knows of its own admission, or
+    /// when this replica leads no more. openraft calls a learner up to date when it is within
+    /// thousands of entries, which a new node is with none.
+    async fn has_matched(&self, node: &NodeId, index: u64) {
+        let mut metrics = self.raft.metrics();
+        loop {
+            let waits = match &metrics.borrow_watched().replication {
+                Some(replication) => {
+                    let matched = replication.get(node).and_then(|matched| matched.as_ref());
+                    matched.is_none_or(|matched| matched.index() < index)
+                }
+                None => false,
+            };
+            if !waits || metrics.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Lets a node go: its vote first, so that the rest is a majority without it, then its
+    /// record. A leader that is to go gives its office to another first, which does the rest.
+    /// Refused when the others are no majority.
+    pub(super) async fn expel(&self, node: NodeId) -> StoreReply {
+        let _one_by_one = self.changing.lock().await;
+        if let Err(refusal) = self.can_spare(&node).await {
+            return StoreReply::Written {
+                outcome: Outcome::Refused(refusal),
+                at: Revision::default(),
+            };
+        }
+        if node == self.node && self.hand_over().await {
+            return StoreReply::NotLeader { leader: self.leader() };
+        }
+        let members = self.members();
+        let change = if members.voters.contains(&node) {
+            Some(ChangeMembers::RemoveVoters(BTreeSet::from([node.clone()])))
+        } else {
+            let learns = members.learners.contains(&node);
+            learns.then(|| ChangeMembers::RemoveNodes(BTreeSet::from([node.clone()])))
+        };
+        if let Some(change) = change
+            && let Err(error) = self.raft.change_membership(change, false).await
+        {
+            return not_written(error);
+        }
+        let removed = self.commit(Command::RemoveNode { node }).await;
+        self.fill_up().await;
+        match removed {
+            Ok((outcome, at)) => StoreReply::Written { outcome, at },
+            Err(reply) => reply,
+        }
+    }
+
+    /// Whether the others can do without `node`. A leader that has just taken office waits for
+    /// their first answers.
+    async fn can_spare(&self, node: &NodeId) -> Result<(), Refusal> {
+        let mut metrics = self.raft.metrics();
+        let verdict = async {
+            loop {
+                let checked = {
+                    let metrics = metrics.borrow_watched();
+                    let members = Members::of(&metrics);
+                    members.can_spare(node, |voter| self.is_there(&metrics, voter))
+                };
+                let Err(refusal) = checked else { return Ok(()) };
+                let end = tokio::time::timeout(THERE, metrics.changed()).await;
+                if !matches!(end, Ok(Ok(()))) {
+                    return Err(refusal);
+                }
+            }
+        };
+        match tokio::time::timeout(THERE, verdict).await {
+            Ok(verdict) => verdict,
+            Err(_) => {
+                let metrics = metrics.borrow_watched();
+                Members::of(&metrics).can_spare(node, |voter| self.is_there(&metrics, voter))
+            }
+        }
+    }
+
+    fn is_there(&self, metrics: &Metrics, node: &NodeId) -> bool {
+        let heard = metrics.heartbeat.as_ref().and_then(|heard| heard.get(node)?.as_ref());
+        *node == self.node || heard.is_some_and(|at| at.into_inner().elapsed() < THERE)
+    }
+
+    /// Whether this leader hears of `node`.
+    #[cfg(test)]
+    pub(in crate::store) fn reaches(&self, node: &NodeId) -> bool {
+        self.is_there(&self.raft.metrics().borrow_watched(), node)
+    }
+
+    /// Gives the office to the voter that has most of the log, and says whether another leads.
+    async fn hand_over(&self) -> bool {
+        let next = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let matched = |node: &NodeId| metrics.replication.as_ref()?.get(node).cloned()?;
+            Members::of(&metrics)
+                .voters
+                .into_iter()
+                .filter(|voter| *voter != self.node && self.is_there(&metrics, voter))
+                .max_by_key(matched)
+        };
+        let Some(next) = next else { return false };
+        if self.raft.trigger().transfer_leader(next).await.is_err() {
+            return false;
+        }
+        let changed = self.leader_changed(Some(&self.node));
+        tokio::time::timeout(HAND_OVER, changed).await.is_ok()
+    }
+
+    /// Makes voters of learners while there are too few. What fails is tried again when the next
+    /// node goes; till then the group is as safe as it was.
+    async fn fill_up(&self) {
+        loop {
+            let next = {
+                let metrics = self.raft.metrics();
+                let metrics = metrics.borrow_watched();
+                let members = Members::of(&metrics);
+                let there = |node: &&NodeId| self.is_there(&metrics, node);
+                let full = members.voters.len() >= VOTERS;
+                members.learners.iter().find(there).filter(|_| !full).cloned()
+            };
+            let Some(next) = next else { return };
+            if let Err(error) = self.promote(&next).await {
+                tracing::warn!(group = %self.id, node = %next, %error, "learner not made a voter");
+                return;
+            }
+        }
+    }
+
+    fn members(&self) -> Members {
+        Members::of(&self.raft.metrics().borrow_watched())
+    }
+}
+
+/// The members of a group.
+struct Members {
+    voters: BTreeSet<NodeId>,
+    learners: BTreeSet<NodeId>,
+}
+
+impl Members {
+    fn of(metrics: &Metrics) -> Self {
+        let membership = metrics.membership_config.membership();
+        let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
+        let learners = membership.nodes().map(|(node, ())| node.clone());
+        let learners = learners.filter(|node| !voters.contains(node)).collect();
+        Self { voters, learners }
+    }
+
+    /// Whether the voters without `node` that are `there` are a majority of the voters without
+    /// it. A learner can always be spared.
+    fn can_spare(&self, node: &NodeId, there: impl Fn(&NodeId) -> bool) -> Result<(), Refusal> {
+        if !self.voters.contains(node) {
+            return Ok(());
+        }
+        let others = self.voters.iter().filter(|voter| *voter != node);
+        let there = others.clone().filter(|voter| there(voter)).count();
+        let others = others.count();
+        if there > others / 2 {
+            return Ok(());
+        }
+        let node = node.clone();
+        Err(Refusal::LosesQuorum { node, others: others as u64, there: there as u64 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_voter_goes_only_when_the_others_are_a_majority_without_it() {
+        let node = |n: usize| format!("n{n}").parse::<NodeId>().expect("valid");
+        let members = |voters: usize| Members {
+            voters: (1..=voters).map(node).collect(),
+            learners: BTreeSet::from([node(9)]),
+        };
+        // (voters, of them there besides the first one, whether the first one may go)
+        let cases = [
+            (1, 0, false),
+            (2, 1, true),
+            (2, 0, false),
+            (3, 2, true),
+            (3, 1, false),
+            (4, 2, true),
+            (4, 1, false),
+            (5, 3, true),
+            (5, 2, false),
+        ];
+        for (voters, there, may) in cases {
+            let is_there = |voter: &NodeId| (2..2 + there).map(node).any(|n| n == *voter);
+            let checked = members(voters).can_spare(&node(1), is_there);
+            assert_eq!(checked.is_ok(), may, "{there} of {voters}: {checked:?}");
+            assert_eq!(members(voters).can_spare(&node(9), is_there), Ok(()), "a learner");
+        }
+    }
+}
