@@ -213,6 +213,27 @@ impl RunningNode {
         self.root.finished().await
     }
 
+    /// Leaves the cluster for good: its entities go to others, then it is removed. To be followed
+    /// by [`shutdown`](Self::shutdown). With the same data folder and a member to join by it may
+    /// come back.
+    ///
+    /// # Errors
+    /// [`NodeError::Leave`]; it is then a member as before, or still on its way out.
+    pub async fn leave(&mut self, patience: Duration) -> Result<(), NodeError> {
+        let node = self.id().clone();
+        self.cluster.departure.leave(&node, patience).await?;
+        self.cluster.left().await
+    }
+
+    /// Returns when the node has left the cluster, by its own or another's word; the program
+    /// should then call [`shutdown`](Self::shutdown).
+    ///
+    /// # Errors
+    /// [`NodeError::Folder`] when that cannot be noted on the disk.
+    pub async fn left(&mut self) -> Result<(), NodeError> {
+        self.cluster.left().await
+    }
+
     /// Hands its entities' shards to other nodes and stops. It stays a member: started again with
     /// the same data folder, it goes on.
     pub async fn shutdown(self) {

@@ -2,7 +2,7 @@
 //!
 //! 1. It is marked as leaving, in the store. From then on it gets nothing new: the leader places
 //!    its firmware elsewhere, and it gives its shards away by itself.
-//! 2. When it holds nothing, it is removed from the Raft group and from the record, by whoever
+//! 2. When it holds nothing that others can take, it is removed from the Raft group and from the record, by whoever
 //!    sees that first: the one who asked, or the leader, so that it is finished whoever dies.
 //! 3. It learns of that, and its process ends. The log will not tell it, since it gets no more of
 //!    that; so while it is leaving, and whenever it has no leader, it asks its peers. A peer that
@@ -176,11 +176,18 @@ fn is_last(state: &State, node: &NodeId) -> bool {
     state.nodes().contains_key(node) && others.all(|other| state.leaving().contains(other))
 }
 
-/// How many firmware and how many shards are placed on `node`.
+/// How many firmware and how many shards are placed on `node` that others can take.
 fn holdings(state: &State, node: &NodeId) -> (usize, usize) {
-    let firmware = state.placements().values().filter(|place| place.node == *node).count();
-    let shards = state.kinds().values().map(|kind| kind.shards_of(node).count()).sum();
-    (firmware, shards)
+    let takers = state.nodes().values().filter(|other| {
+        other.id != *node && other.capacity > 0 && !state.leaving().contains(&other.id)
+    });
+    let on_it = state.placements().values().filter(|place| place.node == *node);
+    let firmware = takers.clone().next().map_or(0, |_| on_it.count());
+    let kinds = state
+        .kinds()
+        .iter()
+        .filter(|(kind, _)| takers.clone().any(|taker| taker.kinds.contains_key(*kind)));
+    (firmware, kinds.map(|(_, row)| row.shards_of(node).count()).sum())
 }
 
 /// The handle, and the actor that finds out whether this node has left: a child of the
@@ -303,7 +310,10 @@ impl Sight {
 
 #[cfg(test)]
 mod tests {
-    use odeum_proto::{DiskId, Incarnation, store::NodeRecord};
+    use odeum_proto::{
+        DiskId, EntityKind, Incarnation,
+        store::{NodeRecord, ShardMove},
+    };
 
     use super::*;
 
@@ -355,6 +365,20 @@ mod tests {
         assert!(Sight::of(&state, &node(1), 3).is_some());
         assert!(Sight::of(&state, &node(1), 4).is_none(), "its new life is not on record here yet");
         assert!(Sight::of(&state, &node(1), NEVER).is_none(), "it is on its way in");
+    }
+
+    #[test]
+    fn a_node_is_not_held_up_by_what_nobody_else_can_take() {
+        let lamp: EntityKind = "lamp".parse().expect("valid");
+        let shard = |shard| ShardMove { shard, node: node(1), expected: None };
+        let place = Command::PlaceShards { kind: lamp, moves: vec![shard(0), shard(1)] };
+        let mut state = state([Command::PutNode(record(1)), Command::PutNode(record(2)), place]);
+        assert_eq!(holdings(&state, &node(1)), (0, 2));
+        assert_eq!(holdings(&state, &node(2)), (0, 0));
+        let without_lamps =
+            NodeRecord { kinds: [].into(), disk: state.nodes()[&node(2)].disk, ..record(2) };
+        state.apply(Revision(9), &Command::PutNode(without_lamps));
+        assert_eq!(holdings(&state, &node(1)), (0, 0));
     }
 
     #[test]

@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -30,7 +30,7 @@ mod load;
 mod swim;
 
 use identity::Identity;
-use load::LoadBook;
+use load::{LoadBook, Residents};
 use swim::{Effects, Swim, Timer};
 
 pub use load::Loads;
@@ -131,7 +131,7 @@ impl LiveSet {
 pub struct MembershipHandle {
     live: watch::Receiver<Arc<LiveSet>>,
     loads: watch::Receiver<Arc<Loads>>,
-    residents: Arc<AtomicU64>,
+    residents: Residents,
 }
 
 impl MembershipHandle {
@@ -153,11 +153,10 @@ impl MembershipHandle {
         self.loads.clone()
     }
 
-    /// The number of entities that are active on this node, which its peers are told: whoever
-    /// activates and ends them keeps it.
-    #[must_use]
-    pub fn residents(&self) -> &AtomicU64 {
-        &self.residents
+    /// Sets who knows how many entities are active on this node, for its peers to be told. Asked
+    /// once a second by the failure detector, so it must be quick. Only the first call counts.
+    pub fn count_residents(&self, count: impl Fn() -> u64 + Send + Sync + 'static) {
+        self.residents.count_by(count);
     }
 }
 
@@ -171,12 +170,12 @@ pub fn membership(
     let publish = Arc::new(publish);
     let (publish_loads, loads) = watch::channel(Arc::default());
     let publish_loads = Arc::new(publish_loads);
-    let residents = Arc::<AtomicU64>::default();
+    let residents = Residents::default();
     let renewal = Arc::new(AtomicU32::new(0));
-    let counted = Arc::clone(&residents);
+    let counted = residents.clone();
     let make = move || Membership {
         swim: Swim::new(identity(&transport, &renewal), &config, rand::random()),
-        loads: LoadBook::new(Arc::clone(&counted), Arc::clone(&publish_loads)),
+        loads: LoadBook::new(counted.clone(), Arc::clone(&publish_loads)),
         transport: transport.clone(),
         publish: Arc::clone(&publish),
         renewal: Arc::clone(&renewal),

@@ -21,7 +21,7 @@ use odeum_proto::{
 
 use crate::{
     control_plane::ControlPlaneHandle,
-    departure::{DepartureHandle, departure},
+    departure::{DepartureHandle, LeaveError, departure},
     entity::{EntitiesHandle, HubParts, Kind, entities},
     membership::{MembershipConfig, MembershipHandle},
     network::{Network, network},
@@ -129,6 +129,9 @@ pub enum NodeError {
     /// The cluster will not have this node as it is set up now. Correct what the reason names.
     #[error("the cluster refuses this node: {0}")]
     Refused(Refusal),
+    /// The node did not leave its cluster.
+    #[error(transparent)]
+    Leave(#[from] LeaveError),
     /// The node left its cluster, and nobody was named to take it in again.
     #[error(
         "{} is of a node that left cluster {cluster}: name a member with --join to be taken in \
@@ -245,7 +248,8 @@ impl ClusterNode {
         });
         let services = transport.services();
         store.register(services);
-        services.insert(Service::Call, Arc::new(Doorway::new(options.node.clone(), activations)));
+        let doorway = Doorway::new(options.node.clone(), activations.clone());
+        services.insert(Service::Call, Arc::new(doorway));
         services.insert(Service::Join, Arc::new(Gate::new(store.clone())));
         let (entities, entities_supervisor) = entities(HubParts {
             node: options.node.clone(),
@@ -253,6 +257,10 @@ impl ClusterNode {
             store: store.clone(),
             live: membership.live(),
             kinds: options.kinds,
+        });
+        let resident = entities.clone();
+        membership.count_residents(move || {
+            (resident.residents().values().sum::<usize>() + activations.count()) as u64
         });
         let (topics, topics_spec) = topics(transport.clone(), membership.live());
         let cluster_supervisor = supervisor

@@ -160,6 +160,11 @@ impl RosterActor {
     async fn register(&self) -> Result<(), ActorError> {
         let command = Command::PutNode(self.record.clone());
         match self.store.write(command, REGISTER_DEADLINE).await {
+            Ok(Outcome::Refused(reason @ Refusal::UnknownNode { .. })) => {
+                // It was removed; `crate::departure` is about to find out.
+                tracing::warn!(node = %self.record.id, %reason, "registration refused");
+                Ok(())
+            }
             Ok(Outcome::Refused(reason)) => {
                 // A later start of this node, or another disk under its name, is in the cluster.
                 tracing::error!(node = %self.record.id, %reason, "registration refused");

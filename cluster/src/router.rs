@@ -112,6 +112,12 @@ impl Activations {
         self.changed.send_replace(());
     }
 
+    /// How many entities are active here.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.table.len()
+    }
+
     /// The epoch under which `entity` is active here.
     #[must_use]
     pub fn epoch(&self, entity: &EntityId) -> Option<Epoch> {

@@ -51,6 +51,8 @@ pub(super) trait Host: Send + Sync {
     fn open(&self, all: bool);
     /// Has the shards that were closed take messages again, unless they are another node's now.
     fn reopen(&self, shards: &BTreeSet<u16>);
+    /// How many entities there are here.
+    fn count(&self) -> usize;
     /// How many entities each shard has here.
     fn residents(&self) -> BTreeMap<u16, usize>;
     /// A tick of the clock: ends what is idle. A long one also forgets what crashed long ago.
@@ -318,6 +320,10 @@ impl<E: Entity> Host for KindHost<E> {
                 }
             }
         }
+    }
+
+    fn count(&self) -> usize {
+        self.slots.len()
     }
 
     fn residents(&self) -> BTreeMap<u16, usize> {

@@ -221,8 +221,9 @@ impl Shards {
         let Some(host) = hub.host(kind) else { return Vec::new() };
         let live = Arc::clone(&self.live.borrow());
         let residents = host.residents();
-        let may_end = host.settings().idle.is_some() || self.is_leaving;
         self.store.view(|state| {
+            let is_leaving = self.is_leaving || state.leaving().contains(hub.node());
+            let may_end = host.settings().idle.is_some() || is_leaving;
             let Some(of_kind) = state.kinds().get(kind) else { return Vec::new() };
             let mut weights = shard_weights(state, &live, hub.node(), kind);
             if self.is_leaving {

@@ -5,8 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -21,17 +20,38 @@ pub(super) const PERIOD: Duration = Duration::from_secs(1);
 /// The load of every live node, this one included, by name.
 pub type Loads = BTreeMap<NodeId, NodeLoad>;
 
+/// Who knows how many entities are active on this node, once somebody does.
+#[derive(Clone, Default)]
+pub(super) struct Residents(Arc<OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>>);
+
+impl Residents {
+    /// Only the first call counts.
+    pub(super) fn count_by(&self, count: impl Fn() -> u64 + Send + Sync + 'static) {
+        let _ = self.0.set(Box::new(count));
+    }
+
+    fn count(&self) -> u64 {
+        self.0.get().map_or(0, |count| count())
+    }
+}
+
+impl std::fmt::Debug for Residents {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Residents").field(&self.0.get().is_some()).finish()
+    }
+}
+
 /// What is known of the load of all.
 #[derive(Debug)]
 pub(super) struct LoadBook {
-    residents: Arc<AtomicU64>,
+    residents: Residents,
     publish: Arc<watch::Sender<Arc<Loads>>>,
     said: Loads,
     before: Option<(Instant, Ticks)>,
 }
 
 impl LoadBook {
-    pub(super) fn new(residents: Arc<AtomicU64>, publish: Arc<watch::Sender<Arc<Loads>>>) -> Self {
+    pub(super) fn new(residents: Residents, publish: Arc<watch::Sender<Arc<Loads>>>) -> Self {
         Self { residents, publish, said: Loads::new(), before: None }
     }
 
@@ -56,7 +76,7 @@ impl LoadBook {
     ) -> Option<Bytes> {
         let now = (Instant::now(), Ticks::read().unwrap_or_default());
         let load = NodeLoad {
-            entities: self.residents.load(Ordering::Relaxed),
+            entities: self.residents.count(),
             ..load_between(self.before.as_ref().unwrap_or(&now), &now)
         };
         self.before = Some(now);
@@ -189,7 +209,8 @@ mod tests {
     #[test]
     fn the_load_of_a_node_is_known_until_it_is_down() {
         let node = |name: &str| name.parse::<NodeId>().expect("valid");
-        let residents = Arc::new(AtomicU64::new(7));
+        let residents = Residents::default();
+        residents.count_by(|| 7);
         let publish = Arc::new(watch::Sender::default());
         let mut book = LoadBook::new(residents, Arc::clone(&publish));
         let told = book.measure(&node("n2"), |_| true).expect("a datagram");

@@ -124,7 +124,7 @@ fn the_load_of_a_node_is_seen_by_its_peers() {
     let (a, b) = (realm.start("a", 1), realm.start("b", 1));
     a.know(&[&b]);
     b.know(&[&a]);
-    a.network.membership.residents().store(7, Ordering::Relaxed);
+    a.network.membership.count_residents(|| 7);
     let (loads, own) = (b.network.membership.loads(), id("b"));
     eventually("b knows how busy a is", PATIENCE, || {
         let loads = loads.borrow();

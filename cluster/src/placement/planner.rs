@@ -95,8 +95,8 @@ pub fn plan(
     steps
 }
 
-/// Nodes that are to leave and hold nothing any more, to be removed one after the other. None while
-/// nobody would stay.
+/// Nodes that are to leave and hold nothing any more that others can take, to be removed one after
+/// the other. None while nobody would stay.
 #[must_use]
 pub fn departures(
     table: &BTreeMap<EntityId, Placement>,
@@ -106,9 +106,12 @@ pub fn departures(
     if hosts.iter().all(|host| host.leaving) {
         return Vec::new();
     }
+    let takers = || hosts.iter().filter(|host| host.weight() > 0);
     let empty = |node: &NodeId| {
-        table.values().all(|place| place.node != *node)
-            && kinds.values().all(|kind| kind.shards_of(node).next().is_none())
+        let firmware = table.values().any(|place| place.node == *node);
+        let mut shards = kinds.iter().filter(|(_, row)| row.shards_of(node).next().is_some());
+        !(firmware && takers().next().is_some())
+            && !shards.any(|(kind, _)| takers().any(|taker| taker.can_host(kind)))
     };
     let leaving = hosts.iter().filter(|host| host.leaving).map(|host| &host.record.id);
     leaving.filter(|node| empty(node)).cloned().collect()
@@ -196,10 +199,12 @@ mod tests {
 
     #[test]
     fn a_leaving_node_goes_when_it_holds_nothing_and_others_stay() {
-        let records = [record(1, 100), record(2, 100), record(3, 100)];
+        let lamp: EntityKind = "lamp".parse().expect("valid");
+        let mut records = [record(1, 100), record(2, 100), record(3, 100)];
+        records[2].kinds.insert(lamp.clone(), 2);
         let mut hosts = records.each_ref().map(|record| host(record, Health::Alive));
         let mut table = BTreeMap::from([(entity(1), on(1, 4))]);
-        let mut kinds = BTreeMap::from([("lamp".parse().expect("valid"), KindState::new(2))]);
+        let mut kinds = BTreeMap::from([(lamp, KindState::new(2))]);
         assert!(departures(&table, &kinds, &hosts).is_empty());
         for host in &mut hosts[..2] {
             host.leaving = true;
@@ -207,6 +212,9 @@ mod tests {
         assert_eq!(departures(&table, &kinds, &hosts), [node(2)]);
         kinds.values_mut().for_each(|kind| kind.put(0, on(2, 5)));
         assert!(departures(&table, &kinds, &hosts).is_empty());
+        let no_lamps = record(3, 100);
+        let others = [hosts[0], hosts[1], host(&no_lamps, Health::Alive)];
+        assert_eq!(departures(&table, &kinds, &others), [node(2)], "nobody can take its shard");
         table.clear();
         hosts[2].leaving = true;
         assert!(departures(&table, &kinds, &hosts).is_empty(), "nobody would stay");

@@ -188,6 +188,7 @@ impl Group {
         let work = async {
             match request {
                 StoreRequest::Write(Command::RemoveNode { node }) => self.expel(node).await,
+                StoreRequest::Write(Command::PutNode(record)) => self.renew(record).await,
                 StoreRequest::Write(command) => match self.commit(command).await {
                     Ok((outcome, at)) => StoreReply::Written { outcome, at },
                     Err(reply) => reply,

@@ -45,6 +45,20 @@ impl Group {
         }
     }
 
+    /// Replaces the record of a member. One that was removed and does not know it yet must not put
+    /// itself on record again: that is for [`admit`](Self::admit).
+    pub(super) async fn renew(&self, record: NodeRecord) -> StoreReply {
+        let members = self.members();
+        if !members.voters.contains(&record.id) && !members.learners.contains(&record.id) {
+            let outcome = Outcome::Refused(Refusal::UnknownNode { node: record.id });
+            return StoreReply::Written { outcome, at: Revision::default() };
+        }
+        match self.commit(Command::PutNode(record)).await {
+            Ok((outcome, at)) => StoreReply::Written { outcome, at },
+            Err(reply) => reply,
+        }
+    }
+
     async fn add(&self, node: NodeId) -> Result<(), WriteError> {
         let members = self.members();
         if members.voters.contains(&node) {
