@@ -144,18 +144,37 @@ impl Swim {
 
     fn drain(&mut self) -> Effects {
         let mut effects = Effects::default();
+        while let Some(news) = self.out.to_notify() {
+            match news {
+                foca::OwnedNotification::MemberDown(id) => effects.down.push(id.node),
+                foca::OwnedNotification::Rejoin(_) => self.forget_suspicions(),
+                _ => {}
+            }
+        }
         while let Some((to, packet)) = self.out.to_send() {
             effects.send.push((to.node, packet));
         }
         while let Some((after, timer)) = self.out.to_schedule() {
             effects.timers.push((after, timer));
         }
-        while let Some(news) = self.out.to_notify() {
-            if let foca::OwnedNotification::MemberDown(id) = news {
-                effects.down.push(id.node);
-            }
-        }
         effects
+    }
+
+    /// This node was declared down though it lives, and is back: it was cut off, so that others
+    /// did not answer it proves nothing. Its suspicions would stay for ever: the timers that were
+    /// to end them went with its former identity, and who was never told of one cannot refute it.
+    ///
+    /// Only here, and told to nobody: a suspect that is dead is suspected again by its next probe.
+    fn forget_suspicions(&mut self) {
+        let suspects = self.foca.iter_membership_state().filter_map(|member| {
+            let suspect = member.state() == foca::State::Suspect;
+            let newer = member.incarnation().checked_add(1).filter(|_| suspect)?;
+            Some(foca::Member::new(member.id().clone(), newer, foca::State::Alive))
+        });
+        let suspects: Vec<_> = suspects.collect();
+        if let Err(error) = self.foca.apply_many(suspects.into_iter(), false, &mut self.out) {
+            tracing::debug!(%error, "suspicions not forgotten");
+        }
     }
 }
 

@@ -45,13 +45,6 @@ fn endure(misbehaviour: impl AsyncFnOnce(&Cluster, std::net::SocketAddr)) {
     assert!(grown < GROWTH, "n1 grew by {grown} bytes");
     drop(runtime);
     cluster.whole_since(Instant::now(), WHOLE);
-    for name in ["n1", "n2", "n3"] {
-        let sight = cluster.see(name);
-        assert!(
-            ["n1", "n2", "n3"].iter().all(|node| !sight.downs.contains_key(*node)),
-            "nobody goes down for it: {sight:?}"
-        );
-    }
     cluster.reckon();
 }
 

@@ -65,7 +65,7 @@ impl Node {
 
     fn answer(&self, within: Duration) -> String {
         self.answers.recv_timeout(within).unwrap_or_else(|error| {
-            panic!("{} does not answer ({error}):\n{}", self.name(), self.last_words())
+            panic!("{} does not answer: {error}\n{}", self.name(), self.last_words())
         })
     }
 

@@ -94,6 +94,8 @@ pub(crate) struct Sight {
     pub(crate) called: BTreeSet<String>,
     /// Who leads the store.
     pub(crate) leader: Option<String>,
+    /// Nodes whose ledgers gave the last answers to its senders.
+    pub(crate) homes: BTreeSet<String>,
     /// How long some pair of its senders and entities has been without an answer.
     pub(crate) stalest: Duration,
 }
@@ -104,12 +106,13 @@ impl fmt::Display for Sight {
         let downs: Vec<_> = self.downs.iter().map(|(node, n)| format!("{node}:{n}")).collect();
         write!(
             f,
-            "alive={} downs={} links={} called={} leader={} stalest={}",
+            "alive={} downs={} links={} called={} leader={} homes={} stalest={}",
             list(&self.alive),
             downs.join(","),
             list(&self.links),
             list(&self.called),
             self.leader.as_deref().unwrap_or_default(),
+            list(&self.homes),
             self.stalest.as_millis()
         )
     }
@@ -138,6 +141,7 @@ impl FromStr for Sight {
             links: list("links")?,
             called: list("called")?,
             leader: Some(field("leader")?.to_owned()).filter(|leader| !leader.is_empty()),
+            homes: list("homes")?,
             stalest: Duration::from_millis(field("stalest")?.parse().map_err(|_| text.to_owned())?),
         })
     }
@@ -217,6 +221,7 @@ impl NodeProcess {
             links: links.iter().map(NodeId::to_string).collect(),
             called,
             leader: cluster.store.status().leader.map(|node| node.to_string()),
+            homes: self.traffic.homes(),
             stalest: self.traffic.stalest(),
         }
     }

@@ -2,15 +2,16 @@
 //! entity was told must be told once and in order, and what each sender asked must be answered
 //! or refused in time.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use odeum_actors::ActorError;
 use odeum_cluster::builder::RunningNode;
@@ -21,6 +22,9 @@ use tokio::task::JoinSet;
 
 /// Entities that keep ledgers: some on every node.
 const LEDGERS: usize = 12;
+
+/// Shards of their kind. Few, so that hardly one is empty: empty ones would be those that move.
+const SHARDS: NonZeroU16 = NonZeroU16::new(6).expect("not zero");
 
 /// Tasks of each node that write to each of them.
 const SENDERS: usize = 2;
@@ -33,6 +37,10 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(1);
 
 /// The pause after each ask: a machine with other work must keep up with all senders.
 const PACE: Duration = Duration::from_millis(40);
+
+/// No entity is idle for so long. A kind that says so has its entities ended in good order when a
+/// node comes that is to have some of them: under all traffic they move to where they belong.
+const IDLE: Duration = Duration::from_secs(300);
 
 /// What one message of the load on a sloth weighs, in bytes.
 const LOAD: usize = 64 << 10;
@@ -55,7 +63,12 @@ pub(crate) enum Entry {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Receipt {
     /// It is written down.
-    Written(u64),
+    Written {
+        /// Which entry.
+        number: u64,
+        /// Where the ledger is.
+        node: String,
+    },
     /// As many bytes as asked for.
     Echo(Vec<u8>),
 }
@@ -78,8 +91,8 @@ impl Journal {
 /// An entity that writes down what it is told.
 struct Ledger {
     journal: Journal,
-    /// Tells the activations of a process apart.
-    activation: u64,
+    /// Tells the lives of entities of a process apart.
+    life: u64,
 }
 
 impl Entity for Ledger {
@@ -92,9 +105,12 @@ impl Entity for Ledger {
     ) -> Result<Receipt, ActorError> {
         match entry {
             Entry::Numbered { sender, number } => {
-                let line = format!("{} {} {sender} {number}\n", ctx.id(), self.activation);
+                let (ledger, life) = (ctx.id(), self.life);
+                // One clock for all processes of this machine.
+                let at = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
+                let line = format!("{at} {ledger} {life} {sender} {number}\n");
                 (&*self.journal.0).write_all(line.as_bytes())?;
-                Ok(Receipt::Written(number))
+                Ok(Receipt::Written { number, node: ctx.node().to_string() })
             }
             Entry::Echo(bytes) => Ok(Receipt::Echo(vec![7; usize::try_from(bytes)?])),
         }
@@ -103,11 +119,12 @@ impl Entity for Ledger {
 
 /// The kind of the ledgers.
 pub(crate) fn ledgers(journal: Journal) -> Kind {
-    let activations = AtomicU64::new(0);
-    Kind::new("ledger".parse().expect("a name"), move |_| Ledger {
+    let lives = AtomicU64::new(0);
+    let make = move |_: &EntityId| Ledger {
         journal: journal.clone(),
-        activation: activations.fetch_add(1, Ordering::Relaxed),
-    })
+        life: lives.fetch_add(1, Ordering::Relaxed),
+    };
+    Kind::new("ledger".parse().expect("a name"), make).shards(SHARDS).idle(IDLE)
 }
 
 /// What a process sends to all ledgers.
@@ -121,6 +138,8 @@ pub(crate) struct Traffic {
 struct Sender {
     tally: Tally,
     answered: Instant,
+    /// Where the ledger was then.
+    home: String,
 }
 
 impl Traffic {
@@ -133,7 +152,8 @@ impl Traffic {
         {
             let ledger = node.entity(format!("ledger/l{ledger}").parse().expect("a name"));
             let name = format!("{name}.{}.{number}", std::process::id());
-            let sender = Sender { tally: Tally::default(), answered: Instant::now() };
+            let sender =
+                Sender { tally: Tally::default(), answered: Instant::now(), home: String::new() };
             let sender = Arc::new(Mutex::new(sender));
             traffic.senders.push(Arc::clone(&sender));
             tasks.spawn(send(ledger, name, sender, Arc::clone(&traffic.ended)));
@@ -146,6 +166,11 @@ impl Traffic {
     pub(crate) fn stalest(&self) -> Duration {
         let since = self.senders.iter().map(|s| s.lock().expect("no panic").answered.elapsed());
         since.max().unwrap_or_default()
+    }
+
+    /// The nodes whose ledgers gave the last answers.
+    pub(crate) fn homes(&self) -> BTreeSet<String> {
+        self.senders.iter().map(|s| s.lock().expect("no panic").home.clone()).collect()
     }
 
     /// Ends the traffic when its last messages are answered.
@@ -188,9 +213,10 @@ async fn send(
         {
             let mut state = state.lock().expect("no panic");
             match answer {
-                Ok(receipt) if receipt == Receipt::Written(number) => {
+                Ok(Receipt::Written { number: written, node }) if written == number => {
                     state.tally.answered += 1;
                     state.answered = Instant::now();
+                    state.home = node;
                 }
                 Ok(_) => state.tally.wrong += 1,
                 Err(_) => state.tally.refused += 1,
@@ -237,36 +263,44 @@ impl FromStr for Tally {
     }
 }
 
-/// Reads what all ledgers were told in all lives of all nodes: nothing twice, and to each life of
-/// a ledger in the order it was sent. Gives how much it was.
+/// What a ledger was told by one sender: when, in which life of it, and the number.
+type Told = (u128, (usize, u64), u64);
+
+/// Reads what all ledgers were told in all lives of all nodes: nothing twice, and in the order it
+/// was sent. Gives how much it was.
 pub(crate) fn reckon(journals: &[PathBuf]) -> usize {
-    let mut told: HashMap<(String, String), HashSet<u64>> = HashMap::new();
-    let mut count = 0;
-    for journal in journals {
+    let mut all: HashMap<(String, String), Vec<Told>> = HashMap::new();
+    for (process, journal) in journals.iter().enumerate() {
         let text = fs::read_to_string(journal).expect("a journal");
-        let mut last: HashMap<(&str, &str, &str), u64> = HashMap::new();
         // What is behind the last line's end is a line that is being written.
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         for line in text.get(..whole).unwrap_or_default().lines() {
             let words: Vec<_> = line.split(' ').collect();
-            let [ledger, activation, sender, number] = words[..] else { panic!("{line}") };
-            let number: u64 = number.parse().expect("a number");
-            let before = last.insert((ledger, activation, sender), number);
-            assert!(
-                before.is_none_or(|before| before < number),
-                "{ledger} was told number {number} of {sender} after {before:?}: {}",
-                journal.display()
-            );
-            let all = told.entry((ledger.to_owned(), sender.to_owned())).or_default();
-            assert!(
-                all.insert(number),
-                "{ledger} was told number {number} of {sender} in two lives of it: {}",
-                journal.display()
-            );
-            count += 1;
+            let [at, ledger, life, sender, number] = words[..] else { panic!("{line}") };
+            let number_of = |text: &str| text.parse::<u64>().expect("a number");
+            let told = (at.parse().expect("a time"), (process, number_of(life)), number_of(number));
+            all.entry((ledger.to_owned(), sender.to_owned())).or_default().push(told);
         }
     }
-    count
+    let mut late = 0;
+    for ((ledger, sender), told) in &mut all {
+        told.sort_unstable();
+        let mut numbers: Vec<_> = told.iter().map(|(.., number)| *number).collect();
+        numbers.sort_unstable();
+        let twice = numbers.windows(2).find(|pair| pair[0] == pair[1]);
+        assert!(twice.is_none(), "{ledger} was told twice by {sender}: {twice:?}");
+        for pair in told.windows(2) {
+            let [(_, former, before), (_, latter, after)] = pair else { continue };
+            let in_order = before < after;
+            assert!(
+                in_order || former != latter,
+                "{ledger} was told {after} after {before} by {sender}"
+            );
+            late += usize::from(!in_order);
+        }
+    }
+    println!("{late} out of order between lives");
+    all.values().map(Vec::len).sum()
 }
 
 /// A message for a sloth.
@@ -302,7 +336,7 @@ impl Entity for Sloth {
 
 /// The kind of the sloths. Few messages may wait for one, since they are large.
 pub(crate) fn sloths() -> Kind {
-    Kind::new("sloth".parse().expect("a name"), |_| Sloth).mailbox(32)
+    Kind::new("sloth".parse().expect("a name"), |_| Sloth).mailbox(32).idle(IDLE)
 }
 
 fn sloth(node: &RunningNode, name: &str) -> EntityRef<Errand> {

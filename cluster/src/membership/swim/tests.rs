@@ -28,6 +28,8 @@ struct Net {
     loss: f64,
     /// Dead nodes: they neither receive nor send.
     dead: BTreeSet<usize>,
+    /// Nodes that receive, and whose packets are lost.
+    mute: BTreeSet<usize>,
     /// Paused nodes: what happens to them happens when they go on.
     paused: BTreeMap<usize, Duration>,
     incarnations: Vec<Incarnation>,
@@ -54,6 +56,7 @@ impl Net {
             chance: StdRng::seed_from_u64(seed),
             loss: 0.0,
             dead: BTreeSet::new(),
+            mute: BTreeSet::new(),
             paused: BTreeMap::new(),
             incarnations,
             config,
@@ -73,7 +76,7 @@ impl Net {
     fn carry_out(&mut self, at: usize, effects: Effects) {
         for (to, bytes) in effects.send {
             let to = to.as_str()[1..].parse().expect("a node of this net");
-            if self.chance.random::<f64>() >= self.loss {
+            if !self.mute.contains(&at) && self.chance.random::<f64>() >= self.loss {
                 self.push(self.now + DELAY, Event::Packet { from: at, to, bytes });
             }
         }
@@ -233,6 +236,22 @@ fn who_was_declared_down_and_lives_comes_back_by_itself() {
         net.run_for(Duration::from_secs(4));
         assert!(net.all_see(|_| MemberState::Alive), "seed {seed}");
         assert!(net.nodes[0].identity().renewal > 0, "seed {seed}");
+    }
+}
+
+/// A node that nobody hears suspects all others, and is declared down by them. Its suspicions are
+/// not to stay when it is back.
+#[test]
+fn a_node_that_was_not_heard_for_a_while_sees_all_others_alive_again() {
+    for seed in 0..30 {
+        let mut net = Net::new(3, seed);
+        net.mute.insert(0);
+        let down = |net: &Net| (1..3).all(|n| net.state(n, 0) == Some(MemberState::Down));
+        let end = net.now + Duration::from_secs(4);
+        assert!(net.run_until(end, down).is_some(), "seed {seed}");
+        net.mute.clear();
+        net.run_for(Duration::from_secs(5));
+        assert!(net.all_see(|_| MemberState::Alive), "seed {seed}");
     }
 }
 
