@@ -176,11 +176,13 @@ impl<E: Entity> Slot<E> {
         let full = inner.queue.len() > self.host.capacity();
         let pause = peer
             .filter(|peer| full && !inner.paused.iter().any(|paused| paused.is_same_link(peer)));
-        inner.paused.extend(pause.cloned());
-        self.wake(inner);
+        // Sent within the lock, as its resume is: the two must leave in the order in which they
+        // were decided, or the sender would wait for a resume that has passed.
         if let Some(peer) = pause {
             push_short(peer, &Packet::Pause { entity: self.path_bytes() });
+            inner.paused.push(peer.clone());
         }
+        self.wake(inner);
         self.overrun(dropped);
         true
     }
@@ -294,18 +296,17 @@ impl<E: Entity> Slot<E> {
             && inner.queue.len() <= self.host.capacity() / 2
         {
             inner.awaited = false;
-            let paused = std::mem::take(&mut inner.paused);
-            drop(inner);
-            self.resume(paused);
+            self.resume(&mut inner);
         }
         Next::Handle(envelope)
     }
 
-    fn resume(&self, paused: Vec<LanePeer>) {
-        self.space.notify_waiters();
-        for peer in paused {
+    /// Has those who were held up go on.
+    fn resume(&self, inner: &mut Inner<E::Message>) {
+        for peer in inner.paused.drain(..) {
             push_short(&peer, &Packet::Resume { entity: self.path_bytes() });
         }
+        self.space.notify_waiters();
     }
 
     fn path_bytes(&self) -> Bytes {
@@ -382,9 +383,8 @@ impl<E: Entity> Slot<E> {
         } else {
             // Kept for a while, so that the next start is after a pause.
             self.used.store(self.host.now(), Ordering::Relaxed);
-            let paused = std::mem::take(&mut inner.paused);
+            self.resume(&mut inner);
             drop(inner);
-            self.resume(paused);
         }
         if let Ended::NotStarted(reason) = how {
             self.fail(failed, &reason);
@@ -412,10 +412,10 @@ impl<E: Entity> Slot<E> {
     /// Takes the slot out of use.
     fn go(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner<E::Message>>) {
         inner.life = Life::Gone;
-        let (drain, paused) = (inner.drain.take(), std::mem::take(&mut inner.paused));
+        let drain = inner.drain.take();
+        self.resume(&mut inner);
         drop(inner);
         self.host.forget(self);
-        self.resume(paused);
         if let Some(drained) = drain {
             drained.done();
         }
