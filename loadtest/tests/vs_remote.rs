@@ -1,6 +1,7 @@
 //! The comparisons of two processes as a person runs them, with as little work as they can do:
 //! that they end, print their table, write their rows and leave nothing behind. Whether rows pass
 //! is for a release build on a machine with nothing else to do.
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on fails")]
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -41,7 +41,6 @@ fn datagrams_are_read_or_refused_whatever_a_peer_sends() {
 struct Tried<'a>(&'a str, &'a [u8]);
 
 impl Drop for Tried<'_> {
-    #[expect(clippy::print_stderr, reason = "part of the failure's message")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("{} failed at the input {:02x?}", self.0, self.1);
