@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use odeum_proto::EntityKind;
 use odeum_proto::store::{Command, Outcome as Applied, ShardMove};
+use tokio::time::timeout;
 
 use super::hub::Hub;
-use super::shards::within;
 use crate::store::StoreHandle;
 
 /// How long the entities of the shards may take to end. Their senders wait so long.
@@ -44,7 +44,7 @@ pub(super) async fn hand_off(
     let shards: BTreeSet<u16> = moves.iter().map(|of| of.shard).collect();
     let closed = Closed { hub, kind, shards: &shards };
     let drained = host.close(&shards);
-    if within(DRAIN, drained.all()).await.is_none() {
+    if timeout(DRAIN, drained.all()).await.is_err() {
         drop(closed);
         return Outcome::Stayed(format!("its entities did not end within {DRAIN:?}").into());
     }
@@ -52,7 +52,7 @@ pub(super) async fn hand_off(
     let outcome = match store.write(command, COMMIT).await {
         Ok(Applied::ShardsPlaced { placed, .. }) => {
             let gone: BTreeSet<u16> = placed.into_iter().collect();
-            if within(SEEN, has_left(hub, kind, &gone)).await.is_none() {
+            if timeout(SEEN, has_left(hub, kind, &gone)).await.is_err() {
                 tracing::warn!(%kind, "a move is committed and not seen here");
             }
             Outcome::Moved(gone.len())

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
@@ -29,6 +29,10 @@ use crate::transport::lane::{LanePeer, LaneSink, Malformed, Outlet, Packet};
 /// Looks after which a route that nobody holds or uses is forgotten: longer than a message can be
 /// under way, so that messages sent one after the other by different references keep their order.
 const ROUTE_LOOKS: u64 = 3;
+
+/// How long a former owner may take to answer a fence: it comes behind all that waits for the
+/// entity there.
+const FENCE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Messages that wait for the `Shards` actor: changes, of which one is as good as many, and
 /// routes whose messages came back.
@@ -122,6 +126,14 @@ pub(super) fn singleton(name: EntityKind) -> EntityId {
     EntityId::new(name, SINGLETON.parse().unwrap_or_else(|_| unreachable!("a valid key")))
 }
 
+/// A fence under way.
+struct Fence {
+    route: Arc<Route>,
+    /// The connection it went by.
+    generation: u64,
+    since: Instant,
+}
+
 /// See the module.
 pub(super) struct Hub {
     me: Weak<Self>,
@@ -132,8 +144,8 @@ pub(super) struct Hub {
     /// Counts changes of the table and of the links: a route of another version aims anew.
     version: watch::Sender<u64>,
     routes: DashMap<Arc<str>, Arc<Route>>,
-    /// Fences under way, by number, with the connection they went by.
-    fences: Mutex<HashMap<u64, (Arc<Route>, u64)>>,
+    /// Fences under way, by number.
+    fences: Mutex<HashMap<u64, Fence>>,
     pending: Pending,
     actor: Handle<ShardsMessage>,
 }
@@ -214,7 +226,12 @@ impl Hub {
     pub(super) fn fence(&self, route: &Arc<Route>, outlet: &Outlet) -> Option<u64> {
         let call = self.pending.number();
         let entity = Bytes::copy_from_slice(route.path().text.as_bytes());
-        self.lock_fences().insert(call, (Arc::clone(route), outlet.generation()));
+        let fence = Fence {
+            route: Arc::clone(route),
+            generation: outlet.generation(),
+            since: Instant::now(),
+        };
+        self.lock_fences().insert(call, fence);
         let sent = outlet.push_short(&Packet::Fence { call, entity });
         if sent.is_err() {
             self.lock_fences().remove(&call);
@@ -225,11 +242,24 @@ impl Hub {
     /// All before a fence has been handled or has come back.
     pub(super) fn fenced(&self, call: u64) {
         let fence = self.lock_fences().remove(&call);
-        if let Some((route, _)) = fence
+        if let Some(Fence { route, .. }) = fence
             && route.fenced(call)
         {
             self.resend(route);
         }
+    }
+
+    /// Gives up fences that a peer does not answer. Its senders have waited long enough.
+    pub(super) fn expire_fences(&self) {
+        for call in self.fences_that(|fence| fence.since.elapsed() > FENCE_PATIENCE) {
+            tracing::warn!(node = %self.node, "a former owner does not answer");
+            self.fenced(call);
+        }
+    }
+
+    fn fences_that(&self, is: impl Fn(&Fence) -> bool) -> Vec<u64> {
+        let fences = self.lock_fences();
+        fences.iter().filter(|(_, fence)| is(fence)).map(|(call, _)| *call).collect()
     }
 
     /// A message came back: by a lane, or from a host of this node.
@@ -271,7 +301,7 @@ impl Hub {
         }
     }
 
-    fn lock_fences(&self) -> std::sync::MutexGuard<'_, HashMap<u64, (Arc<Route>, u64)>> {
+    fn lock_fences(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Fence>> {
         self.fences.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -309,13 +339,7 @@ impl LaneSink for Hub {
 
     fn lost(&self, peer: &NodeId, generation: u64) {
         self.pending.lost(peer, generation);
-        let lost: Vec<u64> = self
-            .lock_fences()
-            .iter()
-            .filter(|(_, (_, by))| *by == generation)
-            .map(|(call, _)| *call)
-            .collect();
-        for call in lost {
+        for call in self.fences_that(|fence| fence.generation == generation) {
             self.fenced(call);
         }
         self.changed();

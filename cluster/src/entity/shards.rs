@@ -20,7 +20,6 @@ use odeum_actors::{Actor, ActorError, Context, Reply};
 use odeum_proto::EntityKind;
 use odeum_proto::store::ShardMove;
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use super::Path;
 use super::handoff::{Outcome, hand_off};
@@ -151,6 +150,7 @@ impl Shards {
             let is_long = self.ticks.is_multiple_of(LONG_TICKS);
             if is_long {
                 hub.forget_routes();
+                hub.expire_fences();
             }
             for host in hub.hosts() {
                 host.tick(is_long);
@@ -235,9 +235,4 @@ impl Shards {
             moves.into_iter().filter(|m| may_end || empty.contains(&m.shard)).collect()
         })
     }
-}
-
-/// Shares the wait of a handoff with its entities' ends.
-pub(super) async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
-    timeout(limit, future).await.ok()
 }

@@ -11,6 +11,7 @@ use odeum_proto::{Incarnation, NodeId, limits};
 use quinn::{RecvStream, SendStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::frame::{self, Frame};
 use super::handle::ControlStream;
@@ -96,6 +97,8 @@ pub(super) struct Conn {
     generation: u64,
     consensus: Outbox,
     lanes: Vec<Outbox>,
+    /// Set when nothing runs on it any more.
+    ended: CancellationToken,
     /// The lanes of entity messages.
     entity_lanes: [Arc<Outlet>; settings::LANES],
     /// Bulk transfers under way that this side asked for.
@@ -135,6 +138,7 @@ impl Conn {
             generation,
             consensus,
             lanes,
+            ended: CancellationToken::new(),
             entity_lanes: std::array::from_fn(|_| Outlet::new(generation)),
             bulk: Semaphore::new(settings::BULK_TRANSFERS),
             next_id: AtomicU64::new(1),
@@ -158,6 +162,11 @@ impl Conn {
     /// Tells this connection from all others of this process.
     pub(super) fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Set when nothing runs on it any more.
+    pub(super) fn ended(&self) -> &CancellationToken {
+        &self.ended
     }
 
     /// The sending end of an entity lane.

@@ -107,12 +107,14 @@ impl Link {
 
     fn on_adopt(&mut self, ctx: &mut Context<Self>, introduced: Introduced) {
         let Introduced { quic, peer, incarnation, rank } = introduced;
+        let mut before = None;
         if let Some(current) = &self.conn {
             if current.rank >= rank {
                 quic.close(settings::CLOSE_DUPLICATE, b"another connection stays");
                 return;
             }
             current.quic.close(settings::CLOSE_DUPLICATE, b"a later connection stays");
+            before = Some(current.ended().clone());
         }
         let (conn, queues) = Conn::new(quic, (peer, incarnation), rank);
         self.shared.install(&conn);
@@ -125,6 +127,10 @@ impl Link {
         self.told = None;
         let (shared, me) = (Arc::clone(&self.shared), ctx.handle().clone());
         ctx.spawn(async move {
+            // What the one before has brought is delivered first.
+            if let Some(before) = before {
+                before.cancelled().await;
+            }
             let reason = pump::run(Arc::clone(&conn), queues, shared).await;
             // A link that is stopping needs no news.
             let _ = me.tell(LinkMessage::Lost { conn, reason }).await;

@@ -44,6 +44,7 @@ impl Drop for End {
         if let Some(sink) = self.shared.lane_sink() {
             sink.lost(&self.conn.peer, self.conn.generation());
         }
+        self.conn.ended().cancel();
     }
 }
 
@@ -84,6 +85,8 @@ pub(super) async fn run(conn: Arc<Conn>, queues: Queues, shared: Arc<Shared>) ->
                     tasks.spawn(incoming.serve(send, recv));
                 }
                 Err(error) => {
+                    // Nothing of it is delivered behind what comes by the next connection.
+                    tasks.shutdown().await;
                     drop(end);
                     return super::hello::lost(conn.addr(), error);
                 }
