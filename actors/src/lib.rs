@@ -205,6 +205,7 @@ mod event;
 mod handle;
 mod host;
 mod mailbox;
+mod pace;
 mod parent;
 mod policy;
 mod pool;
@@ -231,6 +232,7 @@ pub use host::{
     ServiceConfig, SupervisorConfig,
 };
 pub use mailbox::{Overflow, Phase};
+pub use pace::Pace;
 pub use policy::backoff::Backoff;
 pub use policy::exit::{Exit, GaveUp};
 pub use policy::{Intensity, Restart, Shutdown, Strategy};

@@ -18,11 +18,12 @@ use crate::actor::Actor;
 use crate::context::{Context, Origin};
 use crate::handle::Handle;
 use crate::mailbox::{Mailbox, Next, Wake};
+use crate::pace::Pace;
 use crate::parent::{Parent, Scope};
 use crate::policy::exit::Exit;
 
-/// Messages handled per wake before ractor's loop, and with it the other actors of the
-/// thread, get a turn.
+/// Messages handled per wake before ractor's loop gets a turn, and with it what else was sent to
+/// the actor. The other actors of the thread get theirs by [`Pace`].
 const BATCH: usize = 64;
 
 /// Makes a new incarnation.
@@ -89,6 +90,7 @@ impl<A: Actor> Incarnation<A> {
 
     async fn serve(&mut self, handled: &mut u64) -> Turn {
         let Some(actor) = &mut self.actor else { return Turn::Idle };
+        let mut pace = Pace::default();
         for _ in 0..BATCH {
             let message = match self.ctx.origin.handle.mailbox.next() {
                 Next::Message(message) => message,
@@ -106,6 +108,7 @@ impl<A: Actor> Incarnation<A> {
             if let Some(exit) = self.ctx.end.take() {
                 return Turn::End(exit);
             }
+            pace.step().await;
         }
         Turn::More
     }

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use odeum_actors::testing::eventually;
@@ -28,6 +28,38 @@ impl Actor for Gated {
         self.handled.send(message).await?;
         Ok(())
     }
+}
+
+/// Keeps its thread for a millisecond with each message.
+struct Busy;
+
+impl Actor for Busy {
+    type Message = ();
+
+    async fn handle(&mut self, _: &mut Context<Self>, (): ()) -> Result<(), ActorError> {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(1) {
+            std::hint::spin_loop();
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn an_actor_with_much_to_compute_leaves_others_their_turns() {
+    let (actor, spec) = child("busy", || Busy);
+    let root = SupervisorSpec::new("root", Strategy::OneForOne).child(spec.capacity(200));
+    let root = root.start().await.unwrap();
+    for _ in 0..200 {
+        actor.tell(()).await.unwrap();
+    }
+    let mut turns = 0;
+    while actor.depth() > 0 {
+        tokio::task::yield_now().await;
+        turns += 1;
+    }
+    assert!(turns >= 50, "{turns} turns beside 200 messages of a millisecond");
+    root.shutdown().await;
 }
 
 struct Fixture {

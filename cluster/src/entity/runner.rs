@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use odeum_actors::{Actor, ActorError, Context};
+use odeum_actors::{Actor, ActorError, Context, Pace};
 use odeum_proto::{EntityId, RequestId, call::CallError, codec};
 use tokio::time::Instant;
 
@@ -19,7 +19,8 @@ use super::slot::{Ended, Next, Slot};
 use super::window::{Remembered, Window};
 use super::{Entity, EntityMessage};
 
-/// Messages handled per poke before the other actors of the thread get a turn.
+/// Messages handled per poke before this actor looks for what else it was told. The other actors
+/// of the thread get their turn by [`Pace`].
 const BATCH: usize = 64;
 
 /// First pause before an entity that crashed is made anew; doubled with each crash in a row.
@@ -79,6 +80,7 @@ impl<E: Entity> Actor for Runner<E> {
     }
 
     async fn handle(&mut self, ctx: &mut Context<Self>, _: Poke) -> Result<(), ActorError> {
+        let mut pace = Pace::default();
         for _ in 0..BATCH {
             match self.slot.next() {
                 Next::Handle(Envelope::Tell(payload)) => {
@@ -99,6 +101,7 @@ impl<E: Entity> Actor for Runner<E> {
                     return Ok(());
                 }
             }
+            pace.step().await;
         }
         // Its own mailbox has room: it holds pokes only.
         let _ = ctx.handle().try_tell(Poke);

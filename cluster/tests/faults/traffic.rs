@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use odeum_actors::ActorError;
 use odeum_cluster::builder::RunningNode;
 use odeum_cluster::entity::{Entity, EntityContext, EntityMessage, EntityRef, Kind};
@@ -70,7 +71,7 @@ pub(crate) enum Receipt {
         node: String,
     },
     /// As many bytes as asked for.
-    Echo(Vec<u8>),
+    Echo(Bytes),
 }
 
 impl EntityMessage for Entry {
@@ -112,7 +113,7 @@ impl Entity for Ledger {
                 (&*self.journal.0).write_all(line.as_bytes())?;
                 Ok(Receipt::Written { number, node: ctx.node().to_string() })
             }
-            Entry::Echo(bytes) => Ok(Receipt::Echo(vec![7; usize::try_from(bytes)?])),
+            Entry::Echo(bytes) => Ok(Receipt::Echo(vec![7; usize::try_from(bytes)?].into())),
         }
     }
 }
@@ -309,7 +310,7 @@ pub(crate) enum Errand {
     /// To be answered with the name of its node.
     Where,
     /// To be slept over.
-    Load(Vec<u8>),
+    Load(Bytes),
 }
 
 impl EntityMessage for Errand {
@@ -355,10 +356,11 @@ pub(crate) fn load(node: &RunningNode, name: &str) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     for _ in 0..SENDERS * 4 {
         let sloth = sloth(node, name);
+        let load = Bytes::from(vec![7; LOAD]);
         tasks.spawn(async move {
             loop {
                 // One that was refused for its time is followed by the next.
-                let _ = sloth.tell(Errand::Load(vec![7; LOAD])).await;
+                let _ = sloth.tell(Errand::Load(load.clone())).await;
             }
         });
     }
