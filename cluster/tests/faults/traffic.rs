@@ -267,9 +267,17 @@ impl FromStr for Tally {
 /// What a ledger was told by one sender: when, in which life of it, and the number.
 type Told = (u128, (usize, u64), u64);
 
-/// Reads what all ledgers were told in all lives of all nodes: nothing twice, and in the order it
-/// was sent. Gives how much it was.
-pub(crate) fn reckon(journals: &[PathBuf]) -> usize {
+/// What all ledgers were told.
+pub(crate) struct Reckoning {
+    /// How many messages.
+    pub(crate) count: usize,
+    /// Those that came after a later one, which a later life of the ledger was told.
+    pub(crate) late: usize,
+}
+
+/// Reads what all ledgers were told in all lives of all nodes: nothing twice, and to each life in
+/// the order it was sent.
+pub(crate) fn reckon(journals: &[PathBuf]) -> Reckoning {
     let mut all: HashMap<(String, String), Vec<Told>> = HashMap::new();
     for (process, journal) in journals.iter().enumerate() {
         let text = fs::read_to_string(journal).expect("a journal");
@@ -300,8 +308,7 @@ pub(crate) fn reckon(journals: &[PathBuf]) -> usize {
             late += usize::from(!in_order);
         }
     }
-    println!("{late} out of order between lives");
-    all.values().map(Vec::len).sum()
+    Reckoning { count: all.values().map(Vec::len).sum(), late }
 }
 
 /// A message for a sloth.
