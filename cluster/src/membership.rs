@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 use crate::transport::TransportHandle;
 
+mod config;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod identity;
@@ -33,6 +34,7 @@ use identity::Identity;
 use load::{LoadBook, Residents};
 use swim::{Effects, Swim, Timer};
 
+pub use config::MembershipConfig;
 pub use load::Loads;
 pub use swim::MemberState;
 
@@ -42,37 +44,6 @@ const GREET_PERIOD: Duration = Duration::from_millis(500);
 /// Datagrams and timers that wait: some seconds of a large cluster's traffic. Beyond that
 /// datagrams are dropped, as a network would.
 const MAILBOX: usize = 4_096;
-
-/// How fast, and how sure, a silent node is declared down.
-///
-/// A killed node is down for all after at most one round of probes (the period times the nodes,
-/// at three nodes typically half a second), the probe itself (one period) and the suspicion.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MembershipConfig {
-    /// Each node probes one other in every such period. Less notices sooner and sends more: a
-    /// packet of 60 bytes and its answer per period and node.
-    pub probe_period: Duration,
-    /// A probe without an answer for so long is repeated through other members. Less suspects
-    /// sooner on a lossy path and sends more when a machine is merely busy. Below the period.
-    pub probe_timeout: Duration,
-    /// How long a suspect has to answer. With the period it is the longest pause of a healthy
-    /// process that evicts nobody; it is also the largest part of the time to notice a dead one.
-    pub suspicion: Duration,
-    /// How often news are passed on besides the probes. Less spreads them sooner.
-    pub gossip_period: Duration,
-}
-
-impl Default for MembershipConfig {
-    /// A pause of 1 s is survived with 150 ms to spare; a death is noticed in 1.2 to 1.8 s.
-    fn default() -> Self {
-        Self {
-            probe_period: Duration::from_millis(200),
-            probe_timeout: Duration::from_millis(80),
-            suspicion: Duration::from_millis(950),
-            gossip_period: Duration::from_millis(100),
-        }
-    }
-}
 
 /// A node as the failure detector sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -93,7 +93,7 @@ async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("not in time: {what}"))
+    tokio::time::timeout(PATIENCE, future).await.expect(what)
 }
 
 fn knows(node: &RunningNode, name: &str) -> bool {

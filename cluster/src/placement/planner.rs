@@ -107,16 +107,14 @@ pub fn departures(
         return Vec::new();
     }
     let takers = || hosts.iter().filter(|host| host.weight() > 0);
-    let empty = |node: &NodeId| {
+    let holds = |node: &NodeId| {
         let firmware = table.values().any(|place| place.node == *node);
         let mut shards = kinds.iter().filter(|(_, row)| row.shards_of(node).next().is_some());
-        let someone_takes_firmware = firmware && takers().next().is_some();
-        let someone_takes_shards =
-            shards.any(|(kind, _)| takers().any(|taker| taker.can_host(kind)));
-        !someone_takes_firmware && !someone_takes_shards
+        firmware && takers().next().is_some()
+            || shards.any(|(kind, _)| takers().any(|taker| taker.can_host(kind)))
     };
     let leaving = hosts.iter().filter(|host| host.leaving).map(|host| &host.record.id);
-    leaving.filter(|node| empty(node)).cloned().collect()
+    leaving.filter(|node| !holds(node)).cloned().collect()
 }
 
 /// How busy a node is.
