@@ -157,6 +157,7 @@
 
 pub mod blobs;
 pub mod builder;
+pub mod clock;
 pub mod control_plane;
 pub mod departure;
 pub mod entity;
@@ -167,6 +168,7 @@ pub mod membership;
 pub mod network;
 pub mod node;
 pub mod placement;
+pub mod probe;
 pub mod roster;
 pub mod router;
 pub mod store;

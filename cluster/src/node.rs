@@ -20,6 +20,7 @@ use odeum_proto::{
 };
 
 use crate::{
+    clock::Clock,
     control_plane::ControlPlaneHandle,
     departure::{DepartureHandle, LeaveError, departure},
     entity::{EntitiesHandle, HubParts, Kind, entities},
@@ -251,6 +252,7 @@ impl ClusterNode {
         let doorway = Doorway::new(options.node.clone(), activations.clone());
         services.insert(Service::Call, Arc::new(doorway));
         services.insert(Service::Join, Arc::new(Gate::new(store.clone())));
+        services.insert(Service::Clock, Arc::new(Clock));
         let (entities, entities_supervisor) = entities(HubParts {
             node: options.node.clone(),
             transport: transport.clone(),

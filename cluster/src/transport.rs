@@ -55,6 +55,7 @@ pub use error::TransportError;
 pub use frame::FrameError;
 pub(crate) use handle::ControlStream;
 pub use handle::TransportHandle;
+pub use settings::UDP_BUFFER;
 pub use stats::{ClassStats, LinkStats};
 
 /// Who answers a request on the peer's side.
@@ -74,6 +75,8 @@ pub enum Service {
     Join,
     /// Interest in topics, and what is published under them.
     Topic,
+    /// The time of day.
+    Clock,
 }
 
 /// Which streams a request uses. A class never waits for a lower one; within a stream order is

@@ -69,7 +69,7 @@ mod tests {
 
     /// When this fails, undo the change or raise `wire::MAJOR`.
     #[test]
-    fn the_bytes_of_wire_version_1_stay() {
+    fn the_bytes_of_wire_version_2_stay() {
         let topic: TopicName = "a/b".parse().expect("valid");
         let hex = |bytes: Vec<u8>| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
         let interest = TopicRequest::Interest(InterestUpdate {

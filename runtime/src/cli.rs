@@ -7,8 +7,10 @@ mod call;
 mod certs;
 mod config;
 mod delete;
+mod doctor;
 mod error;
 mod get;
+mod join;
 pub mod logs;
 mod out;
 mod run;
@@ -59,13 +61,17 @@ struct GlobalArgs {
 enum Command {
     /// Start a node, alone or in a cluster
     Up(up::UpArgs),
+    /// Start a node that joins a cluster, once that is seen to be possible
+    Join(join::JoinArgs),
     /// Deploy a firmware and wait until it runs
     Run(run::RunArgs),
     /// Send a message to a firmware and print its reply
     Call(call::CallArgs),
-    /// Show nodes, firmware, sessions or actors
+    /// Show nodes, links, firmware, sessions or actors
     #[command(subcommand)]
     Get(get::GetCommand),
+    /// Check a node's certificates, clock, ports, paths, disk and limits, and say what to do
+    Doctor(doctor::DoctorArgs),
     /// Remove a firmware or a session
     #[command(subcommand)]
     Delete(delete::DeleteCommand),
@@ -112,12 +118,14 @@ impl Cli {
 async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitCode, CliError> {
     match command {
         Command::Up(args) => up::up(args).await,
+        Command::Join(args) => join::join(args).await,
         Command::Run(args) => run::run(invocation, args).await,
         Command::Call(args) => call::call(invocation, args).await,
         Command::Get(command) => get::get(invocation, command).await,
         Command::Delete(command) => delete::delete(invocation, command).await,
         Command::Certs(command) => certs::certs(invocation, command),
         Command::Config(command) => config::config(invocation, command),
+        Command::Doctor(args) => return doctor::doctor(invocation, args).await,
         Command::Demo(args) => return Ok(demo::run(args).await),
     }
     .map(|()| ExitCode::SUCCESS)

@@ -4,6 +4,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod firmware;
 pub mod node;
 

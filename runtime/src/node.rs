@@ -12,7 +12,9 @@
 //! nobody is promised anything by a node that is leaving.
 
 mod facade;
+mod facts;
 mod identity;
+mod links;
 mod ports;
 mod reports;
 
@@ -30,6 +32,7 @@ use tokio::{
     sync::oneshot,
 };
 
+pub(crate) use self::identity::{certificates, certificates_at, name};
 pub use self::ports::{PORTS_FILE, Ports};
 use self::{
     facade::{NodeFacade, Tree},
@@ -164,7 +167,7 @@ async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Tree, Supervisor)
     let (cluster, supervisors) = ClusterNode::prepare(NodeOptions {
         node: node.clone(),
         data_dir: data_dir.clone(),
-        certs,
+        certs: certs.clone(),
         listen: config.cluster.listen,
         advertise: config.cluster.advertise,
         api_addr: listening.addr(),
@@ -197,7 +200,8 @@ async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Tree, Supervisor)
         .map_err(|reason| NodeError::System { what: "write ports.json", reason })?;
 
     let tree = Tree::default();
-    let facade = NodeFacade::new(&cluster, firmware, blobs, config, tree.clone());
+    let places = facts::Places { certs, data: data_dir };
+    let facade = NodeFacade::new(&cluster, firmware, blobs, config, places, tree.clone());
     let http = api::spec(listening, Arc::new(facade), config.api.drain.0);
     let mut root = SupervisorSpec::new("Node", Strategy::OneForOne);
     for supervisor in supervisors {
@@ -216,6 +220,14 @@ fn restarts(config: &FirmwareConfig) -> RestartPolicy {
         max_restarts: config.max_restarts.get(),
         ..RestartPolicy::default()
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn tell(cluster: &ClusterNode, entry: Entry) {

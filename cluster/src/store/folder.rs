@@ -168,6 +168,13 @@ impl DataFolder {
         toml::from_str::<Description>(&text).ok().map(|description| description.node)
     }
 
+    /// The cluster that the node of folder `dir` belongs to, as [`owner`](Self::owner).
+    #[must_use]
+    pub fn cluster_of(dir: &Path) -> Option<ClusterId> {
+        let text = fs::read_to_string(dir.join(NODE)).ok()?;
+        toml::from_str::<Description>(&text).ok()?.cluster?.parse().ok()
+    }
+
     fn described(
         dir: &Path,
         file: &Path,

@@ -211,6 +211,7 @@ impl Service {
     const JOIN: u8 = 5;
     const FIRMWARE: u8 = 6;
     const TOPIC: u8 = 7;
+    const CLOCK: u8 = 8;
     /// The group number of [`GroupId::Control`]; data groups count from 0.
     const CONTROL: u16 = u16::MAX;
 
@@ -227,6 +228,7 @@ impl Service {
             Self::Join => (Self::JOIN, 0),
             Self::Firmware => (Self::FIRMWARE, 0),
             Self::Topic => (Self::TOPIC, 0),
+            Self::Clock => (Self::CLOCK, 0),
         }
     }
 
@@ -240,6 +242,7 @@ impl Service {
             Self::JOIN => Some(Self::Join),
             Self::FIRMWARE => Some(Self::Firmware),
             Self::TOPIC => Some(Self::Topic),
+            Self::CLOCK => Some(Self::Clock),
             _ => None,
         }
     }
@@ -292,6 +295,7 @@ mod tests {
             Just(Service::Join),
             Just(Service::Firmware),
             Just(Service::Topic),
+            Just(Service::Clock),
         ]
     }
 
@@ -329,6 +333,7 @@ mod tests {
             (Service::Join, 5, [0, 0]),
             (Service::Firmware, 6, [0, 0]),
             (Service::Topic, 7, [0, 0]),
+            (Service::Clock, 8, [0, 0]),
         ] {
             let head = [18, 0, 0, 0, 1, 7, 0, 0, 0, 0, 0, 0, 0, tag];
             let expected = [&head[..], &group, &[2, 1, 0, 0], b"hi"].concat();

@@ -105,7 +105,10 @@ impl Shared {
 
     /// Makes `conn` the one that requests to its peer use.
     pub(super) fn install(&self, conn: &Arc<Conn>) {
-        *self.made().entry(conn.peer.clone()).or_default() += 1;
+        // What looks at this node before a node's first start is no link that can be lost.
+        if conn.incarnation > Incarnation(0) {
+            *self.made().entry(conn.peer.clone()).or_default() += 1;
+        }
         self.update(|conns| {
             conns.insert(conn.peer.clone(), Arc::clone(conn));
         });

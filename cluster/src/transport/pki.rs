@@ -269,6 +269,16 @@ pub fn inspect_all(path: &Path) -> Result<Vec<CertificateInfo>, PkiError> {
     read_certs(path)?.iter().map(described).collect()
 }
 
+/// Checks that a node called `node` can use the files in `dir`, as its start does, and says what
+/// its certificate says.
+///
+/// # Errors
+/// [`PkiError`] naming the file that stands in the way.
+pub fn verify(dir: &Path, node: &NodeId) -> Result<CertificateInfo, PkiError> {
+    let path = dir.join(NODE_CERT);
+    super::tls::load(dir, node)?.own.ok_or_else(|| unreadable(&path))
+}
+
 /// What a certificate says; `None` for bytes that are none.
 pub(super) fn describe(der: &CertificateDer<'_>) -> Option<CertificateInfo> {
     let (_, cert) = X509Certificate::from_der(der).ok()?;

@@ -69,7 +69,7 @@ pub(super) const DATAGRAM_BUFFER: usize = 256 << 10;
 
 /// Socket buffers, in bytes: a burst of a full window must not be dropped by the kernel (which
 /// may grant less: `net.core.rmem_max`).
-const UDP_BUFFER: usize = 8 << 20;
+pub const UDP_BUFFER: usize = 8 << 20;
 
 /// What may wait before one stream, in bytes and in frames; then the sender waits.
 pub(super) const OUTBOX_BYTES: usize = 16 << 20;

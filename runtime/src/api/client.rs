@@ -10,11 +10,13 @@ use serde::de::DeserializeOwned;
 
 use super::types::{
     ActorNode, CallAnswer, CallOptions, DEADLINE_HEADER, DeployOptions, Deployed, EPOCH_HEADER,
-    ErrorBody, FirmwareSummary, NODE_HEADER, NodeStatus, NodeSummary, REPLAYED_HEADER,
+    ErrorBody, FirmwareSummary, LinksReport, NODE_HEADER, NodeStatus, NodeSummary, REPLAYED_HEADER,
     REQUEST_HEADER, SESSION_HEADER, Session, SessionPage,
 };
 
 pub use error::ApiError;
+
+use crate::doctor::Facts;
 
 /// How long to wait for a TCP connection. Loopback and a LAN need a millisecond; one lost SYN is
 /// sent again after one second.
@@ -104,6 +106,22 @@ impl ApiClient {
     /// See [`ApiError`].
     pub async fn nodes(&self) -> Result<Vec<NodeSummary>, ApiError> {
         self.get_json(&["v1", "nodes"]).await
+    }
+
+    /// What the node finds out about its own health.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn facts(&self) -> Result<Facts, ApiError> {
+        self.get_json(&["v1", "doctor"]).await
+    }
+
+    /// The node's links to the others.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn links(&self) -> Result<LinksReport, ApiError> {
+        self.get_json(&["v1", "links"]).await
     }
 
     /// Everything that is deployed.

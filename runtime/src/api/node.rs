@@ -13,9 +13,14 @@ use odeum_proto::{
 
 use super::{
     problem::Problem,
-    types::{Deployed, FirmwareSummary, NodeStatus, NodeSummary, Session, SessionPage},
+    types::{
+        Deployed, FirmwareSummary, LinksReport, NodeStatus, NodeSummary, Session, SessionPage,
+    },
 };
-use crate::config::{ByteSize, HumanDuration};
+use crate::{
+    config::{ByteSize, HumanDuration},
+    doctor::Facts,
+};
 
 /// A package to be deployed.
 #[derive(Debug, Clone)]
@@ -44,6 +49,12 @@ pub trait ApiNode: Send + Sync + 'static {
 
     /// All nodes of the cluster, by name.
     fn nodes(&self) -> Vec<NodeSummary>;
+
+    /// Its links to the others.
+    fn links(&self) -> LinksReport;
+
+    /// What it finds out about its own health.
+    fn facts(&self) -> BoxFuture<'_, Result<Facts, Problem>>;
 
     /// All deployed firmware, by name.
     fn firmware(&self) -> BoxFuture<'_, Result<Vec<FirmwareSummary>, Problem>>;

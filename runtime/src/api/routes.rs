@@ -40,6 +40,8 @@ pub(super) fn routes(node: Arc<dyn ApiNode>) -> Router {
     let looks = Router::new()
         .route("/v1/status", get(node::status))
         .route("/v1/nodes", get(node::nodes))
+        .route("/v1/links", get(node::links))
+        .route("/v1/doctor", get(node::facts))
         .route("/v1/actors", get(node::actors))
         .route("/v1/firmware", get(firmware::list))
         .route("/v1/firmware/{name}", get(firmware::one))

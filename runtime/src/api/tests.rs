@@ -19,8 +19,8 @@ use tokio::sync::Semaphore;
 use super::{
     client::{ApiClient, ApiError},
     types::{
-        CallOptions, DeployOptions, Deployed, ErrorBody, FirmwareSummary, NodeStatus, NodeSummary,
-        Session, SessionPage, SessionSummary, SessionVariable, StoreSummary, Text,
+        CallOptions, DeployOptions, Deployed, ErrorBody, FirmwareSummary, LinksReport, NodeStatus,
+        NodeSummary, Session, SessionPage, SessionSummary, SessionVariable, StoreSummary, Text,
     },
     *,
 };
@@ -87,6 +87,14 @@ impl ApiNode for MadeUp {
 
     fn nodes(&self) -> Vec<NodeSummary> {
         vec![]
+    }
+
+    fn facts(&self) -> BoxFuture<'_, Result<crate::doctor::Facts, Problem>> {
+        Box::pin(async { Err(Problem::Unavailable { reason: "it is made up".into() }) })
+    }
+
+    fn links(&self) -> LinksReport {
+        LinksReport { node: id("n1"), certificate: None, links: vec![] }
     }
 
     fn firmware(&self) -> BoxFuture<'_, Result<Vec<FirmwareSummary>, Problem>> {

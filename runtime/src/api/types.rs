@@ -5,6 +5,7 @@
 
 mod call;
 mod firmware;
+mod link;
 mod node;
 mod session;
 
@@ -15,6 +16,7 @@ pub use call::{
     NODE_HEADER, REPLAYED_HEADER, REQUEST_HEADER, SESSION_HEADER,
 };
 pub use firmware::{DeployOptions, Deployed, FirmwareState, FirmwareSummary};
+pub use link::{CertificateSummary, ClassTraffic, LinkReport, LinkState, LinksReport};
 pub use node::{
     ActorNode, LinkSummary, NodeState, NodeStatus, NodeSummary, StoreRole, StoreSummary,
 };

@@ -67,6 +67,12 @@ pub(crate) struct NodeFlags {
 }
 
 impl NodeFlags {
+    /// These flags with one more place to join by, the first of all.
+    pub(super) fn joining(mut self, place: &str) -> Self {
+        self.join.insert(0, place.to_owned());
+        self
+    }
+
     /// The settings in force with these flags.
     pub(super) fn resolve(self) -> Result<Resolved, CliError> {
         #[rustfmt::skip]

@@ -3,8 +3,9 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use odeum_cluster::transport::pki::PkiError;
-use odeum_proto::{IdError, Name, RequestId};
+use odeum_proto::{IdError, Name, NodeId, RequestId};
 
+use super::join::JoinError;
 use crate::{
     api::client::ApiError,
     config::{ByteSize, ConfigError, HumanDuration},
@@ -34,6 +35,9 @@ pub(crate) enum CliError {
     /// The node did not start, or ended.
     #[error(transparent)]
     Node(#[from] NodeError),
+    /// The cluster cannot be joined.
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// The settings cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -98,6 +102,14 @@ pub(crate) enum CliError {
         /// Its last error.
         reason: Option<Box<str>>,
     },
+    /// The asked node knows no such peer.
+    #[error("{node} has no peer called {peer}; `odeum get links` shows those it has")]
+    NoLink {
+        /// The asked node.
+        node: NodeId,
+        /// Who was looked for.
+        peer: NodeId,
+    },
     /// The result cannot be written.
     #[error("cannot write the result: {0}")]
     Output(#[from] std::io::Error),
@@ -117,6 +129,7 @@ impl CliError {
         let usage = match self {
             Self::Api { error: ApiError::BadUrl { .. } } | Self::NoName { .. } => true,
             Self::Config(error) => error.is_usage(),
+            Self::Join(error) => error.is_usage(),
             _ => false,
         };
         if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }

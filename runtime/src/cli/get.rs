@@ -1,7 +1,9 @@
 //! `odeum get`: what there is.
 
+mod links;
+
 use clap::Subcommand;
-use odeum_proto::{Name, SessionId};
+use odeum_proto::{Name, NodeId, SessionId};
 
 use super::{
     CliError, Invocation,
@@ -25,6 +27,12 @@ pub(crate) enum GetCommand {
     /// The cluster's nodes, as the asked node sees them
     #[command(visible_alias = "node")]
     Nodes,
+    /// The asked node's links to the others; with a NODE, what that one carries by class
+    #[command(visible_alias = "link")]
+    Links {
+        /// Show the link to this node by class of traffic
+        peer: Option<NodeId>,
+    },
     /// Deployed firmware: where it runs and how it fares
     Firmware {
         /// Only this one
@@ -55,6 +63,7 @@ pub(super) async fn get(invocation: &Invocation, command: GetCommand) -> Result<
     let api = invocation.api()?;
     match command {
         GetCommand::Nodes => invocation.out.result(&api.nodes().await?, |nodes| nodes_table(nodes)),
+        GetCommand::Links { peer } => links::show(invocation, &api.links().await?, peer),
         GetCommand::Firmware { name: Some(name) } => {
             invocation.out.result(&api.firmware_of(&name).await?, |one| {
                 firmware_table(std::slice::from_ref(one))

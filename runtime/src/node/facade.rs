@@ -27,17 +27,21 @@ use odeum_proto::{
     store::{Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome, Placement, Refusal},
 };
 
-use super::reports;
+use super::{
+    facts::{self, Places},
+    links, micros, millis, reports,
+};
 use crate::{
     api::{
         ApiNode, Deployment, Problem,
         types::{
-            Deployed, FirmwareState, FirmwareSummary, LinkSummary, NodeState, NodeStatus,
-            NodeSummary, Session, SessionPage, SessionSummary, SessionVariable, StoreRole,
-            StoreSummary, Text,
+            Deployed, FirmwareState, FirmwareSummary, LinkSummary, LinksReport, NodeState,
+            NodeStatus, NodeSummary, Session, SessionPage, SessionSummary, SessionVariable,
+            StoreRole, StoreSummary, Text,
         },
     },
     config::NodeConfig,
+    doctor::Facts,
     firmware::{CacheError, FirmwareHandle},
 };
 
@@ -80,6 +84,7 @@ pub(super) struct NodeFacade {
     blobs: Blobs,
     firmware: FirmwareHandle,
     defaults: FirmwareLimits,
+    places: Places,
     tree: Tree,
 }
 
@@ -89,6 +94,7 @@ impl NodeFacade {
         firmware: FirmwareHandle,
         blobs: Blobs,
         config: &NodeConfig,
+        places: Places,
         tree: Tree,
     ) -> Self {
         Self {
@@ -105,6 +111,7 @@ impl NodeFacade {
                 memory_bytes: config.firmware.memory.0,
                 message_time: config.firmware.message_time.0,
             },
+            places,
             tree,
         }
     }
@@ -286,6 +293,17 @@ impl ApiNode for NodeFacade {
         records.iter().map(|record| self.node_summary(record, &status)).collect()
     }
 
+    fn facts(&self) -> BoxFuture<'_, Result<Facts, Problem>> {
+        let records = self.store.view(|state| state.nodes().values().cloned().collect());
+        let not_ready = self.ready().err().map(|problem| problem.to_string());
+        facts::gather(&self.transport, &self.places, (&self.record, records), not_ready).boxed()
+    }
+
+    fn links(&self) -> LinksReport {
+        let others = self.store.view(|state| state.nodes().keys().cloned().collect());
+        links::report(&self.transport, others)
+    }
+
     fn firmware(&self) -> BoxFuture<'_, Result<Vec<FirmwareSummary>, Problem>> {
         self.firmware().boxed()
     }
@@ -428,12 +446,4 @@ fn package_problem(error: CacheError) -> Problem {
         error if error.is_retryable() => Problem::Unavailable { reason },
         _ => Problem::Internal { reason },
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -12,7 +12,7 @@ use super::NodeError;
 use crate::config::NodeConfig;
 
 /// The node's name: the configured one, else the one its data folder has, else the machine's.
-pub(super) fn name(config: &NodeConfig) -> Result<NodeId, NodeError> {
+pub(crate) fn name(config: &NodeConfig) -> Result<NodeId, NodeError> {
     if let Some(name) = &config.node.name {
         return Ok(name.clone());
     }
@@ -27,7 +27,7 @@ pub(super) fn name(config: &NodeConfig) -> Result<NodeId, NodeError> {
 /// The folder with the node's certificate. In development a certificate that is not there is
 /// made in the data folder, by the authority in the configured folder, which is made as well when
 /// need be: so a second node becomes a neighbour by naming the first one's folder.
-pub(super) fn certificates(config: &NodeConfig, node: &NodeId) -> Result<PathBuf, NodeError> {
+pub(crate) fn certificates(config: &NodeConfig, node: &NodeId) -> Result<PathBuf, NodeError> {
     let own = config.node.data_dir.join("certs");
     let configured = config.cluster.certs.clone().unwrap_or_else(|| own.clone());
     let has = |folder: &Path, file| folder.join(file).exists();
@@ -52,6 +52,13 @@ pub(super) fn certificates(config: &NodeConfig, node: &NodeId) -> Result<PathBuf
     authority.issue(node, &own)?;
     tracing::info!(%node, folder = %own.display(), "development certificate made");
     Ok(own)
+}
+
+/// The folder that [`certificates`] gives, where nothing is made.
+pub(crate) fn certificates_at(config: &NodeConfig) -> PathBuf {
+    let own = config.node.data_dir.join("certs");
+    let made = config.node.dev && own.join(pki::NODE_CERT).exists();
+    config.cluster.certs.clone().filter(|_| !made).unwrap_or(own)
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! `/healthz`, `/readyz`, `/v1/status`, `/v1/nodes`, `/v1/actors`: the node and its neighbours.
+//! `/healthz`, `/readyz`, `/v1/status`, `/v1/nodes`, `/v1/links`, `/v1/doctor`,
+//! `/v1/actors`: the node and its neighbours.
 
 use axum::{
     Json,
@@ -11,8 +12,9 @@ use serde::Deserialize;
 use super::Node;
 use crate::api::{
     problem::Problem,
-    types::{ActorNode, NodeStatus, NodeSummary},
+    types::{ActorNode, LinksReport, NodeStatus, NodeSummary},
 };
+use crate::doctor::Facts;
 
 /// The process is alive and its loop turns.
 pub(super) async fn healthz() -> &'static str {
@@ -29,6 +31,14 @@ pub(super) async fn status(State(node): Node) -> Json<NodeStatus> {
 
 pub(super) async fn nodes(State(node): Node) -> Json<Vec<NodeSummary>> {
     Json(node.nodes())
+}
+
+pub(super) async fn facts(State(node): Node) -> Result<Json<Facts>, Problem> {
+    node.facts().await.map(Json)
+}
+
+pub(super) async fn links(State(node): Node) -> Json<LinksReport> {
+    Json(node.links())
 }
 
 #[derive(Debug, Deserialize)]

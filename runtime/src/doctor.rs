@@ -1,0 +1,18 @@
+//! What stands in a node's way, or soon will: certificates, clock, ports, paths to peers, limits.
+//!
+//! [`Facts`] are gathered on the machine of the node, by the node itself while it runs
+//! (`GET /v1/doctor`) and else by the command line from the node's settings; [`judge`] turns them
+//! into [`Finding`]s, each with what to do about it. Gathering never judges, and judging looks at
+//! nothing but the facts.
+
+mod facts;
+mod judge;
+mod machine;
+pub(crate) mod offline;
+
+pub use facts::{
+    CertificateFacts, ClockFacts, Facts, FolderFacts, MachineFacts, NodeFacts, PathFacts,
+    PeerFacts, PortFacts, PortState,
+};
+pub use judge::{Finding, Level, judge};
+pub(crate) use machine::{certificates, folder, machine};
