@@ -67,6 +67,8 @@ pub(crate) struct Up {
     pub(crate) node: String,
     /// Its data folder.
     pub(crate) data: PathBuf,
+    /// By which place it joins, when it is started by `odeum join`.
+    pub(crate) join: Option<String>,
     /// Further arguments; `--dev` when there are none about certificates.
     pub(crate) more: Vec<String>,
 }
@@ -74,13 +76,20 @@ pub(crate) struct Up {
 impl Up {
     /// A node called `n1` with its data in `folder/data`.
     pub(crate) fn n1(folder: &Path) -> Self {
-        Self { node: "n1".to_owned(), data: folder.join("data"), more: vec!["--dev".to_owned()] }
+        let (data, more) = (folder.join("data"), vec!["--dev".to_owned()]);
+        Self { node: "n1".to_owned(), data, join: None, more }
     }
 
     /// A node with a certificate in `certs` and its data beside it.
     pub(crate) fn with_certs(node: &str, certs: &Path) -> Self {
         let more = vec!["--certs".to_owned(), certs.display().to_string()];
-        Self { node: node.to_owned(), data: certs.with_extension("data"), more }
+        Self { node: node.to_owned(), data: certs.with_extension("data"), join: None, more }
+    }
+
+    /// Started by `odeum join`.
+    #[must_use]
+    pub(crate) fn joining(self, place: &str) -> Self {
+        Self { join: Some(place.to_owned()), ..self }
     }
 
     /// With further arguments; a flag that is given twice counts as its last.
@@ -92,7 +101,12 @@ impl Up {
 
     fn spawn(&self, log: &Path) -> Child {
         let any = "127.0.0.1:0";
-        let mut command = odeum(&["up", "--exit-with-stdin", "--node", &self.node]);
+        let start: &[&str] = match &self.join {
+            Some(place) => &["join", place],
+            None => &["up"],
+        };
+        let mut command = odeum(start);
+        command.args(["--exit-with-stdin", "--node", &self.node]);
         for flag in ["--api", "--cluster"] {
             if !self.more.iter().any(|given| given == flag) {
                 command.args([flag, any]);
