@@ -7,7 +7,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use odeum_proto::join::{JoinReply, JoinRequest};
 use odeum_proto::store::NodeRecord;
@@ -21,6 +21,13 @@ use crate::transport::{
 
 /// How long one question to a peer may take.
 const DEADLINE: Duration = Duration::from_secs(3);
+
+/// A peer keeps the link to the node itself, and lets go of the probe's. Of a node that was killed
+/// it notices after two seconds that it is gone.
+const LINGER: Duration = Duration::from_secs(3);
+
+/// Pause before a place is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(300);
 
 /// How often, and how many times, it is looked whether QUIC has found out how large packets may be.
 const MTU_LOOK: Duration = Duration::from_millis(20);
@@ -75,23 +82,43 @@ pub async fn look(
     let root = spec.start().await.map_err(|_| TransportError::Stopped)?;
     let mut seen = Vec::with_capacity(places.len());
     for place in places {
-        seen.push(look_at(&transport, *place).await);
+        seen.push(look_again(&transport, *place).await);
     }
     root.shutdown().await;
     Ok(seen)
 }
 
+/// Looks at a place until it does not let go of the link at once.
+async fn look_again(
+    transport: &TransportHandle,
+    addr: SocketAddr,
+) -> Result<Sight, TransportError> {
+    let start = Instant::now();
+    loop {
+        match look_at(transport, addr).await {
+            Err(TransportError::Unreachable { peer, .. }) if start.elapsed() > LINGER => {
+                let node = transport.local();
+                let reason = format!("it has a link to a node {node}, which runs").into();
+                return Err(TransportError::Unreachable { peer, reason });
+            }
+            Err(TransportError::Unreachable { .. }) => tokio::time::sleep(LOOK_AGAIN).await,
+            other => return other,
+        }
+    }
+}
+
 async fn look_at(transport: &TransportHandle, addr: SocketAddr) -> Result<Sight, TransportError> {
     let peer = transport.dial(addr, DEADLINE).await?;
+    let gone =
+        || TransportError::Unreachable { peer: peer.clone(), reason: "the link was lost".into() };
     let roster =
         transport.call(&peer, Service::Join, Class::Lane, &JoinRequest::Roster, DEADLINE).await;
     let cluster = match roster {
         Ok(JoinReply::Roster { cluster, nodes }) => Some((cluster, nodes)),
+        Err(TransportError::Unreachable { .. }) => return Err(gone()),
         Ok(_) | Err(_) => None,
     };
     let clock = clock::compare(transport, &peer, DEADLINE).await.ok();
-    let gone =
-        || TransportError::Unreachable { peer: peer.clone(), reason: "the link was lost".into() };
     let mut link = transport.stats(&peer).ok_or_else(gone)?;
     for _ in 0..MTU_LOOKS {
         tokio::time::sleep(MTU_LOOK).await;
