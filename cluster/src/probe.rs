@@ -114,8 +114,10 @@ async fn look_at(transport: &TransportHandle, addr: SocketAddr) -> Result<Sight,
     let roster =
         transport.call(&peer, Service::Join, Class::Lane, &JoinRequest::Roster, DEADLINE).await;
     let cluster = match roster {
-        Ok(JoinReply::Roster { cluster, nodes }) => Some((cluster, nodes)),
-        Err(TransportError::Unreachable { .. }) => return Err(gone()),
+        Ok(JoinReply::Roster { cluster, nodes, .. }) => Some((cluster, nodes)),
+        Err(TransportError::Unreachable { .. } | TransportError::Unknown { .. }) => {
+            return Err(gone());
+        }
         Ok(_) | Err(_) => None,
     };
     let clock = clock::compare(transport, &peer, DEADLINE).await.ok();

@@ -10,6 +10,8 @@
 //! | `GET /readyz` | 200 when it is in a cluster and the store has a leader, else 503 |
 //! | `GET /v1/status` | [`types::NodeStatus`] |
 //! | `GET /v1/nodes` | list of [`types::NodeSummary`] |
+//! | `POST /v1/nodes/{id}/leave?patience=` | 204 when it has left |
+//! | `POST /v1/nodes/{id}/stay` | 204 |
 //! | `GET /v1/links` | [`types::LinksReport`] |
 //! | `GET /v1/doctor` | [`crate::doctor::Facts`] |
 //! | `GET /v1/firmware` | list of [`types::FirmwareSummary`] |

@@ -11,6 +11,7 @@ mod doctor;
 mod error;
 mod get;
 mod join;
+mod leave;
 pub mod logs;
 mod out;
 mod run;
@@ -63,6 +64,8 @@ enum Command {
     Up(up::UpArgs),
     /// Start a node that joins a cluster, once that is seen to be possible
     Join(join::JoinArgs),
+    /// Let a node leave its cluster for good
+    Leave(leave::LeaveArgs),
     /// Deploy a firmware and wait until it runs
     Run(run::RunArgs),
     /// Send a message to a firmware and print its reply
@@ -119,6 +122,7 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitCode,
     match command {
         Command::Up(args) => up::up(args).await,
         Command::Join(args) => join::join(args).await,
+        Command::Leave(args) => leave::leave(invocation, args).await,
         Command::Run(args) => run::run(invocation, args).await,
         Command::Call(args) => call::call(invocation, args).await,
         Command::Get(command) => get::get(invocation, command).await,

@@ -1,4 +1,4 @@
-//! Links, the doctor and joining, on real nodes and from the command line.
+//! Links, the doctor, joining and leaving, on real nodes and from the command line.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 #[path = "support/process.rs"]
@@ -6,7 +6,7 @@ mod process;
 
 use std::path::{Path, PathBuf};
 
-use process::{Node, Up, folder, odeum, text};
+use process::{COUNTER, Node, Up, folder, odeum, text};
 use serde_json::Value;
 
 /// An authority in `folder` with certificates for `nodes`.
@@ -37,7 +37,7 @@ fn link(node: &Node, peer: &str) -> Value {
         }
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    panic!("no link to {peer}: {}", node.log());
+    unreachable!("no link to {peer}: {}", node.log())
 }
 
 /// What the doctor found of one sort: its levels.
@@ -172,4 +172,29 @@ fn what_cannot_be_joined_is_refused_in_one_line_before_anything_is_made() {
     // The same folder comes back.
     let back = fresh("first").joining(&place).start();
     assert!(back.log().contains("back in its cluster"), "{}", back.log());
+}
+
+#[test]
+fn a_node_that_leaves_ends_with_0_the_rest_go_on_and_it_may_come_again() {
+    let folder = folder();
+    let certs = certs(folder.path(), &["n1", "n2"]);
+    let n1 = Up::with_certs("n1", &certs[0]).start();
+    let up = Up::with_certs("n2", &certs[1]);
+    let n2 = up.clone().joining(&n1.cluster_addr()).start();
+    n2.done(&["run", COUNTER]);
+    assert_eq!(n1.done(&["call", "counter", "--deadline", "30s"]), "1\n");
+
+    assert!(n1.done(&["leave", "n2"]).contains("n2 has left"));
+    assert_eq!(n2.ended(), Some(0));
+    let nodes = n1.done(&["get", "nodes"]);
+    assert!(nodes.contains("n1") && !nodes.contains("n2"), "{nodes}");
+    assert_eq!(n1.done(&["call", "counter", "--deadline", "30s"]), "2\n");
+    assert!(n1.refused(&["leave"]).contains("cannot leave"), "the last one stays");
+    assert!(n1.refused(&["leave", "n7"]).contains("n7"));
+
+    assert!(up.refused().contains("left cluster"), "it does not come back unasked");
+    let n2 = up.joining(&n1.cluster_addr()).start();
+    assert!(n2.log().contains("joined its cluster"), "{}", n2.log());
+    n2.done(&["leave"]);
+    assert_eq!(n2.ended(), Some(0));
 }

@@ -191,10 +191,7 @@ impl Conn {
             lane.waiting_bytes += outlet.depth() as u64;
         }
         let mut datagram = self.meters.datagram.read();
-        if self.quic.close_reason().is_none() {
-            let free = self.quic.datagram_send_buffer_space();
-            datagram.waiting_bytes = settings::DATAGRAM_BUFFER.saturating_sub(free) as u64;
-        }
+        datagram.waiting_bytes = self.datagrams_waiting() as u64;
         LinkStats {
             link: self.info(),
             reconnects,
@@ -313,8 +310,17 @@ impl Conn {
 
     /// Whether datagrams wait for the wire.
     pub(super) fn has_datagrams(&self) -> bool {
-        self.quic.close_reason().is_none()
-            && self.quic.datagram_send_buffer_space() < settings::DATAGRAM_BUFFER
+        self.datagrams_waiting() > 0
+    }
+
+    /// Bytes of datagrams that wait for the wire.
+    fn datagrams_waiting(&self) -> usize {
+        if self.quic.close_reason().is_some() {
+            return 0;
+        }
+        // What QUIC calls free is what the next datagram may have, which costs its handle, too.
+        let free = self.quic.datagram_send_buffer_space() + size_of::<Bytes>();
+        settings::DATAGRAM_BUFFER.saturating_sub(free)
     }
 
     pub(super) async fn open_control(&self) -> Result<ControlStream, TransportError> {

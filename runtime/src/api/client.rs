@@ -28,6 +28,9 @@ const DEPLOY_TIMEOUT: Duration = Duration::from_secs(180);
 /// What a call's answer may take longer than its deadline: the node answers at the deadline, and
 /// that answer is on its way for a while on a busy machine.
 const ANSWER_SLACK: Duration = Duration::from_secs(2);
+/// What a departure may take beyond the time in which the node gives away what it has: two changes
+/// of the store's members, and an election.
+const LEAVE_SLACK: Duration = Duration::from_secs(30);
 /// How long an unused connection is kept: less than the 30 s after which the server closes it, so
 /// that a request is never written to a connection that is being closed.
 const IDLE_TIME: Duration = Duration::from_secs(15);
@@ -106,6 +109,28 @@ impl ApiClient {
     /// See [`ApiError`].
     pub async fn nodes(&self) -> Result<Vec<NodeSummary>, ApiError> {
         self.get_json(&["v1", "nodes"]).await
+    }
+
+    /// Lets a node leave the cluster for good; what it has goes to others within `patience`.
+    ///
+    /// # Errors
+    /// See [`ApiError`]; a retryable refusal means that it leaves when others have taken what it
+    /// has.
+    pub async fn leave(&self, node: &NodeId, patience: Duration) -> Result<(), ApiError> {
+        let mut url = self.path(&["v1", "nodes", node.as_str(), "leave"]);
+        let given = humantime::format_duration(patience).to_string();
+        url.query_pairs_mut().append_pair("patience", &given);
+        let request = self.http.request(Method::POST, url).timeout(patience + LEAVE_SLACK);
+        self.send(request).await.map(drop)
+    }
+
+    /// Takes back that a node is to leave.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn stay(&self, node: &NodeId) -> Result<(), ApiError> {
+        let path = ["v1", "nodes", node.as_str(), "stay"];
+        self.send(self.request(Method::POST, &path)).await.map(drop)
     }
 
     /// What the node finds out about its own health.

@@ -3,11 +3,13 @@
 //! A trait, so that the paths can be tested without a cluster and the node's parts need not know
 //! of HTTP.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use odeum_actors::Tree;
 use odeum_proto::{
-    Name, SessionId,
+    Name, NodeId, SessionId,
     call::{CallError, CallReply, CallRequest},
 };
 
@@ -52,6 +54,12 @@ pub trait ApiNode: Send + Sync + 'static {
 
     /// Its links to the others.
     fn links(&self) -> LinksReport;
+
+    /// Lets a node leave for good. Within `patience`, what it has goes to others.
+    fn leave(&self, node: NodeId, patience: Duration) -> BoxFuture<'_, Result<(), Problem>>;
+
+    /// Takes back that a node is to leave.
+    fn stay(&self, node: NodeId) -> BoxFuture<'_, Result<(), Problem>>;
 
     /// What it finds out about its own health.
     fn facts(&self) -> BoxFuture<'_, Result<Facts, Problem>>;

@@ -18,7 +18,11 @@ use axum::{
 use odeum_proto::limits;
 use tokio::{sync::Semaphore, time::timeout};
 
-use super::{node::ApiNode, problem::Problem, types::MAX_DEADLINE};
+use super::{
+    node::ApiNode,
+    problem::Problem,
+    types::{MAX_DEADLINE, MAX_PATIENCE},
+};
 
 /// Most requests under way at once. Each may hold a message of a megabyte; beyond this, callers
 /// are told to slow down instead of memory being filled.
@@ -31,6 +35,9 @@ const REQUEST_TIME: Duration = Duration::from_secs(10);
 const DEPLOY_TIME: Duration = Duration::from_secs(170);
 /// How long a call may take: the longest deadline, and time to receive the message before it.
 const CALL_TIME: Duration = MAX_DEADLINE.saturating_add(Duration::from_secs(10));
+
+/// How long a departure may take: its patience, and the change of the store's members behind it.
+const LEAVE_TIME: Duration = MAX_PATIENCE.saturating_add(Duration::from_secs(30));
 
 /// What every handler gets.
 type Node = State<Arc<dyn ApiNode>>;
@@ -50,13 +57,17 @@ pub(super) fn routes(node: Arc<dyn ApiNode>) -> Router {
         .route("/v1/sessions/{*id}", get(session::one))
         .route("/v1/sessions/{*id}", delete(session::remove));
     let calls = Router::new().route("/v1/firmware/{name}/call", post(call::call));
+    let departures = Router::new()
+        .route("/v1/nodes/{id}/leave", post(node::leave))
+        .route("/v1/nodes/{id}/stay", post(node::stay));
     let deployments = Router::new().route("/v1/firmware/{name}", put(firmware::put));
 
     // Probes of a supervisor must be answered when everything else is refused.
     let probes =
         Router::new().route("/healthz", get(node::healthz)).route("/readyz", get(node::readyz));
-    let small =
-        bounded(looks, REQUEST_TIME, 0).merge(bounded(calls, CALL_TIME, limits::MESSAGE_BYTES));
+    let small = bounded(looks, REQUEST_TIME, 0)
+        .merge(bounded(calls, CALL_TIME, limits::MESSAGE_BYTES))
+        .merge(bounded(departures, LEAVE_TIME, 0));
     let large = bounded(deployments, DEPLOY_TIME, limits::PACKAGE_BYTES);
     admitting(small, IN_FLIGHT)
         .merge(admitting(large, DEPLOYMENTS))

@@ -89,6 +89,14 @@ impl ApiNode for MadeUp {
         vec![]
     }
 
+    fn leave(&self, node: NodeId, _: Duration) -> BoxFuture<'_, Result<(), Problem>> {
+        Box::pin(async move { Err(Problem::NotFound { what: format!("node {node}").into() }) })
+    }
+
+    fn stay(&self, _: NodeId) -> BoxFuture<'_, Result<(), Problem>> {
+        Box::pin(async { Ok(()) })
+    }
+
     fn facts(&self) -> BoxFuture<'_, Result<crate::doctor::Facts, Problem>> {
         Box::pin(async { Err(Problem::Unavailable { reason: "it is made up".into() }) })
     }

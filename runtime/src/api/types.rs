@@ -9,6 +9,8 @@ mod link;
 mod node;
 mod session;
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 pub use call::{
@@ -18,11 +20,18 @@ pub use call::{
 pub use firmware::{DeployOptions, Deployed, FirmwareState, FirmwareSummary};
 pub use link::{CertificateSummary, ClassTraffic, LinkReport, LinkState, LinksReport};
 pub use node::{
-    ActorNode, LinkSummary, NodeState, NodeStatus, NodeSummary, StoreRole, StoreSummary,
+    ActorNode, LinkSummary, LoadSummary, NodeState, NodeStatus, NodeSummary, StoreRole,
+    StoreSummary,
 };
 pub use session::{
     DEFAULT_PAGE, MAX_PAGE, Session, SessionPage, SessionSummary, SessionVariable, Text,
 };
+
+/// How long a node that leaves may take to give away what it has, unless told otherwise.
+pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The longest such time: whoever asks keeps a connection open for it.
+pub const MAX_PATIENCE: Duration = Duration::from_secs(600);
 
 /// Body of every answer that is not a success.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! `odeum get`: what there is.
 
 mod links;
+mod nodes;
 
 use clap::Subcommand;
 use odeum_proto::{Name, NodeId, SessionId};
@@ -10,9 +11,7 @@ use super::{
     out::{cell, table},
 };
 use crate::{
-    api::types::{
-        ActorNode, DEFAULT_PAGE, FirmwareSummary, MAX_PAGE, NodeSummary, Session, SessionPage, Text,
-    },
+    api::types::{ActorNode, DEFAULT_PAGE, FirmwareSummary, MAX_PAGE, Session, SessionPage, Text},
     config::{ByteSize, HumanDuration},
 };
 
@@ -62,7 +61,9 @@ pub(crate) enum GetCommand {
 pub(super) async fn get(invocation: &Invocation, command: GetCommand) -> Result<(), CliError> {
     let api = invocation.api()?;
     match command {
-        GetCommand::Nodes => invocation.out.result(&api.nodes().await?, |nodes| nodes_table(nodes)),
+        GetCommand::Nodes => {
+            invocation.out.result(&api.nodes().await?, |nodes| nodes::table_of(nodes))
+        }
         GetCommand::Links { peer } => links::show(invocation, &api.links().await?, peer),
         GetCommand::Firmware { name: Some(name) } => {
             invocation.out.result(&api.firmware_of(&name).await?, |one| {
@@ -89,29 +90,6 @@ pub(super) async fn get(invocation: &Invocation, command: GetCommand) -> Result<
         }
         GetCommand::Actors { .. } => invocation.out.result(&api.actors().await?, actors_table),
     }
-}
-
-fn nodes_table(nodes: &[NodeSummary]) -> String {
-    table(
-        ["NODE", "STATE", "SINCE", "ROLE", "LINK", "CLUSTER", "API", "STARTS", "VERSION"],
-        nodes.iter().map(|node| {
-            [
-                cell(&node.id),
-                cell(node.state),
-                node.since_ms.map(|ms| seconds(ms).to_string()),
-                node.role.map(|role| role.to_string()),
-                node.link.as_ref().map(|link| match (link.up, link.rtt_us) {
-                    (true, Some(rtt)) => format!("up, {rtt} µs"),
-                    (true, None) => "up".to_owned(),
-                    (false, _) => "down".to_owned(),
-                }),
-                cell(node.cluster_addr),
-                cell(node.api_addr),
-                cell(node.incarnation),
-                cell(&node.version),
-            ]
-        }),
-    )
 }
 
 fn firmware_table(firmware: &[FirmwareSummary]) -> String {

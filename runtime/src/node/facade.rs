@@ -14,10 +14,11 @@ use odeum_actors::Supervisor;
 use odeum_cluster::{
     blobs::Blobs,
     control_plane::ControlPlaneHandle,
-    membership::{Member, MemberState, MembershipHandle},
+    departure::DepartureHandle,
+    membership::MembershipHandle,
     node::ClusterNode,
     router::RouterHandle,
-    store::{Health, StoreError, StoreHandle, StoreStatus},
+    store::{Health, StoreError, StoreHandle},
     transport::{Class, Service, TransportHandle},
 };
 use odeum_proto::{
@@ -27,17 +28,18 @@ use odeum_proto::{
     store::{Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome, Placement, Refusal},
 };
 
+mod nodes;
+
 use super::{
     facts::{self, Places},
-    links, micros, millis, reports,
+    links, millis, reports,
 };
 use crate::{
     api::{
         ApiNode, Deployment, Problem,
         types::{
-            Deployed, FirmwareState, FirmwareSummary, LinkSummary, LinksReport, NodeState,
-            NodeStatus, NodeSummary, Session, SessionPage, SessionSummary, SessionVariable,
-            StoreRole, StoreSummary, Text,
+            Deployed, FirmwareState, FirmwareSummary, LinksReport, NodeStatus, NodeSummary,
+            Session, SessionPage, SessionSummary, SessionVariable, StoreSummary, Text,
         },
     },
     config::NodeConfig,
@@ -50,10 +52,6 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long a read may wait for the leader's word.
 const READ_DEADLINE: Duration = Duration::from_secs(5);
-
-/// How long a node that starts waits for a first sign of another before it calls it down: what
-/// two nodes need to find each other on a busy machine.
-const UNSEEN: Duration = Duration::from_secs(5);
 
 /// How long another node may take to say what runs there. Shorter than anybody waits for a table.
 const REPORT_DEADLINE: Duration = Duration::from_millis(500);
@@ -81,6 +79,7 @@ pub(super) struct NodeFacade {
     membership: MembershipHandle,
     control_plane: ControlPlaneHandle,
     router: RouterHandle,
+    departure: DepartureHandle,
     blobs: Blobs,
     firmware: FirmwareHandle,
     defaults: FirmwareLimits,
@@ -105,6 +104,7 @@ impl NodeFacade {
             membership: cluster.membership.clone(),
             control_plane: cluster.control_plane.clone(),
             router: cluster.router.clone(),
+            departure: cluster.departure.clone(),
             blobs,
             firmware,
             defaults: FirmwareLimits {
@@ -127,37 +127,6 @@ impl NodeFacade {
     async fn fresh(&self) -> Result<(), Problem> {
         self.store.barrier(READ_DEADLINE).await.map_err(|error| store_problem(&error))?;
         Ok(())
-    }
-
-    fn node_summary(&self, record: &NodeRecord, status: &StoreStatus) -> NodeSummary {
-        let is_self = record.id == self.record.id;
-        let live = self.membership.now();
-        let member = live.members.get(&record.id);
-        let in_group = status.members.iter().find(|member| member.node == record.id);
-        let led = status.health == Health::Good;
-        let role = in_group.map(|member| match member.voter {
-            // A leader without a majority leads nobody.
-            _ if led && status.leader.as_ref() == Some(&record.id) => StoreRole::Leader,
-            true => StoreRole::Voter,
-            false => StoreRole::Learner,
-        });
-        let link = self.transport.link(&record.id);
-        let link = LinkSummary {
-            up: link.is_some(),
-            rtt_us: link.map(|link| micros(link.rtt)),
-            control: self.control_plane.peers().contains(&record.id),
-        };
-        NodeSummary {
-            id: record.id.clone(),
-            state: if is_self { NodeState::Alive } else { state(member, self.started.elapsed()) },
-            since_ms: member.map(|member| millis(member.since.elapsed())),
-            incarnation: record.incarnation,
-            cluster_addr: record.cluster_addr,
-            api_addr: record.api_addr,
-            role,
-            link: (!is_self).then_some(link),
-            version: record.version.clone(),
-        }
     }
 
     async fn deploy(&self, deployment: Deployment) -> Result<Deployed, Problem> {
@@ -299,6 +268,14 @@ impl ApiNode for NodeFacade {
         facts::gather(&self.transport, &self.places, (&self.record, records), not_ready).boxed()
     }
 
+    fn leave(&self, node: NodeId, patience: Duration) -> BoxFuture<'_, Result<(), Problem>> {
+        async move { self.let_leave(&node, Some(patience)).await }.boxed()
+    }
+
+    fn stay(&self, node: NodeId) -> BoxFuture<'_, Result<(), Problem>> {
+        async move { self.let_leave(&node, None).await }.boxed()
+    }
+
     fn links(&self) -> LinksReport {
         let others = self.store.view(|state| state.nodes().keys().cloned().collect());
         links::report(&self.transport, others)
@@ -411,18 +388,6 @@ fn firmware_summary(
         restarts: report.map(|report| report.restarts),
         memory_bytes: report.and_then(|report| report.memory_bytes),
         last_error: report.and_then(|report| report.last_error.clone()),
-    }
-}
-
-/// How a node of the roster fares; one that was not seen for long since this node's start is as
-/// good as down, whatever it is up to.
-fn state(member: Option<&Member>, looked_for: Duration) -> NodeState {
-    match member.map(|member| member.state) {
-        Some(MemberState::Alive) => NodeState::Alive,
-        Some(MemberState::Suspect) => NodeState::Suspect,
-        Some(MemberState::Down) => NodeState::Down,
-        None if looked_for > UNSEEN => NodeState::Down,
-        None => NodeState::Joining,
     }
 }
 

@@ -41,6 +41,7 @@ async fn what_one_side_has_sent_the_other_has_received_by_class() {
         assert_eq!((class.waiting_frames, class.waiting_bytes), (0, 0), "{class:?}");
     }
     assert_eq!(seen.datagram.sent_bytes, 7);
+    assert_eq!(seen.datagram.waiting_bytes, 0, "an empty queue counts nothing");
     assert_eq!(seen.certificate.as_ref().expect("a certificate").node, Some(id("b")));
     assert_eq!(a.transport.certificate().expect("a certificate").node, Some(id("a")));
     assert!(seen.mtu >= 1_200 && seen.congestion_window > 0 && seen.sent_packets > 0, "{seen:?}");

@@ -1,20 +1,25 @@
 //! `/healthz`, `/readyz`, `/v1/status`, `/v1/nodes`, `/v1/links`, `/v1/doctor`,
-//! `/v1/actors`: the node and its neighbours.
+//! `/v1/actors`, `/v1/nodes/{id}/leave` and `/stay`: the node and its neighbours.
 
 use axum::{
     Json,
-    extract::{Query, State, rejection::QueryRejection},
+    extract::{
+        Path, Query, State,
+        rejection::{PathRejection, QueryRejection},
+    },
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use odeum_actors::{Kind, Phase, Tree};
+use odeum_proto::NodeId;
 use serde::Deserialize;
 
 use super::Node;
 use crate::api::{
     problem::Problem,
-    types::{ActorNode, LinksReport, NodeStatus, NodeSummary},
+    types::{ActorNode, DEFAULT_PATIENCE, LinksReport, MAX_PATIENCE, NodeStatus, NodeSummary},
 };
-use crate::doctor::Facts;
+use crate::{config::HumanDuration, doctor::Facts};
 
 /// The process is alive and its loop turns.
 pub(super) async fn healthz() -> &'static str {
@@ -31,6 +36,35 @@ pub(super) async fn status(State(node): Node) -> Json<NodeStatus> {
 
 pub(super) async fn nodes(State(node): Node) -> Json<Vec<NodeSummary>> {
     Json(node.nodes())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LeaveQuery {
+    patience: Option<HumanDuration>,
+}
+
+pub(super) async fn leave(
+    State(node): Node,
+    id: Result<Path<NodeId>, PathRejection>,
+    query: Result<Query<LeaveQuery>, QueryRejection>,
+) -> Result<StatusCode, Problem> {
+    let (Path(id), Query(LeaveQuery { patience })) = (id?, query?);
+    let patience = patience.map_or(DEFAULT_PATIENCE, |patience| patience.0);
+    if patience > MAX_PATIENCE {
+        let reason = format!("patience is at most {}", HumanDuration(MAX_PATIENCE)).into();
+        return Err(Problem::BadRequest { reason });
+    }
+    node.leave(id, patience).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn stay(
+    State(node): Node,
+    id: Result<Path<NodeId>, PathRejection>,
+) -> Result<StatusCode, Problem> {
+    node.stay(id?.0).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn facts(State(node): Node) -> Result<Json<Facts>, Problem> {

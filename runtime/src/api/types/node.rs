@@ -1,8 +1,8 @@
 //! A node, its neighbours, its actors.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
-use odeum_proto::{ClusterId, Incarnation, NodeId, Revision};
+use odeum_proto::{ClusterId, Incarnation, Label, NodeId, Revision};
 use serde::{Deserialize, Serialize};
 
 use super::displayed_as_in_json;
@@ -52,7 +52,7 @@ pub struct StoreSummary {
 }
 
 /// `GET /v1/nodes`: one node, as the asked node sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeSummary {
     /// Its name.
     pub id: NodeId,
@@ -73,6 +73,36 @@ pub struct NodeSummary {
     pub link: Option<LinkSummary>,
     /// The version of its binary.
     pub version: String,
+    /// Whether it is about to leave for good.
+    #[serde(default)]
+    pub leaving: bool,
+    /// What it shares its fate with, such as its rack.
+    #[serde(default)]
+    pub zone: Option<Label>,
+    /// What its operator says of it.
+    #[serde(default)]
+    pub labels: BTreeMap<Label, Label>,
+    /// How much it takes on in proportion to others.
+    #[serde(default)]
+    pub capacity: u32,
+    /// How busy it is; `None` when it has not told within the last seconds.
+    #[serde(default)]
+    pub load: Option<LoadSummary>,
+}
+
+/// How busy a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LoadSummary {
+    /// Entities that are active on it.
+    pub entities: u64,
+    /// Processor time of its process, in cores.
+    pub process_cpu: f64,
+    /// The share of its machine's processor time that is in use, from 0 to 1.
+    pub machine_cpu: f64,
+    /// Memory of its process that is resident, in bytes.
+    pub memory_bytes: u64,
+    /// Memory of its machine, in bytes.
+    pub machine_memory_bytes: u64,
 }
 
 /// Whether a node is there, by the failure detector of the asked node.
