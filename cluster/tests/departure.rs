@@ -1,6 +1,6 @@
 //! Nodes that leave their cluster: by their own word, by another's, and while they are down.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![expect(clippy::expect_used, reason = "a test that cannot go on fails")]
 
 use std::future::Future;
 use std::net::SocketAddr;
