@@ -244,7 +244,9 @@ impl Membership {
         if self.loads.receive(from, bytes) {
             return;
         }
-        match self.swim.receive(from, bytes) {
+        let book = self.transport.peers();
+        let known = |node: &NodeId| book.contains_key(node) || self.transport.link(node).is_some();
+        match self.swim.receive(from, bytes, known) {
             Ok(effects) => self.carry_out(ctx, effects),
             Err(error) => tracing::debug!(peer = %from, %error, "packet refused"),
         }

@@ -2,6 +2,7 @@
 
 use bytes::Buf;
 use foca::Codec as _;
+use odeum_proto::load::NodeLoad;
 use odeum_proto::{Incarnation, NodeId, limits};
 
 use super::MembershipConfig;
@@ -20,6 +21,8 @@ pub fn datagrams(mut input: &[u8]) {
     keep(&own, swim.announce(&peer.node, peer.incarnation), &mut timers);
     while input.remaining() >= 3 {
         let step = input.get_u8();
+        // Of some nodes, and at some times of none, this node knows otherwise.
+        let known = |node: &NodeId| step & 1 == 0 && node.as_str().len() % 2 == 1;
         let effects = if step < 0x40 {
             let which = usize::from(input.get_u16_le());
             if timers.is_empty() {
@@ -30,9 +33,16 @@ pub fn datagrams(mut input: &[u8]) {
             let length = usize::from(input.get_u16_le()).min(input.len());
             let (packet, rest) = input.split_at(length);
             input = rest;
+            if let Ok(Some(load)) = NodeLoad::from_datagram(packet) {
+                let again = load.to_datagram();
+                assert!(
+                    again.is_ok_and(|again| again.len() <= packet.len()),
+                    "a load has one form"
+                );
+            }
             // Mostly from whom it says, since others are refused at once.
             let from = if step < 0x80 { peer.node.clone() } else { sender(packet, &peer.node) };
-            match swim.receive(&from, packet) {
+            match swim.receive(&from, packet, known) {
                 Ok(effects) => effects,
                 Err(_) => continue,
             }

@@ -41,9 +41,6 @@ pub(super) enum SwimError {
         /// Whom it claims to come from.
         claimed: NodeId,
     },
-    /// It names nodes that were never heard of, and there are [`MEMBERS`] already.
-    #[error("it names strangers, and {MEMBERS} members are known")]
-    Strangers,
 }
 
 /// A member in the detector's eyes.
@@ -89,31 +86,55 @@ impl Swim {
         })
     }
 
-    /// A packet came over the link to `from`.
-    pub(super) fn receive(&mut self, from: &NodeId, packet: &[u8]) -> Result<Effects, SwimError> {
+    /// A packet came over the link to `from`. Of nodes that are not members yet it is believed what
+    /// it says of those that are `known`.
+    pub(super) fn receive(
+        &mut self,
+        from: &NodeId,
+        packet: &[u8],
+        known: impl Fn(&NodeId) -> bool,
+    ) -> Result<Effects, SwimError> {
         let header = Codec.decode_header(packet)?;
         if header.src.node != *from {
             return Err(SwimError::Sender { claimed: header.src.node });
         }
-        if self.foca.iter_membership_state().len() >= MEMBERS && self.names_strangers(packet) {
-            return Err(SwimError::Strangers);
-        }
+        let without = self.without_strangers(packet, known);
+        let packet = without.as_deref().unwrap_or(packet);
         if let Err(error) = self.foca.handle_data(packet, &mut self.out) {
             tracing::debug!(peer = %from, %error, "packet not taken whole");
         }
         Ok(self.drain())
     }
 
-    /// Whether a packet would make this node know of more nodes than it does.
-    fn names_strangers(&self, mut packet: &[u8]) -> bool {
-        let Ok(header) = Codec.decode_header(&mut packet) else { return false };
-        let known = |node: &NodeId| {
-            *node == self.identity().node || self.members().any(|(member, ..)| member == node)
+    /// A packet without what it says of nodes that are neither members nor `known`; `None` when it
+    /// names none, or is no packet. Else a peer could make up members without end, and the few
+    /// real ones among them would hardly ever be probed.
+    fn without_strangers(&self, packet: &[u8], known: impl Fn(&NodeId) -> bool) -> Option<Vec<u8>> {
+        let mut rest = packet;
+        let header = Codec.decode_header(&mut rest).ok()?;
+        let (count, mut rest) =
+            rest.split_first_chunk().map(|(n, r)| (u16::from_be_bytes(*n), r))?;
+        let mut named = Vec::new();
+        for _ in 0..count {
+            named.push(Codec.decode_member(&mut rest).ok()?);
+        }
+        let is_stranger = |node: &NodeId| {
+            *node != self.identity().node
+                && !known(node)
+                && !self.members().any(|(member, ..)| member == node)
         };
-        // How many there are is told before them, and is no reason to believe in one.
-        let mut members = packet.get(2..).unwrap_or_default();
-        let named = std::iter::from_fn(|| Codec.decode_member(&mut members).ok());
-        !known(&header.src.node) || named.into_iter().any(|member| !known(&member.id().node))
+        let before = named.len();
+        named.retain(|member| !is_stranger(&member.id().node));
+        if named.len() == before {
+            return None;
+        }
+        let mut packet = Vec::with_capacity(packet.len());
+        Codec.encode_header(&header, &mut packet).ok()?;
+        packet.extend(u16::try_from(named.len()).ok()?.to_be_bytes());
+        for member in named {
+            Codec.encode_member(&member, &mut packet).ok()?;
+        }
+        Some(packet)
     }
 
     /// A timer rang.
@@ -178,9 +199,6 @@ impl Swim {
     }
 }
 
-/// Members that are known at a time: those of the largest cluster, and those that left it in the
-/// last day ([`REMEMBER_DOWN`]). A peer that makes up names cannot make it more.
-const MEMBERS: usize = 4 * limits::NODES;
 /// How often one update is passed on. It reaches all of 1,000 nodes with 10.
 const TRANSMISSIONS: NonZeroU8 = NonZeroU8::new(10).unwrap();
 /// Members that are asked to probe for us, and that are gossiped to at a time.

@@ -1,6 +1,7 @@
 //! Peers of the cluster's own authority that send what they must not, open what they can, or
 //! read nothing; and those without a good certificate, who do not get so far.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
@@ -23,7 +24,10 @@ const UNKNOWN_AUTHORITY: u64 = 48;
 
 /// How much a node may grow while a peer misbehaves, in bytes: the sum of the bounds of its queues
 /// towards that peer.
-const GROWTH: u64 = 192 << 20;
+const GROWTH: u64 = 320 << 20;
+
+/// How soon the death of a node must be known.
+const NOTICED: Duration = Duration::from_secs(2);
 
 /// Streams that a node lets a peer have at a time, of each direction, and some.
 const STREAMS: usize = 64;
@@ -34,7 +38,12 @@ fn rogue(cluster: &Cluster) -> Rogue {
 
 /// Lets a peer misbehave towards `n1` while the cluster has its traffic, then checks that nobody
 /// was held up, that `n1` did not grow beyond measure, and everything else.
-fn endure(misbehaviour: impl AsyncFnOnce(&Cluster, std::net::SocketAddr)) {
+fn endure(misbehaviour: impl AsyncFnOnce(&Cluster, SocketAddr)) {
+    endured(misbehaviour).reckon();
+}
+
+/// As [`endure`], for tests that look further.
+fn endured(misbehaviour: impl AsyncFnOnce(&Cluster, SocketAddr)) -> Cluster {
     let mut cluster = Cluster::here();
     let victim = cluster.node("n1").addr;
     let before = cluster.node("n1").memory();
@@ -45,7 +54,7 @@ fn endure(misbehaviour: impl AsyncFnOnce(&Cluster, std::net::SocketAddr)) {
     assert!(grown < GROWTH, "n1 grew by {grown} bytes");
     drop(runtime);
     cluster.whole_since(Instant::now(), WHOLE);
-    cluster.reckon();
+    cluster
 }
 
 #[test]
@@ -124,6 +133,50 @@ fn garbage_on_any_stream_costs_its_sender_the_connection_and_nobody_else() {
             }
         }
     });
+}
+
+#[test]
+fn a_peer_that_makes_up_nodes_is_not_believed() {
+    let mut cluster = endured(async |cluster, victim| {
+        let rogue = rogue(cluster);
+        let quic = rogue.introduced(victim).await;
+        for number in 0..20_000_u32 {
+            // A gossip of the failure detector, of the rogue to n1, about three nodes that are
+            // alive and better known as nobody.
+            let mut packet = BytesMut::new();
+            put_identity(&mut packet, "rogue");
+            packet.put_u16_le(0);
+            put_identity(&mut packet, "n1");
+            packet.put_u8(8);
+            packet.put_u16(3);
+            for ghost in 0..3 {
+                put_identity(&mut packet, &format!("ghost-{}", number * 3 + ghost));
+                packet.put_slice(&[0, 0, 0]);
+            }
+            quic.send_datagram_wait(packet.freeze()).await.expect("sent");
+        }
+        quic.close(0_u32.into(), b"");
+    });
+    for name in ["n1", "n2", "n3"] {
+        let alive = cluster.see(name).alive;
+        assert!(
+            !alive.iter().any(|node| node.starts_with("ghost")),
+            "{name} believes in {alive:?}"
+        );
+    }
+    // Nor do they keep it from noticing who is really gone.
+    cluster.kill("n3");
+    cluster.sees("n1", "without n3", NOTICED, |sight| !sight.alive.contains("n3"));
+    cluster.whole_since(Instant::now(), WHOLE);
+    cluster.reckon();
+}
+
+/// A start of a node, as the failure detector names it.
+fn put_identity(packet: &mut BytesMut, name: &str) {
+    packet.put_u8(u8::try_from(name.len()).expect("short"));
+    packet.put_slice(name.as_bytes());
+    packet.put_u64_le(1);
+    packet.put_u32_le(0);
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //!
 //! After every fault: no node panicked or ended, none had more memory than its bounds allow, the
 //! cluster was whole again within 10 s, no entity was told anything twice or out of order, and no
-//! ask went without an answer or an error at its deadline.
+//! ask went without an answer or an error at its deadline. Order is kept by each life of an entity,
+//! and from one life to the next unless a node was given up that lived.
 //!
 //! | fault | made by | test |
 //! |---|---|---|
@@ -17,6 +18,7 @@
 //! | a certificate of another authority, an expired one | [`rogue`] | `hostile` |
 //! | garbage on every class of stream, in datagrams, before the introduction | [`rogue`] | `hostile` |
 //! | 100,000 streams | [`rogue`] | `hostile` |
+//! | gossip about 60,000 nodes that are not there | [`rogue`] | `hostile` |
 //! | a peer that asks and does not read | [`rogue`] | `hostile` |
 //!
 //! The tests of networks need root and nftables; without them they say so and end well, unless
