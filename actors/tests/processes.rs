@@ -49,6 +49,10 @@ impl Service for Puppet {
                 b"panic" => panic!("as told"),
                 b"fail" => return Err(ActorError::msg("as told")),
                 b"done" => return Ok(()),
+                b"spawn" => {
+                    let child = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn()?;
+                    ctx.send(child.id().to_string().into_bytes()).await;
+                }
                 b"hang" => loop {
                     std::thread::park();
                 },
@@ -91,6 +95,7 @@ fn main() -> ExitCode {
     check!(a_process_talks_both_ways_and_stops_in_order);
     check!(exit_code_signal_panic_error_and_silence_are_crashes);
     check!(a_process_that_cannot_start_fails_its_add_with_its_reason);
+    check!(what_a_process_started_itself_ends_with_it);
     check!(a_process_dies_with_its_parent_that_was_killed);
     check!(two_hundred_random_deaths_leave_no_orphan_and_no_zombie);
     ExitCode::SUCCESS
@@ -203,6 +208,28 @@ async fn a_process_that_cannot_start_fails_its_add_with_its_reason() {
     let error = root.add(child.restart(Restart::Transient)).await.unwrap_err();
     assert_eq!(error.to_string(), "bad failed to start: no luck");
     root.shutdown().await;
+}
+
+async fn what_a_process_started_itself_ends_with_it() {
+    let root = root().await;
+    let service = add(&root, ServiceSpec::new("parent", "puppet", Executor::Process)).await;
+    for how in ["kill", "done", "shutdown"] {
+        let before = service.pid();
+        let mut messages = service.messages();
+        service.send(b"spawn".to_vec()).await.unwrap();
+        let grandchild = messages.next().await.unwrap();
+        let grandchild: u32 = std::str::from_utf8(&grandchild).unwrap().parse().unwrap();
+        assert!(is_alive(grandchild));
+        match how {
+            "kill" => service.kill(),
+            "done" => service.send(b"done".to_vec()).await.unwrap(),
+            _ => root.shutdown().await,
+        }
+        eventually("the grandchild is gone", || !is_alive(grandchild)).await;
+        if how != "shutdown" {
+            eventually("restarted", || service.is_running() && service.pid() != before).await;
+        }
+    }
 }
 
 /// The other process of the next test.

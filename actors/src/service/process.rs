@@ -12,7 +12,11 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open,
+    pidfd_send_signal, waitid,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -100,7 +104,8 @@ fn command(spec: &ServiceSpec, channel: OwnedFd) -> Result<Command, ActorError> 
         .env(THREADS, threads)
         .env(HEARTBEAT_MS, spec.heartbeat.as_millis().to_string())
         .stdin(Stdio::from(channel))
-        // A Ctrl-C at the terminal is for the application, which then stops its services.
+        // A Ctrl-C at the terminal is for the application, which then stops its services; and
+        // what the process starts itself is found by its group.
         .process_group(0);
     Ok(command)
 }
@@ -122,7 +127,7 @@ fn keep(
         }
     };
     let opened = Pid::from_raw(child.id().cast_signed())
-        .ok_or(rustix::io::Errno::SRCH)
+        .ok_or(Errno::SRCH)
         .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
     match opened {
         // If nobody waits for it any more, dropping the process kills it.
@@ -132,9 +137,21 @@ fn keep(
             let _ = started.send(Err(errno.into()));
         }
     }
+    end_group(child.id());
     if let Ok(status) = child.wait() {
         let _ = exited.send(status);
     }
+}
+
+/// Waits for the end of a process and kills what it started itself and left behind, as far as
+/// that stayed in its process group. Before the process is reaped: until then its number
+/// cannot be that of another group.
+fn end_group(leader: u32) {
+    let Some(leader) = Pid::from_raw(leader.cast_signed()) else { return };
+    let end = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    while let Err(Errno::INTR) = waitid(WaitId::Pid(leader), end) {}
+    // An error means that nothing is left.
+    let _ = kill_process_group(leader, Signal::KILL);
 }
 
 fn exit_of(status: ExitStatus, reason: Option<Box<str>>) -> Exit {
