@@ -173,7 +173,7 @@ fn labels_are_given_one_by_one_wherever_they_stand() {
     let labels: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     assert_eq!(labels, ["disk=nvme", "gpu=none", "os=linux"]);
     let message = refusal(&file("[node]\nlabels.disk = 'two words'"));
-    assert!(message.starts_with("odeum.toml:2:1: `node.labels.disk`: "), "{message}");
+    assert!(message.starts_with("odeum.toml:2:8: `node.labels.disk`: "), "{message}");
 }
 
 proptest! {
