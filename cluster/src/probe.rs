@@ -23,8 +23,8 @@ use crate::transport::{
 const DEADLINE: Duration = Duration::from_secs(3);
 
 /// A peer keeps the link to the node itself, and lets go of the probe's. Of a node that was killed
-/// it notices after two seconds that it is gone.
-const LINGER: Duration = Duration::from_secs(3);
+/// it notices after two seconds that it is gone, and later when its machine is busy.
+const LINGER: Duration = Duration::from_secs(6);
 
 /// Pause before a place is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
