@@ -95,8 +95,10 @@ async fn look_again(
 ) -> Result<Sight, TransportError> {
     let start = Instant::now();
     loop {
+        // A look may itself take longer than that: what counts is when it began.
+        let is_last = start.elapsed() > LINGER;
         match look_at(transport, addr).await {
-            Err(TransportError::Unreachable { peer, .. }) if start.elapsed() > LINGER => {
+            Err(TransportError::Unreachable { peer, .. }) if is_last => {
                 let node = transport.local();
                 let reason = format!("it has a link to a node {node}, which runs").into();
                 return Err(TransportError::Unreachable { peer, reason });
