@@ -80,7 +80,7 @@ fn endpoint(config: Option<quinn::ServerConfig>) -> anyhow::Result<Endpoint> {
 /// As in `cluster/src/transport/settings.rs`, so that what is compared is what stands on QUIC and
 /// not how QUIC is set.
 fn settings() -> anyhow::Result<quinn::TransportConfig> {
-    const STREAM_WINDOW: u32 = 4 << 20;
+    const STREAM_WINDOW: u32 = 1 << 20;
     let mut config = quinn::TransportConfig::default();
     config
         .max_idle_timeout(Some(IdleTimeout::try_from(Duration::from_secs(10))?))
