@@ -10,7 +10,8 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use futures::stream::{self, StreamExt};
 use odeum_actors::{
-    Backoff, Handle, Intensity, Restart, Strategy, Supervisor, SupervisorSpec, child,
+    Backoff, Change, Handle, Intensity, Restart, Strategy, Subscription, Supervisor,
+    SupervisorSpec, child,
 };
 
 use crate::report::{Report, Row, Target, median};
@@ -60,6 +61,12 @@ impl Load {
 /// # Errors
 /// If an actor cannot be spawned or does not answer, or the memory step cannot be run.
 pub async fn run(rounds: usize, quick: usize) -> anyhow::Result<Report> {
+    // On the runtime's own threads, where a program's actors and tasks are. `main` is another
+    // thread: each answer would wake it through the kernel, which takes longer than the rest.
+    tokio::spawn(measure(rounds, quick)).await?
+}
+
+async fn measure(rounds: usize, quick: usize) -> anyhow::Result<Report> {
     let load = Load::new(quick);
     let mut tell = Vec::new();
     let mut ask = Vec::new();
@@ -87,24 +94,24 @@ pub async fn run(rounds: usize, quick: usize) -> anyhow::Result<Report> {
 /// Restart of one of N: ours at N against ours at 10, for raw ractor restarts nothing. One
 /// of each in turn, so that both meet the same machine.
 async fn restart_rows(rounds: usize, load: Load) -> anyhow::Result<Vec<Row>> {
-    let (few, one_of_few) = tree_of(10).await?;
+    let mut few = Tree::new(10).await?;
     let mut rows = Vec::new();
     for siblings in [1_000, load.siblings] {
-        let (many, one_of_many) = tree_of(siblings).await?;
+        let mut many = Tree::new(siblings).await?;
         let mut measured = Vec::new();
         for _ in 0..rounds {
             let (mut of_many, mut of_few) = (Vec::new(), Vec::new());
             for _ in 0..load.restarts {
-                of_many.push(restart(&one_of_many).await?);
-                of_few.push(restart(&one_of_few).await?);
+                of_many.push(many.restart().await?);
+                of_few.push(few.restart().await?);
             }
             measured.push((median(of_many.into_iter()), median(of_few.into_iter())));
         }
         let name = format!("restart of one of {siblings}, against one of 10");
         rows.push(Row::new(name, "ns", Target::AtMost(1.5), &measured));
-        many.shutdown().await;
+        many.root.shutdown().await;
     }
-    few.shutdown().await;
+    few.root.shutdown().await;
     Ok(rows)
 }
 
@@ -209,30 +216,37 @@ async fn spawn_theirs(count: u64) -> anyhow::Result<f64> {
 }
 
 /// A supervisor with so many children, one of which can be crashed.
-async fn tree_of(children: u64) -> anyhow::Result<(Supervisor, Handle<Count>)> {
-    let root = SupervisorSpec::new("root", Strategy::OneForOne)
-        .intensity(Intensity::unlimited())
-        .start()
-        .await?;
-    let added = stream::iter(1..children)
-        .map(|n| root.add(child(format!("idle-{n}"), || Counter(0)).1))
-        .buffer_unordered(SPAWNING)
-        .all(|added| std::future::ready(added.is_ok()))
-        .await;
-    anyhow::ensure!(added, "a child was not added");
-    let (counter, spec) = child("restarted", || Counter(0));
-    root.add(spec.restart(Restart::Permanent).backoff(Backoff::immediate())).await?;
-    Ok((root, counter))
+struct Tree {
+    root: Supervisor,
+    restarted: Handle<Count>,
+    events: Subscription,
 }
 
-/// From the crash until it answers again.
-async fn restart(counter: &Handle<Count>) -> anyhow::Result<f64> {
-    let began = Instant::now();
-    counter.tell(Count::Crash).await?;
-    while counter.ask(DEADLINE, Count::Get).await.is_err() {
-        tokio::task::yield_now().await;
+impl Tree {
+    async fn new(children: u64) -> anyhow::Result<Self> {
+        let root = SupervisorSpec::new("root", Strategy::OneForOne)
+            .intensity(Intensity::unlimited())
+            .start()
+            .await?;
+        let added = stream::iter(1..children)
+            .map(|n| root.add(child(format!("idle-{n}"), || Counter(0)).1))
+            .buffer_unordered(SPAWNING)
+            .all(|added| std::future::ready(added.is_ok()))
+            .await;
+        anyhow::ensure!(added, "a child was not added");
+        let (restarted, spec) = child("restarted", || Counter(0));
+        root.add(spec.restart(Restart::Permanent).backoff(Backoff::immediate())).await?;
+        let events = root.events();
+        Ok(Self { root, restarted, events })
     }
-    Ok(per(began.elapsed(), 1))
+
+    /// From the crash until it is ready again.
+    async fn restart(&mut self) -> anyhow::Result<f64> {
+        let began = Instant::now();
+        self.restarted.tell(Count::Crash).await?;
+        while self.events.next().await?.change != Change::Ready {}
+        Ok(per(began.elapsed(), 1))
+    }
 }
 
 /// The memory of idle actors, measured in a process of its own: what an allocator has once
