@@ -35,7 +35,7 @@ enum Command {
     Vs(VsArgs),
     /// Runs a scenario with a budget; prints a table.
     Run(RunArgs),
-    /// One of the two nodes of `run entities`.
+    /// One of the nodes of `run entities`.
     #[command(hide = true)]
     EntitiesNode(NodeArgs),
     /// One of the two processes of a side; a step of most comparisons.

@@ -6,7 +6,7 @@
 //! | 1 tag, 1 service, 2 group, 4 remaining ms, 8 length, body | 1 code (0 is an answer), 8 length, body |
 //!
 //! Numbers are little endian. A length is checked against [`limits::BULK_BYTES`], and memory
-//! grows with what arrives, not with what is announced.
+//! grows with what arrives, not with what is announced (see [`BELIEF`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +28,10 @@ const ANSWER: usize = 9;
 /// millisecond. QUIC does not ask its readers to pause, and a whole window would delay every
 /// small message of the thread.
 const TURN: usize = 256 << 10;
+/// How many times what has arrived is reserved for what is announced: a transfer of many
+/// megabytes is moved in memory twice or thrice while it grows, and who announces much and sends
+/// little costs little.
+const BELIEF: usize = 15;
 /// Chunks taken off a stream at once.
 const CHUNKS: usize = 64;
 /// The code of an answer; others are those of [`ServeError`].
@@ -179,6 +183,12 @@ async fn read_exact(recv: &mut RecvStream, into: &mut [u8], meter: &Meter) -> Re
     })
 }
 
+/// How many bytes to make room for, of `left` that are announced, when `arrived` have come behind
+/// `before`: the more has come, the more of the rest is believed.
+fn room(left: usize, arrived: usize, before: usize) -> usize {
+    left.min(arrived + BELIEF * before)
+}
+
 /// A body of exactly the announced length.
 async fn read_body(
     recv: &mut RecvStream,
@@ -207,7 +217,9 @@ async fn read_body(
             let got = body.len() + arrived;
             return Err(FrameError::TooLarge { got, limit: length }.into());
         }
-        body.reserve(arrived);
+        if body.capacity() - body.len() < arrived {
+            body.reserve(room(length - body.len(), arrived, body.len()));
+        }
         for chunk in chunks.iter_mut().take(count) {
             body.extend_from_slice(&std::mem::take(chunk));
         }

@@ -1,16 +1,16 @@
-//! A million entities by name, a hundred thousand of them in memory on one node, and another node
-//! that talks to none of them: what each costs.
+//! A million entities by name, a hundred thousand of them in memory on one node, a node that talks
+//! to all of them and one that talks to none: what each costs.
 //!
 //! | row | what is measured | against |
 //! |---|---|---|
 //! | resident | memory of the node for each entity that is active and idle | one ractor actor, in a process of its own |
-//! | passed | memory that stays for each entity that was active and has ended | a budget |
-//! | elsewhere | memory of the other node for each of all the names | a budget |
+//! | passed | memory that stays there for each entity that was active and has ended | a budget |
+//! | talked to | memory of the node that talks for each name: the ways it remembers for a while | nothing |
+//! | elsewhere | memory of the third node for each name | a budget |
 //!
 //! The budgets are for what an allocator does not give back at once; what grows with the number
 //! of names exceeds them.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -21,6 +21,7 @@ use odeum_actors::ActorError;
 use odeum_cluster::builder::RunningNode;
 use odeum_cluster::entity::{Entity, EntityContext, EntityMessage, Kind};
 use odeum_cluster::node::ClusterNode;
+use odeum_proto::EntityKind;
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
@@ -41,17 +42,21 @@ const EXTRA: f64 = 1_000.0;
 const PASSED: f64 = 64.0;
 /// What a name may cost a node that does not talk to it, in bytes.
 const ELSEWHERE: f64 = 8.0;
+/// Entities of each kind before anything is measured.
+const WARM_UP: usize = 100;
 /// Entities that are made at a time.
 const AT_ONCE: usize = 64;
 
 const STAYS: &str = "stays";
 const PASSES: &str = "passes";
 
-/// Which of the two nodes.
+/// Which of the nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Role {
     /// Has the entities.
     Hold,
+    /// Talks to them.
+    Talk,
     /// Has nothing to do with them.
     Bystand,
 }
@@ -59,7 +64,7 @@ pub enum Role {
 /// What a node of the scenario is started with.
 #[derive(Debug, Args)]
 pub struct NodeArgs {
-    /// Which of the two.
+    /// Which of the nodes.
     role: Role,
     /// The folder of the scenario.
     #[arg(long)]
@@ -75,19 +80,13 @@ pub struct NodeArgs {
 /// If a node cannot be started or fails in the middle.
 pub async fn run(rounds: usize, quick: usize) -> anyhow::Result<Report> {
     let (resident, passing) = ((RESIDENT / quick).max(1), (PASSING / quick).max(1));
-    let (mut stays, mut passes, mut elsewhere) = (Vec::new(), Vec::new(), Vec::new());
+    let [mut stays, mut passes, mut talks, mut elsewhere] = [const { Vec::new() }; 4];
     for _ in 0..rounds {
-        let stage = remote::stage(&[name(Role::Hold), name(Role::Bystand)])?;
-        let (mut hold, at) = start(stage.path(), Role::Hold, None).await?;
-        let (mut bystand, _) = start(stage.path(), Role::Bystand, Some(&at)).await?;
-        let before = memory(&mut bystand).await?;
-        let stayed = memory_of(&mut hold, STAYS, resident).await?;
-        passes.push((memory_of(&mut hold, PASSES, passing).await?.max(0.0), PASSED));
-        let grown = memory(&mut bystand).await? - before;
-        elsewhere.push((grown.max(0.0) / (resident + passing) as f64, ELSEWHERE));
-        stays.push((stayed, ractor::memory_of(ractor::Side::Theirs, resident)?));
-        bystand.end().await;
-        hold.end().await;
+        let grown = round(resident, passing).await?;
+        stays.push((grown.stays, ractor::memory_of(ractor::Side::Theirs, resident)?));
+        passes.push((grown.passes, PASSED));
+        talks.push((grown.talks, grown.talks));
+        elsewhere.push((grown.elsewhere, ELSEWHERE));
     }
     let actor = crate::report::median(stays.iter().map(|(_, actor)| *actor));
     let at_most = Target::AtMost(1.1 + EXTRA / actor);
@@ -103,6 +102,12 @@ pub async fn run(rounds: usize, quick: usize) -> anyhow::Result<Report> {
                 &passes,
             ),
             Row::new(
+                format!("memory of the talker for each of {names} names"),
+                "bytes",
+                Target::None,
+                &talks,
+            ),
+            Row::new(
                 format!("memory elsewhere for each of {names} names"),
                 "bytes",
                 Target::AtMost(1.0),
@@ -110,6 +115,54 @@ pub async fn run(rounds: usize, quick: usize) -> anyhow::Result<Report> {
             ),
         ],
     })
+}
+
+/// What each entity or name added to the memory of a node, in bytes.
+struct Grown {
+    stays: f64,
+    passes: f64,
+    talks: f64,
+    elsewhere: f64,
+}
+
+async fn round(resident: usize, passing: usize) -> anyhow::Result<Grown> {
+    let stage = remote::stage(&[Role::Hold, Role::Talk, Role::Bystand].map(name))?;
+    let (mut hold, at) = start(stage.path(), Role::Hold, None).await?;
+    let (mut talk, _) = start(stage.path(), Role::Talk, Some(&at)).await?;
+    let (mut bystand, _) = start(stage.path(), Role::Bystand, Some(&at)).await?;
+    // Whatever is made once, such as queues and the shards' places.
+    for kind in [STAYS, PASSES] {
+        fill(&mut talk, &mut hold, kind, (0, WARM_UP)).await?;
+    }
+    let before = [memory(&mut hold).await?, memory(&mut talk).await?, memory(&mut bystand).await?];
+    fill(&mut talk, &mut hold, STAYS, (WARM_UP, resident)).await?;
+    let filled = memory(&mut hold).await?;
+    fill(&mut talk, &mut hold, PASSES, (WARM_UP, passing)).await?;
+    let after = [memory(&mut hold).await?, memory(&mut talk).await?, memory(&mut bystand).await?];
+    for node in [talk, bystand, hold] {
+        node.end().await;
+    }
+    let ([held, talked, stood_by], [holds, talks, stands_by]) = (before, after);
+    let each = |grown: f64, count: usize| grown.max(0.0) / count as f64;
+    Ok(Grown {
+        stays: each(filled - held, resident),
+        passes: each(holds - filled, passing),
+        talks: each(talks - talked, resident + passing),
+        elsewhere: each(stands_by - stood_by, resident + passing),
+    })
+}
+
+/// Talks to so many entities of a kind, from a number on, and waits until those are there that
+/// stay.
+async fn fill(
+    talk: &mut Process,
+    hold: &mut Process,
+    kind: &str,
+    (from, count): (usize, usize),
+) -> anyhow::Result<()> {
+    talk.exchange(&format!("touch {kind} {from} {count}")).await?;
+    let there = if kind == STAYS { from + count } else { 0 };
+    hold.exchange(&format!("settle {kind} {there}")).await.map(drop)
 }
 
 async fn start(stage: &Path, role: Role, at: Option<&str>) -> anyhow::Result<(Process, String)> {
@@ -125,6 +178,7 @@ async fn start(stage: &Path, role: Role, at: Option<&str>) -> anyhow::Result<(Pr
 fn name(role: Role) -> &'static str {
     match role {
         Role::Hold => "hold",
+        Role::Talk => "talk",
         Role::Bystand => "bystand",
     }
 }
@@ -132,11 +186,6 @@ fn name(role: Role) -> &'static str {
 /// The memory of a node, in bytes.
 async fn memory(node: &mut Process) -> anyhow::Result<f64> {
     Ok(node.exchange("memory").await?.parse()?)
-}
-
-/// What each of `count` entities adds to the memory of the node.
-async fn memory_of(node: &mut Process, kind: &str, count: usize) -> anyhow::Result<f64> {
-    Ok(node.exchange(&format!("{kind} {count}")).await?.parse()?)
 }
 
 /// Runs a node of the scenario until its input ends.
@@ -159,19 +208,26 @@ pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
     let mut lines = driver::lines();
     driver::say(&format!("ready {}", node.addr()))?;
     while let Some(line) = lines.recv().await {
-        let said = match line.split_once(' ') {
-            None => ractor::resident()?,
-            Some((kind, count)) => touch(&node, kind, count.parse()?).await?,
-        };
-        driver::say(&said.to_string())?;
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            ["touch", kind, from, count] => {
+                touch(&node, kind, (from.parse()?, count.parse()?)).await?;
+            }
+            ["settle", kind, there] => settle(&node, kind, there.parse()?).await?,
+            _ => {}
+        }
+        driver::say(&ractor::resident()?.to_string())?;
     }
     Ok(())
 }
 
-/// Makes so many entities of a kind active, and returns what each adds to the memory.
-async fn touch(node: &RunningNode, kind: &str, count: usize) -> anyhow::Result<f64> {
-    let before = ractor::resident()?;
-    let ids = (0..count).map(|n| format!("{kind}/entity-{n}").parse());
+/// Makes so many entities of a kind active, from a number on.
+async fn touch(
+    node: &RunningNode,
+    kind: &str,
+    (from, count): (usize, usize),
+) -> anyhow::Result<()> {
+    let ids = (from..from + count).map(|n| format!("{kind}/entity-{n}").parse());
     stream::iter(ids)
         .map(|id| async {
             let entity = node.entity::<Add>(id?);
@@ -182,25 +238,20 @@ async fn touch(node: &RunningNode, kind: &str, count: usize) -> anyhow::Result<f
             anyhow::ensure!(counted == 1, "an entity that is new has counted {counted}");
             Ok(())
         })
-        .await?;
-    let expected = if kind == STAYS { count } else { 0 };
-    tokio::time::timeout(PATIENCE, settled(node, kind, expected))
         .await
-        .with_context(|| format!("{:?} are there", node.residents()))?;
-    Ok((ractor::resident()? - before) / count as f64)
 }
 
-/// Waits until exactly so many are in memory.
-async fn settled(node: &RunningNode, kind: &str, expected: usize) {
-    let there = |residents: BTreeMap<_, usize>| {
-        residents
-            .iter()
-            .find(|(name, _): &(&odeum_proto::EntityKind, _)| name.as_str() == kind)
-            .map_or(0, |(_, count)| *count)
+/// Waits until exactly so many of a kind are in memory.
+async fn settle(node: &RunningNode, kind: &str, there: usize) -> anyhow::Result<()> {
+    let kind: EntityKind = kind.parse()?;
+    let settled = async {
+        while node.residents().get(&kind).copied().unwrap_or_default() != there {
+            tokio::time::sleep(LOOK).await;
+        }
     };
-    while there(node.residents()) != expected {
-        tokio::time::sleep(LOOK).await;
-    }
+    tokio::time::timeout(PATIENCE, settled)
+        .await
+        .with_context(|| format!("not {there}, but {:?}", node.residents()))
 }
 
 /// How often the number of entities in memory is looked at.
