@@ -162,7 +162,9 @@ impl<E: Entity> KindHost<E> {
         if let Some(slot) = self.slots.get(path) {
             return Some(Arc::clone(&slot));
         }
-        let id: EntityId = path.parse().ok()?;
+        // With the host's own copy of the kind's name, of which there may be many entities.
+        let key = path.parse::<EntityId>().ok()?.key().clone();
+        let id = EntityId::new(self.settings.kind.clone(), key);
         let host = self.me.upgrade()?;
         let path: Arc<str> = path.into();
         let slot = self.slots.entry(Arc::clone(&path));

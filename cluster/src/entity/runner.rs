@@ -62,7 +62,26 @@ impl<E: Entity> Drop for Runner<E> {
 impl<E: Entity> Actor for Runner<E> {
     type Message = Poke;
 
+    // Boxed, all three: what an entity needs while it works is many times what it needs while it
+    // waits, and a task is as large as the most it ever needs.
     async fn started(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
+        Box::pin(self.start(ctx)).await
+    }
+
+    async fn handle(&mut self, ctx: &mut Context<Self>, _: Poke) -> Result<(), ActorError> {
+        Box::pin(self.work(ctx)).await
+    }
+
+    /// The node is stopping, or the entity has ended already.
+    async fn stopping(&mut self, ctx: &mut Context<Self>) {
+        Box::pin(self.end(ctx)).await;
+    }
+}
+
+type ReplyOf<E> = <<E as Entity>::Message as EntityMessage>::Reply;
+
+impl<E: Entity> Runner<E> {
+    async fn start(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
         let crashes = self.slot.crashes();
         if crashes > 0 {
             let doubled = FIRST_PAUSE.saturating_mul(1 << (crashes - 1).min(10));
@@ -79,7 +98,7 @@ impl<E: Entity> Actor for Runner<E> {
         Ok(())
     }
 
-    async fn handle(&mut self, ctx: &mut Context<Self>, _: Poke) -> Result<(), ActorError> {
+    async fn work(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
         let mut pace = Pace::default();
         for _ in 0..BATCH {
             match self.slot.next() {
@@ -108,15 +127,6 @@ impl<E: Entity> Actor for Runner<E> {
         Ok(())
     }
 
-    /// The node is stopping, or the entity has ended already.
-    async fn stopping(&mut self, ctx: &mut Context<Self>) {
-        self.end(ctx).await;
-    }
-}
-
-type ReplyOf<E> = <<E as Entity>::Message as EntityMessage>::Reply;
-
-impl<E: Entity> Runner<E> {
     async fn run(
         &mut self,
         ctx: &mut Context<Self>,

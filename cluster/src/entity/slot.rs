@@ -288,6 +288,8 @@ impl<E: Entity> Slot<E> {
                 return Next::End;
             }
             inner.poked = false;
+            // At rest it should cost little, and there may be many.
+            inner.queue = VecDeque::new();
             self.used.store(self.host.now(), Ordering::Relaxed);
             return Next::Rest;
         };
