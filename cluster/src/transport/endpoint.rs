@@ -6,12 +6,13 @@
 //! | `Want` | a request without a link | |
 //! | `Dial` | `TransportHandle::dial` | the node at that address, or why there is no link |
 //! | `Accepted`, `DialEnded` | its own tasks | |
+//! | `Idle` | a link without a connection, to a peer that is not in the book | |
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use odeum_actors::{
     Actor, ActorError, Context, Handle, Reply, Restart, Strategy, Supervisor, SupervisorSpec, child,
@@ -31,6 +32,9 @@ use super::{Services, TransportConfig, TransportError, settings};
 
 /// Messages that wait for the endpoint: nudges and handshakes, all of them rare.
 const MAILBOX: usize = 1_024;
+
+/// How long a link may take to say whether it ends: it does nothing long.
+const RETIRE: Duration = Duration::from_secs(1);
 
 /// What the endpoint is told.
 pub(super) enum EndpointMessage {
@@ -56,6 +60,11 @@ pub(super) enum EndpointMessage {
         outcome: Box<Result<Met, TransportError>>,
         /// Who asked.
         reply: Reply<Result<NodeId, TransportError>>,
+    },
+    /// A link is of no use any more.
+    Idle {
+        /// To whom.
+        peer: NodeId,
     },
 }
 
@@ -161,6 +170,7 @@ pub fn start(
             socket: Arc::clone(&socket),
             supervisor: links.clone(),
             links: BTreeMap::new(),
+            own: None,
         }
     };
     let (endpoint, endpoint_spec) = child("Endpoint", make);
@@ -184,6 +194,8 @@ struct Endpoint {
     socket: Arc<UdpSocket>,
     supervisor: Supervisor,
     links: BTreeMap<NodeId, Handle<LinkMessage>>,
+    /// Its own handle, for the links.
+    own: Option<Handle<EndpointMessage>>,
 }
 
 impl Actor for Endpoint {
@@ -192,6 +204,7 @@ impl Actor for Endpoint {
     async fn started(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
         let endpoint = self.listen()?;
         let (dialler, me) = (self.dialler.clone(), ctx.handle().clone());
+        self.own = Some(me.clone());
         ctx.spawn(accept_all(endpoint, dialler, me));
         tracing::info!(node = %self.shared.local, addr = %self.shared.local_addr, "listening");
         self.on_follow_book().await
@@ -212,6 +225,10 @@ impl Actor for Endpoint {
             EndpointMessage::Accepted(introduced) => self.adopt(introduced).await,
             EndpointMessage::DialEnded { outcome, reply } => {
                 self.on_dial_ended(*outcome, reply).await
+            }
+            EndpointMessage::Idle { peer } => {
+                self.on_idle(&peer).await;
+                Ok(())
             }
         }
     }
@@ -258,6 +275,17 @@ impl Endpoint {
         Ok(())
     }
 
+    /// Lets a link end. Only this actor gives it connections, so after its answer none is on its
+    /// way to it.
+    async fn on_idle(&mut self, peer: &NodeId) {
+        let Some(link) = self.links.get(peer) else { return };
+        let retires = link.ask(RETIRE, |reply| LinkMessage::Retire { reply }).await;
+        // One that does not answer is ending already.
+        if retires.unwrap_or(true) {
+            self.links.remove(peer);
+        }
+    }
+
     fn on_dial(
         &mut self,
         ctx: &mut Context<Self>,
@@ -302,8 +330,11 @@ impl Endpoint {
             Some(link) if link.is_running() => link.clone(),
             _ => self.add_link(&peer).await?,
         };
-        // A link that stops at this moment is made again by the next message.
-        let _ = link.tell(message).await;
+        if let Err(ended) = link.tell(message).await {
+            let link = self.add_link(&peer).await?;
+            // A second one that ends at once means that the node is stopping.
+            let _ = link.tell(ended.into_message()).await;
+        }
         Ok(())
     }
 
@@ -314,7 +345,8 @@ impl Endpoint {
         let make = {
             let (peer, shared) = (peer.clone(), Arc::clone(&self.shared));
             let dialler = self.dialler.clone();
-            move || Link::new(peer.clone(), Arc::clone(&shared), dialler.clone())
+            let own = self.own.clone().ok_or_else(|| ActorError::msg("not started"))?;
+            move || Link::new(peer.clone(), Arc::clone(&shared), dialler.clone(), own.clone())
         };
         let (link, spec) = child(name, make);
         self.supervisor.add(spec.restart(Restart::Transient)).await?;

@@ -6,17 +6,18 @@
 //! | `SetAddress` | `Endpoint`, when the address book changes | |
 //! | `Want` | `Endpoint`, when a request waits for the link | |
 //! | `Adopt` | `Endpoint`, with a connection the peer dialled, or `dial` did | |
+//! | `Retire` | `Endpoint`, when the link has told it that it is of no use | whether it ends |
 //! | `Dialled`, `Lost`, `Wake` | itself | |
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use odeum_actors::{Actor, ActorError, Context};
+use odeum_actors::{Actor, ActorError, Context, Handle, Reply};
 use odeum_proto::NodeId;
 
 use super::conn::Conn;
-use super::endpoint::Dialler;
+use super::endpoint::{Dialler, EndpointMessage};
 use super::handle::Shared;
 use super::hello::{Introduced, Met};
 use super::plan::{Plan, Step};
@@ -41,6 +42,11 @@ pub(super) enum LinkMessage {
     },
     /// A pause is over.
     Wake,
+    /// End, unless there is a connection again.
+    Retire {
+        /// Whether it does. What comes after that is for another link.
+        reply: Reply<bool>,
+    },
 }
 
 /// The actor of one link.
@@ -48,6 +54,7 @@ pub(super) struct Link {
     peer: NodeId,
     shared: Arc<Shared>,
     dialler: Dialler,
+    endpoint: Handle<EndpointMessage>,
     plan: Plan,
     conn: Option<Arc<Conn>>,
     /// What the last failed attempt said: the log has it once, not once per attempt.
@@ -55,9 +62,14 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(peer: NodeId, shared: Arc<Shared>, dialler: Dialler) -> Self {
+    pub(super) fn new(
+        peer: NodeId,
+        shared: Arc<Shared>,
+        dialler: Dialler,
+        endpoint: Handle<EndpointMessage>,
+    ) -> Self {
         let plan = Plan::new(shared.local < peer);
-        Self { peer, shared, dialler, plan, conn: None, told: None }
+        Self { peer, shared, dialler, endpoint, plan, conn: None, told: None }
     }
 }
 
@@ -89,6 +101,13 @@ impl Actor for Link {
             LinkMessage::Wake => {
                 let step = self.plan.woken();
                 self.take(ctx, step);
+            }
+            LinkMessage::Retire { reply } => {
+                let is_idle = self.is_idle();
+                reply.send(is_idle);
+                if is_idle {
+                    ctx.stop();
+                }
             }
         }
         Ok(())
@@ -163,9 +182,15 @@ impl Link {
         tracing::info!(node = %self.shared.local, peer = %self.peer, %reason, "link lost");
         let step = self.plan.down(lived, rand::random());
         self.take(ctx, step);
-        if !self.plan.is_wanted() {
-            ctx.stop();
+        if self.is_idle() {
+            // It does not end by itself: a connection that is on its way to it would be lost.
+            let _ = self.endpoint.try_tell(EndpointMessage::Idle { peer: self.peer.clone() });
         }
+    }
+
+    /// Whether nobody needs it: without a connection, to a peer that is not in the address book.
+    fn is_idle(&self) -> bool {
+        self.conn.is_none() && !self.plan.is_wanted()
     }
 
     fn tell_failure(&mut self, error: &TransportError) {

@@ -266,3 +266,21 @@ async fn who_does_not_introduce_itself_is_refused() {
         assert!(victim.transport.links().borrow().is_empty());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_is_in_no_address_book_can_come_back_as_often_as_it_likes() {
+    let realm = Realm::new();
+    let a = realm.node("a").await;
+    for incarnation in 1..=50 {
+        let config = TransportConfig { incarnation: Incarnation(incarnation), ..realm.config("b") };
+        let b = Node::start(config, Services::default()).await;
+        let met = b.transport.dial(a.addr(), PATIENCE).await;
+        assert_eq!(met.expect("linked"), id("a"), "start {incarnation}");
+        // The link is used, so that it is not only one end that has it.
+        let answer = b.ask("a", b"?").await;
+        let refused = answer.expect_err("nobody answers").to_string();
+        assert!(refused.contains("the service does not run there"), "{refused}");
+        b.root.shutdown().await;
+    }
+    a.root.shutdown().await;
+}
