@@ -6,7 +6,7 @@
 //! * [`surplus`], for each node: which of its own shards it should give to whom, so that all have
 //!   their share. Empty ones go first; for the others the node has to hand over what is in them.
 //!
-//! Both aim at the same [`Shares`], so that no shard moves twice. A share is the node's part of all
+//! Both aim at the same `Shares`, so that no shard moves twice. A share is the node's part of all
 //! shards by weight, rounded down, and one more for as many nodes as it takes to have them all;
 //! those that have one more already come first, so that nothing moves for the sake of rounding.
 //! Surplus waits until no shard is lost: till then the leader is filling the same gaps.
