@@ -25,18 +25,24 @@
 //!   there is space or the node is stopped.
 //! * A lost data folder is a lost replica: its node comes back under another name.
 
+mod data;
 mod error;
 mod folder;
 mod front;
 mod group;
+mod journal;
 mod link;
 mod lock;
 mod observer;
 mod raft;
 mod replica;
+mod rounds;
 pub mod rpc;
+mod seat;
+mod shared;
 pub mod state;
 mod status;
+mod steward;
 pub mod wal;
 
 #[cfg(test)]
@@ -46,15 +52,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use odeum_actors::{Shutdown, Strategy, SupervisorSpec, child};
-use odeum_proto::{GroupId, NodeId};
+use odeum_actors::{ChildSpec, Intensity, Shutdown, Strategy, SupervisorSpec, child};
+use odeum_proto::NodeId;
 
+pub use data::{Data, Remembered, Session};
 pub use error::StoreError;
 pub use folder::{DataFolder, FolderError};
 pub use front::StoreHandle;
-pub use state::{KindState, Remembered, Session, State};
+pub use rounds::Consistency;
+pub use state::{KindState, State};
 pub use status::{Health, Member, StoreStatus};
 
+use journal::JournalActor;
 use observer::StoreActor;
 use replica::ReplicaActor;
 use rpc::Rpc;
@@ -75,13 +84,21 @@ pub struct StoreConfig {
     /// Entries between two snapshots. More makes fewer snapshots, a longer log, a longer restart
     /// and more memory; a snapshot writes the whole state.
     pub snapshot_every: u64,
+    /// Into how many groups the sessions of a cluster are divided that this node founds; the
+    /// number stays for good, and a node that joins has the cluster's. More spreads the work of
+    /// leading over more nodes and cores; each costs a heartbeat. 0 keeps sessions in the group of
+    /// everything else.
+    pub groups: u16,
 }
 
 impl StoreConfig {
+    /// The usual number of groups of sessions: enough that two of three nodes lead some.
+    pub const GROUPS: u16 = 2;
+
     /// The usual settings.
     #[must_use]
     pub fn new(dir: PathBuf, node: NodeId) -> Self {
-        Self { dir, node, snapshot_every: 20_000 }
+        Self { dir, node, snapshot_every: 20_000, groups: Self::GROUPS }
     }
 }
 
@@ -92,19 +109,34 @@ impl StoreConfig {
 /// [`StoreHandle::answer_forward`].
 #[must_use]
 pub fn store(config: StoreConfig, rpc: Arc<dyn Rpc>) -> (StoreHandle, SupervisorSpec) {
-    let handle = StoreHandle::new(config, GroupId::Control, rpc);
-    let replica = {
+    let handle = StoreHandle::new(config, rpc);
+    let journal = {
         let shared = Arc::clone(&handle.shared);
-        child(format!("Replica {}", GroupId::Control), move || {
-            ReplicaActor::new(Arc::clone(&shared))
-        })
+        child("Log", move || JournalActor::new(Arc::clone(&shared))).1
     };
+    let control = {
+        let shared = Arc::clone(&handle.shared);
+        let control = Arc::clone(&shared.control);
+        let name = format!("Replica {}", control.group);
+        child(name, move || ReplicaActor::new(Arc::clone(&shared), Arc::clone(&control))).1
+    };
+    // A replica cannot be started again alone: see `journal.rs`.
+    let (replicas, replicas_spec) = SupervisorSpec::new("Replicas", Strategy::OneForOne)
+        .intensity(Intensity::new(0, Duration::from_secs(1)))
+        .nested();
     let front = {
         let shared = Arc::clone(&handle.shared);
-        child("Store", move || StoreActor::new(Arc::clone(&shared)))
+        child("Store", move || StoreActor::new(Arc::clone(&shared), replicas.clone())).1
     };
-    let replica = replica.1.start_timeout(REPLAY).shutdown(Shutdown::Timeout(CLOSING));
-    let spec =
-        SupervisorSpec::new("StoreSupervisor", Strategy::RestForOne).child(replica).child(front.1);
+    let spec = SupervisorSpec::new("StoreSupervisor", Strategy::OneForAll)
+        .child(patient(journal))
+        .child(patient(control))
+        .child(replicas_spec)
+        .child(patient(front));
     (handle, spec)
+}
+
+/// With the time that large files and slow disks take.
+fn patient(spec: ChildSpec) -> ChildSpec {
+    spec.start_timeout(REPLAY).shutdown(Shutdown::Timeout(CLOSING))
 }

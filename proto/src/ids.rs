@@ -213,14 +213,34 @@ impl SessionId {
     /// [`IdError`] when the name is empty, too long or not printable ASCII.
     pub fn owned_by(owner: &EntityId, name: &str) -> Result<Self, IdError> {
         check_printable("session name", name, limits::KEY_BYTES)?;
+        format!("{}/{name}", Self::owner_text(owner)).parse()
+    }
+
+    /// What the ids of the sessions of `owner` begin with, before a `/`.
+    #[must_use]
+    pub fn owner_text(owner: &EntityId) -> String {
         let (kind, key) = (owner.kind(), owner.key());
         match owner.firmware_name() {
-            Some(firmware) => format!("{firmware}/{name}"),
+            Some(firmware) => firmware.to_owned(),
             // No firmware has a colon in its name. The length tells where the key ends, since
             // both the key and the name may have `/` in them.
-            None => format!("{kind}:{}:{key}/{name}", key.as_str().len()),
+            None => format!("{kind}:{}:{key}", key.as_str().len()),
         }
-        .parse()
+    }
+
+    /// What stands for its owner: the text before the first `/` that is not in the owner's key,
+    /// or the whole id of a session that nobody owns.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        let keyed = || {
+            let (kind, rest) = self.0.split_once(':')?;
+            let (length, key) = rest.split_once(':')?;
+            let end = kind.len() + length.len() + 2 + length.parse::<usize>().ok()?;
+            let owned = !kind.contains('/') && !length.is_empty() && key.len() > 1;
+            (owned && self.0.as_bytes().get(end) == Some(&b'/')).then(|| self.0.get(..end))?
+        };
+        let firmware = || self.0.split_once('/').map(|(owner, _)| owner);
+        keyed().or_else(firmware).unwrap_or(&self.0)
     }
 }
 
@@ -270,6 +290,13 @@ counter! {
 counter! {
     /// A point in the history of the store: the log index of a change.
     Revision
+}
+
+counter! {
+    /// A moment in the life of a Raft group, in milliseconds for which it had a leader. Kept in its
+    /// log, so that all replicas agree on it and no clock that jumps changes it: it stands still
+    /// while there is no leader, and never goes back.
+    LogTime
 }
 
 /// A Raft group.

@@ -16,6 +16,7 @@ pub mod limits;
 pub mod load;
 pub mod log;
 pub mod report;
+pub mod session;
 pub mod shard;
 pub mod store;
 pub mod topic;
@@ -23,5 +24,5 @@ pub mod wire;
 
 pub use ids::{
     ClusterId, Digest, DiskId, EntityId, EntityKey, EntityKind, Epoch, GroupId, IdError,
-    Incarnation, Label, Name, NodeId, RequestId, Revision, SessionId, TopicName,
+    Incarnation, Label, LogTime, Name, NodeId, RequestId, Revision, SessionId, TopicName,
 };

@@ -94,3 +94,7 @@ pub const NODES: usize = 1_024;
 /// Most node ids that a cluster ever sees. A removed node's id is remembered for good, because
 /// Raft must never meet it again on another disk.
 pub const NODE_IDS_EVER: usize = 65_536;
+
+/// Most groups of sessions of a cluster. Each has a heartbeat of its own: 64 of them cost a node
+/// some percent of a core when nothing happens.
+pub const DATA_GROUPS: u16 = 64;

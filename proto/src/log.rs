@@ -210,8 +210,15 @@ pub enum StoreRequest {
     Write(Command),
     /// Say up to where a reader must have applied the log to see every acknowledged write.
     Barrier,
+    /// As `Barrier`, on the word of a lease: faster, and right while clocks run alike.
+    LeaseBarrier,
     /// Take a node into the group.
     Admit(NodeRecord),
+    /// Let a node go from a group that keeps no record of nodes.
+    Release {
+        /// The node.
+        node: NodeId,
+    },
 }
 
 /// The answer to a [`Forward`].
@@ -230,6 +237,8 @@ pub enum StoreReply {
     Admitted,
     /// The node was not taken in.
     NotAdmitted(Refusal),
+    /// The node is no member any more.
+    Released,
     /// This replica does not lead; this one does, as far as it knows. Nothing was done.
     NotLeader {
         /// The leader.

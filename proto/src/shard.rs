@@ -1,10 +1,11 @@
-//! Which shard of its kind an entity belongs to.
+//! Which shard of its kind an entity belongs to, and which group of the store its sessions.
 //!
-//! A pure function of the key and the number of shards, the same on every node and for ever: the
-//! number of a kind's shards never changes, so an entity never changes its shard, only the shard
-//! its node. No table has a row per entity.
+//! Pure functions of the name and the number of shards or groups, the same on every node and for
+//! ever: the number of a kind's shards never changes, so an entity never changes its shard, only
+//! the shard its node, and the number of groups never changes, so a session never changes its
+//! group. No table has a row per entity or per session.
 
-use crate::ids::EntityKey;
+use crate::ids::{EntityId, EntityKey, GroupId, SessionId};
 
 /// The shard of `key` when its kind has `shards` of them: 0 ≤ result < `shards`; 0 when there are
 /// none, which no kind has.
@@ -14,7 +15,29 @@ use crate::ids::EntityKey;
 /// Noll, Vo 1991; Appleby 2011; Lemire 2019, "Fast random integer generation in an interval".
 #[must_use]
 pub fn shard_of(key: &EntityKey, shards: u16) -> u16 {
-    let product = u128::from(mixed(fnv(key.as_str().as_bytes()))) * u128::from(shards);
+    spread(key.as_str(), shards)
+}
+
+/// The group of `session` in a cluster with so many groups of sessions. The sessions of one owner
+/// are in one group.
+#[must_use]
+pub fn group_of(session: &SessionId, groups: u16) -> GroupId {
+    group(session.owner(), groups)
+}
+
+/// The group of the sessions of `entity`, and of its deduplication window.
+#[must_use]
+pub fn group_of_entity(entity: &EntityId, groups: u16) -> GroupId {
+    group(&SessionId::owner_text(entity), groups)
+}
+
+/// Without groups of their own, sessions are in the one of everything else.
+fn group(owner: &str, groups: u16) -> GroupId {
+    if groups == 0 { GroupId::Control } else { GroupId::Data(spread(owner, groups)) }
+}
+
+fn spread(text: &str, shards: u16) -> u16 {
+    let product = u128::from(mixed(fnv(text.as_bytes()))) * u128::from(shards);
     // Below `shards`, because the factor is below 2^64.
     u16::try_from(product >> 64).unwrap_or_default()
 }
@@ -65,6 +88,23 @@ mod tests {
             // A thousand each: five standard deviations of a fair draw are 158.
             let (least, most) = (count.iter().min(), count.iter().max());
             assert!(least >= Some(&840) && most <= Some(&1_160), "{shards}: {least:?} {most:?}");
+        }
+    }
+
+    /// When this fails, undo the change: sessions would be looked for in other groups.
+    #[test]
+    fn a_session_has_the_same_group_for_ever_and_its_owner_the_same() {
+        let session = |text: &str| text.parse::<SessionId>().expect("a session id");
+        let groups = ["a/x", "b/x", "user-1", "user-2", "lamp:3:r/1/x", "c"].map(session);
+        let groups = groups.map(|session| group_of(&session, 4).to_string());
+        assert_eq!(groups, ["data-2", "data-1", "data-1", "data-2", "data-2", "data-1"]);
+        assert_eq!(group_of(&session("a/x"), 0), GroupId::Control);
+        for owner in ["firmware/a", "lamp/r/1", "lamp/12"] {
+            let owner: EntityId = owner.parse().expect("an entity id");
+            for name in ["x", "y/z"] {
+                let session = SessionId::owned_by(&owner, name).expect("valid");
+                assert_eq!(group_of(&session, 16), group_of_entity(&owner, 16), "{session}");
+            }
         }
     }
 

@@ -13,10 +13,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{
-    ClusterId, Digest, DiskId, EntityId, EntityKind, Epoch, Incarnation, Label, Name, NodeId,
-    RequestId, Revision, SessionId,
+    ClusterId, Digest, DiskId, EntityId, EntityKind, Epoch, Incarnation, Label, LogTime, Name,
+    NodeId, Revision,
 };
 use crate::limits;
+use crate::session::{DataCommand, DataOutcome};
 
 pub use refusal::Refusal;
 
@@ -95,54 +96,6 @@ pub struct ShardMove {
     pub expected: Option<Epoch>,
 }
 
-/// One variable of a session.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Variable {
-    /// Its value.
-    #[serde(with = "crate::codec::bytes")]
-    pub value: Vec<u8>,
-    /// How often it was written, from 1.
-    pub version: u64,
-    /// The change that wrote it last.
-    pub revision: Revision,
-}
-
-/// One change to a session.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Write {
-    /// Sets a variable.
-    Set {
-        /// Its name.
-        key: String,
-        /// Its new value.
-        #[serde(with = "crate::codec::bytes")]
-        value: Vec<u8>,
-    },
-    /// Removes a variable; removing what is not there is no error.
-    Delete {
-        /// Its name.
-        key: String,
-    },
-}
-
-/// Everything one message to an entity changed, applied whole or not at all, once per request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Commit {
-    /// Whose activation this is.
-    pub entity: EntityId,
-    /// Its fencing token: refused unless it is the current one.
-    pub epoch: Epoch,
-    /// The request this is the effect of.
-    pub request: RequestId,
-    /// The session that is changed.
-    pub session: SessionId,
-    /// The changes, in order.
-    pub writes: Vec<Write>,
-    /// The reply, remembered for retries of the request.
-    #[serde(with = "crate::codec::bytes")]
-    pub reply: Vec<u8>,
-}
-
 /// One entry of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
@@ -150,6 +103,9 @@ pub enum Command {
     Found {
         /// The new cluster.
         cluster: ClusterId,
+        /// How many groups of sessions it has, for good: a session is found by the hash of its
+        /// id. Without any, sessions are in the group of everything else.
+        groups: u16,
     },
     /// Adds a node or records its new start. Refused when the id belongs to another disk.
     PutNode(NodeRecord),
@@ -160,7 +116,7 @@ pub enum Command {
     },
     /// Deploys or updates a firmware.
     PutFirmware(FirmwareSpec),
-    /// Removes a firmware, its placement and its deduplication window; its sessions stay.
+    /// Removes a firmware and its placement; its sessions stay.
     DeleteFirmware {
         /// Its name.
         name: Name,
@@ -174,12 +130,12 @@ pub enum Command {
         /// The epoch the planner saw; `None` when it was not placed.
         expected: Option<Epoch>,
     },
-    /// The effect of one message.
-    Commit(Commit),
-    /// Deletes a session with its variables; deleting what is not there is no error.
-    DeleteSession {
-        /// The session.
-        session: SessionId,
+    /// A change to the sessions of the group.
+    Data {
+        /// When its leader proposed it.
+        at: LogTime,
+        /// The change.
+        command: DataCommand,
     },
     /// Places shards of a kind, all of them under one new epoch.
     PlaceShards {
@@ -202,7 +158,7 @@ impl std::fmt::Display for Command {
     /// In few words, for logs: contents are left out.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Found { cluster } => write!(f, "found {cluster}"),
+            Self::Found { cluster, .. } => write!(f, "found {cluster}"),
             Self::PutNode(record) => {
                 write!(f, "put node {} incarnation {}", record.id, record.incarnation)
             }
@@ -210,10 +166,7 @@ impl std::fmt::Display for Command {
             Self::PutFirmware(spec) => write!(f, "put firmware {} {}", spec.name, spec.digest),
             Self::DeleteFirmware { name } => write!(f, "delete firmware {name}"),
             Self::Place { entity, node, .. } => write!(f, "place {entity} on {node}"),
-            Self::Commit(commit) => {
-                write!(f, "commit {} of {} epoch {}", commit.request, commit.entity, commit.epoch)
-            }
-            Self::DeleteSession { session } => write!(f, "delete session {session}"),
+            Self::Data { command, .. } => command.fmt(f),
             Self::PlaceShards { kind, moves } => {
                 write!(f, "place {} shards of {kind}", moves.len())
             }
@@ -231,14 +184,8 @@ impl Command {
         // Ids and lengths, generously.
         const SMALL: usize = 1_024;
         const NAMED: usize = limits::NAME_BYTES + 16;
-        let of_write = |write: &Write| match write {
-            Write::Set { key, value } => key.len() + value.len() + 16,
-            Write::Delete { key } => key.len() + 16,
-        };
         match self {
-            Self::Commit(commit) => {
-                SMALL + commit.reply.len() + commit.writes.iter().map(of_write).sum::<usize>()
-            }
+            Self::Data { command, .. } => SMALL + command.weight(),
             Self::PlaceShards { moves, .. } => SMALL + moves.len() * NAMED,
             Self::PutNode(record) => {
                 SMALL + record.kinds.len() * NAMED + record.labels.len() * 2 * limits::LABEL_BYTES
@@ -263,11 +210,8 @@ pub enum Outcome {
         /// The new epoch.
         epoch: Epoch,
     },
-    /// The request was carried out before.
-    Replayed {
-        /// Its reply; `None` when it was too large to be remembered.
-        reply: Option<Vec<u8>>,
-    },
+    /// What became of a change to sessions.
+    Data(DataOutcome),
     /// Nothing was changed, for a reason that every replica agrees on.
     Refused(Refusal),
     /// Shards were placed.

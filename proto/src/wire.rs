@@ -16,7 +16,7 @@ use crate::ids::{ClusterId, Incarnation, NodeId};
 
 /// The wire version: raised when bytes change their meaning. 2: the record of a node says what it
 /// hosts, and the key of an entity is any text.
-pub const MAJOR: u16 = 2;
+pub const MAJOR: u16 = 3;
 
 /// The step within the wire version: raised when something is added.
 pub const MINOR: u16 = 0;

@@ -10,6 +10,7 @@
 //!
 //! | wire version | why it was raised |
 //! |---|---|
+//! | 3 | sessions have groups of their own in the store, with commands and outcomes of their own |
 //! | 2 | the record of a node says which kinds it hosts, its labels, zone and capacity; logs and snapshots of version 1 are refused by their format number |
 
 #![expect(clippy::expect_used, reason = "a test says what it expects")]
@@ -24,12 +25,13 @@ use odeum_proto::log::{
     Ballot, Change, Entry, Forward, LogId, Membership, Payload, RaftReply, RaftRequest, Record,
     SnapshotMeta, StoreReply, StoreRequest, StoredMembership, Vote,
 };
+use odeum_proto::session::{Commit, DataCommand, DataOutcome, SessionRefusal, Write};
 use odeum_proto::store::{
-    Command, Commit, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome, Refusal, ShardMove, Write,
+    Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome, Refusal, ShardMove,
 };
 use odeum_proto::{
-    ClusterId, Digest, DiskId, EntityId, EntityKind, Epoch, GroupId, Incarnation, Label, Name,
-    NodeId, Revision, codec, wire,
+    ClusterId, Digest, DiskId, EntityId, EntityKind, Epoch, GroupId, Incarnation, Label, LogTime,
+    Name, NodeId, Revision, codec, wire,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -78,6 +80,10 @@ fn record() -> NodeRecord {
     }
 }
 
+fn data(command: DataCommand) -> Command {
+    Command::Data { at: LogTime(1_000), command }
+}
+
 fn commands() -> Vec<Command> {
     let limits = FirmwareLimits { memory_bytes: 1 << 24, message_time: Duration::from_millis(500) };
     let spec = FirmwareSpec { name: name(), digest: Digest::of(b"wasm"), size: 4, limits };
@@ -93,14 +99,16 @@ fn commands() -> Vec<Command> {
         reply: vec![9],
     };
     vec![
-        Command::Found { cluster: cluster() },
+        Command::Found { cluster: cluster(), groups: 2 },
         Command::PutNode(record()),
         Command::RemoveNode { node: node() },
         Command::PutFirmware(spec),
         Command::DeleteFirmware { name: name() },
         Command::Place { entity: entity(), node: node(), expected: Some(Epoch(6)) },
-        Command::Commit(commit),
-        Command::DeleteSession { session: "counter/default".parse().expect("valid") },
+        data(DataCommand::Commit(commit)),
+        data(DataCommand::Fence { entity: entity(), epoch: Epoch(7), born: Epoch(2) }),
+        data(DataCommand::Forget { entity: entity(), epoch: Epoch(8) }),
+        data(DataCommand::DeleteSession { session: "counter/default".parse().expect("valid") }),
         Command::PlaceShards {
             kind: kind(),
             moves: vec![
@@ -136,7 +144,18 @@ fn outcomes() -> Vec<Outcome> {
     vec![
         Outcome::Applied { revision },
         Outcome::Placed { revision, epoch: Epoch(7) },
-        Outcome::Replayed { reply: Some(vec![1]) },
+        Outcome::Data(DataOutcome::Applied { revision: Revision(300) }),
+        Outcome::Data(DataOutcome::Replayed { reply: Some(vec![1]) }),
+        Outcome::Data(DataOutcome::Refused(SessionRefusal::StaleEpoch {
+            entity: entity(),
+            is: Epoch(8),
+            claimed: Epoch(7),
+        })),
+        Outcome::Data(DataOutcome::Refused(SessionRefusal::TooMuch {
+            what: "bytes".into(),
+            got: 2,
+            limit: 1,
+        })),
         Outcome::Refused(Refusal::UnknownNode { node: node() }),
         Outcome::ShardsPlaced { revision, epoch: Epoch(7), placed: vec![0, 300] },
     ]
@@ -156,7 +175,7 @@ fn membership() -> Membership {
 }
 
 fn entries() -> Vec<Entry> {
-    let found = Payload::Command(Command::Found { cluster: cluster() });
+    let found = Payload::Command(Command::Found { cluster: cluster(), groups: 2 });
     [Payload::Blank, found, Payload::Membership(membership())]
         .map(|payload| Entry { id: id(), payload })
         .to_vec()
@@ -208,10 +227,16 @@ fn raft_replies() -> Vec<RaftReply> {
 }
 
 fn forwards() -> Vec<Forward> {
-    let write = StoreRequest::Write(Command::Found { cluster: cluster() });
-    [write, StoreRequest::Barrier, StoreRequest::Admit(record())]
-        .map(|request| Forward { remaining: Duration::from_millis(1500), request })
-        .to_vec()
+    let write = StoreRequest::Write(Command::Found { cluster: cluster(), groups: 2 });
+    [
+        write,
+        StoreRequest::Barrier,
+        StoreRequest::LeaseBarrier,
+        StoreRequest::Admit(record()),
+        StoreRequest::Release { node: node() },
+    ]
+    .map(|request| Forward { remaining: Duration::from_millis(1500), request })
+    .to_vec()
 }
 
 fn store_replies() -> Vec<StoreReply> {
@@ -220,6 +245,7 @@ fn store_replies() -> Vec<StoreReply> {
         StoreReply::Written { outcome, at: Revision(300) },
         StoreReply::Barrier(Revision(300)),
         StoreReply::Admitted,
+        StoreReply::Released,
         StoreReply::NotAdmitted(Refusal::UnknownNode { node: node() }),
         StoreReply::NotLeader { leader: Some(node()) },
         StoreReply::Unknown { reason: "x".into() },

@@ -38,7 +38,7 @@ fn state(commands: impl IntoIterator<Item = Command>) -> State {
 #[test]
 fn only_who_knows_as_much_can_say_that_a_node_has_left() {
     let cluster = ClusterId::random();
-    let own = state([Command::Found { cluster }, Command::PutNode(record(1))]);
+    let own = state([Command::Found { cluster, groups: 0 }, Command::PutNode(record(1))]);
     let own = Sight::of(&own, &node(1), 3).expect("a member");
     let said = |cluster, at, nodes| JoinReply::Roster { cluster, at: Revision(at), nodes };
     assert!(own.is_outdated_by(&said(cluster, 2, vec![record(2)]), &node(1)));

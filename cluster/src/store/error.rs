@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use odeum_proto::NodeId;
 use odeum_proto::store::Refusal;
+use odeum_proto::{GroupId, NodeId};
 
 use super::wal::WalError;
 
@@ -13,8 +13,10 @@ use super::wal::WalError;
 pub enum StoreError {
     /// No majority of the group answered in time. The effect is unknown; the same command can be
     /// sent again when enough nodes are back.
-    #[error("no majority of the store answered within {after:?}: {reason}")]
+    #[error("no majority of group {group} of the store answered within {after:?}: {reason}")]
     NoQuorum {
+        /// The group.
+        group: GroupId,
         /// How long was waited.
         after: Duration,
         /// What was seen last.
@@ -28,6 +30,9 @@ pub enum StoreError {
         /// What was seen last.
         reason: Box<str>,
     },
+    /// The cluster is not known here yet, and so not where sessions are. Retry.
+    #[error("this node does not know its cluster yet: it starts or joins")]
+    Unknown,
     /// This node belongs to no cluster yet. Found one, or join one.
     #[error("{node} is not a member of the store")]
     NotMember {
@@ -70,6 +75,7 @@ impl StoreError {
                 | Self::Deadline { .. }
                 | Self::Stopped { .. }
                 | Self::NoSpace { .. }
+                | Self::Unknown
         )
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Nothing here retries or knows the way to another node: `front.rs` does.
 
-mod members;
+pub(super) mod members;
+mod term;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,17 +12,21 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use odeum_proto::log::{Forward, RaftReply, RaftRequest, StoreReply, StoreRequest};
 use odeum_proto::store::{Command, Outcome};
-use odeum_proto::{GroupId, NodeId, Revision, codec};
+use odeum_proto::{GroupId, LogTime, NodeId, Revision, codec};
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::{Instant as _, ReadPolicy};
 
 use super::StoreConfig;
+use super::data::Data;
 use super::error::StoreError;
+use super::journal::Journal;
 use super::raft::{self, Log, Machine, Metrics, Network, Raft, Replicated, SnapshotFile, Types};
 use super::rpc::Rpc;
 use super::status::{Member, Signs, StoreStatus, health};
-use super::wal::{self, Wal, WalConfig, WalError};
+use super::wal::{self, Wal, WalError};
+
+use self::term::TermClock;
 
 /// How long the replica's core may take to say what its log says about the group.
 const MEMBERSHIP: Duration = Duration::from_secs(10);
@@ -32,6 +37,8 @@ pub(super) struct Group {
     node: NodeId,
     raft: Raft,
     wal: Wal,
+    replicated: Arc<Replicated>,
+    term: TermClock,
     /// When the leader last spoke to this replica; its start at first.
     heard: Mutex<Instant>,
     /// Membership changes go one by one.
@@ -55,20 +62,20 @@ impl Group {
     pub(super) async fn open(
         config: &StoreConfig,
         id: GroupId,
+        journal: &Journal,
         rpc: Arc<dyn Rpc>,
         replicated: Arc<Replicated>,
     ) -> Result<Self, StoreError> {
-        let wal_config = WalConfig::new(config.dir.join("wal"));
+        let (wal, log) = (journal.wal().clone(), journal.take(id)?);
         let snapshots = config.dir.join("snapshots");
+        let shown = Arc::clone(&replicated);
         let opened = tokio::task::spawn_blocking(move || {
-            let (wal, mut groups) = Wal::open(&wal_config)?;
             let file = SnapshotFile::new(&snapshots, id)?;
-            let log = groups.remove(&id).unwrap_or_default();
-            let (machine, snapshot) = Machine::open(&file, replicated, log.last_index())?;
+            let (machine, snapshot) = Machine::open(&file, shown, log.last_index())?;
             check_gap(&file, snapshot, &log)?;
-            Ok::<_, WalError>((wal, machine, log))
+            Ok::<_, WalError>((machine, log))
         });
-        let (wal, machine, log) = opened.await.map_err(StoreError::broken)??;
+        let (machine, log) = opened.await.map_err(StoreError::broken)??;
         let settings =
             raft::config(id.to_string(), config.snapshot_every).map_err(StoreError::broken)?;
         let log = Log::new(id, wal.clone(), log);
@@ -79,6 +86,8 @@ impl Group {
             node: config.node.clone(),
             raft: raft.map_err(StoreError::stopped)?,
             wal,
+            replicated,
+            term: TermClock::default(),
             heard: Mutex::new(Instant::now()),
             changing: tokio::sync::Mutex::default(),
         };
@@ -106,16 +115,11 @@ impl Group {
         wait.metrics(known, "membership known").await.map(drop).map_err(StoreError::stopped)
     }
 
-    /// Ends the replica. The log is closed some time after; see [`Group::ended`].
+    /// Ends the replica.
     pub(super) async fn shutdown(&self) {
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(group = %self.id, error = %error, "replica did not end in order");
         }
-    }
-
-    /// What ends when the log is closed: after the shutdown and the last use of this.
-    pub(super) fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
-        self.wal.ended()
     }
 
     /// Returns when the replica has stopped by itself, with the reason.
@@ -144,6 +148,11 @@ impl Group {
     /// Which group this is a member of.
     pub(super) fn id(&self) -> GroupId {
         self.id
+    }
+
+    /// Whether this node leads the group, as far as it knows.
+    pub(super) fn leads(&self) -> bool {
+        self.raft.metrics().borrow_watched().current_leader.as_ref() == Some(&self.node)
     }
 
     /// The leader, as far as this replica knows.
@@ -181,7 +190,7 @@ impl Group {
     /// Does what only a leader can do, or says who leads.
     pub(super) async fn lead(&self, forward: Forward) -> StoreReply {
         let Forward { remaining, request } = forward;
-        let writes = !matches!(request, StoreRequest::Barrier);
+        let writes = !matches!(request, StoreRequest::Barrier | StoreRequest::LeaseBarrier);
         if writes && *self.wal.health().borrow() == wal::Health::Full {
             return StoreReply::NoSpace;
         }
@@ -193,8 +202,10 @@ impl Group {
                     Ok((outcome, at)) => StoreReply::Written { outcome, at },
                     Err(reply) => reply,
                 },
-                StoreRequest::Barrier => self.read_index().await,
+                StoreRequest::Barrier => self.readable(ReadPolicy::ReadIndex).await,
+                StoreRequest::LeaseBarrier => self.readable(ReadPolicy::LeaseRead).await,
                 StoreRequest::Admit(record) => self.admit(record).await,
+                StoreRequest::Release { node } => self.release(node).await,
             }
         };
         tokio::time::timeout(remaining, work).await.unwrap_or_else(|_| StoreReply::Unknown {
@@ -203,15 +214,29 @@ impl Group {
     }
 
     /// What the command came to, and its place in the log.
-    async fn commit(&self, command: Command) -> Result<(Outcome, Revision), StoreReply> {
+    pub(super) async fn commit(
+        &self,
+        mut command: Command,
+    ) -> Result<(Outcome, Revision), StoreReply> {
+        if let Command::Data { at, .. } = &mut command {
+            *at = self.now();
+        }
         let response = self.raft.client_write(command).await.map_err(not_written)?;
         Ok((response.data, Revision(response.log_id.index())))
     }
 
+    /// The group's time, when this node leads it.
+    pub(super) fn now(&self) -> LogTime {
+        let term = self.raft.metrics().borrow_watched().current_term;
+        let known = self.replicated.view_data(Data::now);
+        self.term.now(term, known, Instant::now())
+    }
+
     /// ReadIndex: a majority confirms that this node still leads, then every write that was
-    /// acknowledged before is at or before the commit index. Source: Ongaro 2014 §6.4.
-    async fn read_index(&self) -> StoreReply {
-        match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+    /// acknowledged before is at or before the commit index. A lease is such a confirmation of
+    /// less than an election ago. Source: Ongaro 2014 §6.4.
+    async fn readable(&self, policy: ReadPolicy) -> StoreReply {
+        match self.raft.get_read_linearizer(policy).await {
             Ok(linearizer) => StoreReply::Barrier(Revision(linearizer.read_log_id().index())),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {
                 StoreReply::NotLeader { leader: to.leader_id }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use odeum_proto::{GroupId, NodeId};
+use odeum_proto::{GroupId, NodeId, limits};
 
 use super::StoreHandle;
 use super::rpc::{Purpose, Rpc, RpcError};
@@ -39,29 +39,32 @@ impl Rpc for TransportHandle {
     }
 }
 
-struct RaftService(StoreHandle);
+struct RaftService(StoreHandle, GroupId);
 
 impl Serve for RaftService {
     fn serve(&self, _from: NodeId, body: Bytes) -> BoxFuture<'static, Result<Bytes, ServeError>> {
-        let store = self.0.clone();
-        Box::pin(async move { Ok(store.answer_raft(body).await) })
+        let (store, group) = (self.0.clone(), self.1);
+        Box::pin(async move { Ok(store.answer_raft(group, body).await) })
     }
 }
 
-struct ForwardService(StoreHandle);
+struct ForwardService(StoreHandle, GroupId);
 
 impl Serve for ForwardService {
     fn serve(&self, _from: NodeId, body: Bytes) -> BoxFuture<'static, Result<Bytes, ServeError>> {
-        let store = self.0.clone();
-        Box::pin(async move { Ok(store.answer_forward(body).await) })
+        let (store, group) = (self.0.clone(), self.1);
+        Box::pin(async move { Ok(store.answer_forward(group, body).await) })
     }
 }
 
 impl StoreHandle {
-    /// Answers the peers' messages to this group from now on.
+    /// Answers the peers' messages to all groups there can be from now on: a peer may know of one
+    /// before this node does.
     pub fn register(&self, services: &Services) {
-        let group = self.shared.group;
-        services.insert(Service::Raft(group), Arc::new(RaftService(self.clone())));
-        services.insert(Service::Store(group), Arc::new(ForwardService(self.clone())));
+        let data = (0..limits::DATA_GROUPS).map(GroupId::Data);
+        for group in std::iter::once(GroupId::Control).chain(data) {
+            services.insert(Service::Raft(group), Arc::new(RaftService(self.clone(), group)));
+            services.insert(Service::Store(group), Arc::new(ForwardService(self.clone(), group)));
+        }
     }
 }

@@ -11,11 +11,8 @@
 //! Firmware is placed one by one. Entities of other kinds are placed by shard: a row per shard of
 //! the kind, however many entities there are.
 
-mod commit;
 mod kind;
 mod node;
-mod session;
-mod window;
 
 #[cfg(test)]
 mod tests;
@@ -24,44 +21,39 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use odeum_proto::shard::shard_of;
 use odeum_proto::store::{Command, FirmwareSpec, NodeRecord, Outcome, Placement, Refusal};
-use odeum_proto::{
-    ClusterId, DiskId, EntityId, EntityKind, Epoch, Name, NodeId, RequestId, Revision, SessionId,
-    limits,
-};
+use odeum_proto::{ClusterId, DiskId, EntityId, EntityKind, Epoch, Name, NodeId, Revision, limits};
 use serde::{Deserialize, Serialize};
 
 pub use kind::KindState;
-pub use session::Session;
-pub use window::Remembered;
 
-use window::Window;
-
-/// Everything the cluster has agreed on.
+/// Everything the cluster has agreed on, but for its sessions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     cluster: Option<ClusterId>,
+    /// Groups of sessions.
+    groups: u16,
     nodes: BTreeMap<NodeId, NodeRecord>,
     /// The disk of every node id ever seen, removed nodes included.
     disks: BTreeMap<NodeId, DiskId>,
     /// Nodes that are about to leave; each is in `nodes`.
     leaving: BTreeSet<NodeId>,
     firmware: BTreeMap<Name, FirmwareSpec>,
+    /// The last epoch before each firmware came under its name.
+    born: BTreeMap<Name, Epoch>,
     placements: BTreeMap<EntityId, Placement>,
     kinds: BTreeMap<EntityKind, KindState>,
     /// The highest epoch ever given to anything.
     last_epoch: Epoch,
     layout: Revision,
-    sessions: BTreeMap<SessionId, Session>,
-    windows: BTreeMap<EntityId, Window>,
-    /// Bytes of sessions and windows, counted against [`limits::GROUP_BYTES`].
-    bytes: u64,
 }
 
 impl State {
     /// Carries out one command of the log.
     pub fn apply(&mut self, revision: Revision, command: &Command) -> Outcome {
         let result = match command {
-            Command::Found { cluster } => self.found(*cluster).map(|()| applied(revision)),
+            Command::Found { cluster, groups } => {
+                self.found(*cluster, *groups).map(|()| applied(revision))
+            }
             Command::PutNode(record) => {
                 self.put_node(record).map(|changed| self.laid_out(revision, changed))
             }
@@ -80,11 +72,7 @@ impl State {
                     Outcome::Placed { revision, epoch }
                 })
             }
-            Command::Commit(commit) => self.commit(revision, commit),
-            Command::DeleteSession { session } => {
-                self.delete_session(session);
-                Ok(applied(revision))
-            }
+            Command::Data { .. } => return Outcome::Applied { revision },
             Command::PlaceShards { kind, moves } => {
                 self.place_shards(kind, moves).map(|(epoch, placed)| {
                     self.layout = revision;
@@ -104,6 +92,12 @@ impl State {
         self.cluster
     }
 
+    /// How many groups of sessions the cluster has; 0 before it is founded, too.
+    #[must_use]
+    pub fn groups(&self) -> u16 {
+        self.groups
+    }
+
     /// The nodes that belong to the cluster, by id.
     #[must_use]
     pub fn nodes(&self) -> &BTreeMap<NodeId, NodeRecord> {
@@ -114,6 +108,13 @@ impl State {
     #[must_use]
     pub fn firmware(&self) -> &BTreeMap<Name, FirmwareSpec> {
         &self.firmware
+    }
+
+    /// The last epoch before the firmware of that name came to be: all activations of it are later,
+    /// all of former ones of its name are not.
+    #[must_use]
+    pub fn born(&self, name: &Name) -> Option<Epoch> {
+        self.born.get(name).copied()
     }
 
     /// The nodes that are about to leave.
@@ -137,8 +138,8 @@ impl State {
         }
     }
 
-    /// The last change of anything but sessions: of nodes, firmware, kinds and what is where. Who
-    /// keeps in step with those need not look while this stays, however many commits go by.
+    /// The last change of nodes, firmware, kinds and what is where. Who keeps in step with those
+    /// need not look while this stays.
     #[must_use]
     pub fn layout(&self) -> Revision {
         self.layout
@@ -150,30 +151,21 @@ impl State {
         &self.placements
     }
 
-    /// The sessions with their variables, by id.
+    /// The highest epoch ever given to anything.
     #[must_use]
-    pub fn sessions(&self) -> &BTreeMap<SessionId, Session> {
-        &self.sessions
+    pub fn last_epoch(&self) -> Epoch {
+        self.last_epoch
     }
 
-    /// What is remembered of a request to an entity; `None` when it was never carried out or has
-    /// left the deduplication window.
-    #[must_use]
-    pub fn remembered(&self, entity: &EntityId, request: &RequestId) -> Option<&Remembered> {
-        self.windows.get(entity)?.get(request)
-    }
-
-    /// Bytes of session data and remembered replies, overhead included.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    fn found(&mut self, claimed: ClusterId) -> Result<(), Refusal> {
+    /// Once and for good; found again it is as it was.
+    fn found(&mut self, claimed: ClusterId, groups: u16) -> Result<(), Refusal> {
         match self.cluster {
             Some(is) if is != claimed => Err(Refusal::OtherCluster { is, claimed }),
-            _ => {
+            Some(_) => Ok(()),
+            None => {
+                at_most("groups of sessions", groups.into(), limits::DATA_GROUPS.into())?;
                 self.cluster = Some(claimed);
+                self.groups = groups;
                 Ok(())
             }
         }
@@ -195,6 +187,7 @@ impl State {
         }
         if !self.firmware.contains_key(&spec.name) {
             at_most("firmwares", self.firmware.len() + 1, limits::FIRMWARES)?;
+            self.born.insert(spec.name.clone(), self.last_epoch);
         }
         let before = self.firmware.insert(spec.name.clone(), spec.clone());
         let changed = before.as_ref() != Some(spec);
@@ -210,16 +203,8 @@ impl State {
         if self.firmware.remove(name).is_none() {
             return Err(Refusal::UnknownFirmware { name: name.clone() });
         }
-        let of_it = |entity: &EntityId| entity.firmware_name() == Some(name.as_str());
-        self.placements.retain(|entity, _| !of_it(entity));
-        let bytes = &mut self.bytes;
-        self.windows.retain(|entity, window| {
-            let gone = of_it(entity);
-            if gone {
-                *bytes -= window.bytes();
-            }
-            !gone
-        });
+        self.born.remove(name);
+        self.placements.retain(|entity, _| entity.firmware_name() != Some(name.as_str()));
         Ok(())
     }
 
@@ -240,12 +225,6 @@ impl State {
         self.last_epoch = epoch;
         self.placements.insert(entity.clone(), Placement { node: node.clone(), epoch });
         Ok(epoch)
-    }
-
-    fn delete_session(&mut self, session: &SessionId) {
-        if let Some(gone) = self.sessions.remove(session) {
-            self.bytes -= gone.bytes(session);
-        }
     }
 
     /// Fencing: what speaks for `entity` must hold its current epoch.

@@ -11,16 +11,17 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use odeum_proto::store::{
-    Command, Commit, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome, Refusal, Write,
-};
+use odeum_actors::{StartError, Supervisor};
+use odeum_proto::session::{Commit, DataCommand, DataOutcome, Write};
+use odeum_proto::shard::group_of_entity;
+use odeum_proto::store::{Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome, Refusal};
 use odeum_proto::{
     ClusterId, Digest, DiskId, EntityId, Epoch, GroupId, Incarnation, NodeId, RequestId,
 };
 use tempfile::TempDir;
 
 use super::rpc::{Purpose, Rpc, RpcError};
-use super::{Health, StoreConfig, StoreError, StoreHandle};
+use super::{Consistency, Health, StoreConfig, StoreError, StoreHandle, StoreStatus, store};
 
 /// Long enough for a machine that builds something beside the tests.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -60,7 +61,7 @@ impl Rpc for Port {
     fn ask(
         &self,
         peer: &NodeId,
-        _group: GroupId,
+        group: GroupId,
         purpose: Purpose,
         body: Bytes,
         deadline: Duration,
@@ -80,8 +81,8 @@ impl Rpc for Port {
             };
             let answer = async {
                 match purpose {
-                    Purpose::Forward => target.answer_forward(body).await,
-                    Purpose::Consensus | Purpose::Snapshot => target.answer_raft(body).await,
+                    Purpose::Forward => target.answer_forward(group, body).await,
+                    Purpose::Consensus | Purpose::Snapshot => target.answer_raft(group, body).await,
                 }
             };
             let after = deadline;
@@ -101,31 +102,28 @@ struct Node {
     snapshot_every: u64,
     net: Net,
     store: StoreHandle,
+    supervisor: Supervisor,
 }
 
 impl Node {
     async fn start(net: &Net, id: &str, snapshot_every: u64) -> Self {
         let id: NodeId = id.parse().expect("valid");
         let dir = TempDir::new().expect("made");
-        let store = handle(net, &id, &dir, snapshot_every);
-        let disk = DiskId::random();
-        let net = net.clone();
-        let mut node = Self { id, dir, disk, incarnation: 0, snapshot_every, net, store };
-        node.restart().await;
-        node
+        let (store, supervisor) = start(net, &id, &dir, snapshot_every).await.expect("starts");
+        let (disk, net) = (DiskId::random(), net.clone());
+        Self { id, dir, disk, incarnation: 1, snapshot_every, net, store, supervisor }
     }
 
     /// A new handle on the old folder, as a new process has it.
     async fn restart(&mut self) {
         self.incarnation += 1;
-        self.store = handle(&self.net, &self.id, &self.dir, self.snapshot_every);
-        self.store.shared.start().await.expect("starts");
-        self.net.wires().nodes.insert(self.id.clone(), self.store.clone());
+        let started = start(&self.net, &self.id, &self.dir, self.snapshot_every).await;
+        (self.store, self.supervisor) = started.expect("starts");
     }
 
     async fn stop(&self) {
         self.net.wires().nodes.remove(&self.id);
-        self.store.shared.stop().await.expect("stops");
+        self.supervisor.shutdown().await;
     }
 
     /// Cuts the node off at once, so that its last words reach nobody, and takes its files from
@@ -155,20 +153,44 @@ impl Node {
         self.store.write(command, PATIENCE).await.expect("written")
     }
 
+    async fn commit(&self, command: DataCommand) -> DataOutcome {
+        self.store.write_data(group(), command, PATIENCE).await.expect("written")
+    }
+
+    /// Waits until this node has every acknowledged commit of the counter.
+    async fn barrier(&self) {
+        let fresh = self.store.barrier_of(group(), Consistency::Linearizable, PATIENCE).await;
+        fresh.expect("a majority is there");
+    }
+
+    /// How the group of the counter is doing.
+    fn status(&self) -> StoreStatus {
+        self.store.status_of(group())
+    }
+
     fn count(&self) -> u64 {
-        self.store.view(|state| {
-            let session = state.sessions().get(&"counter/default".parse().expect("valid"));
+        self.store.view_data(group(), |data| {
+            let session = data.sessions().get(&"counter/default".parse().expect("valid"));
             let variable = session.and_then(|session| session.variables().get("count"));
             variable.map_or(0, |variable| variable.version)
         })
     }
 }
 
-fn handle(net: &Net, id: &NodeId, dir: &TempDir, snapshot_every: u64) -> StoreHandle {
+/// A new process on the folder.
+async fn start(
+    net: &Net,
+    id: &NodeId,
+    dir: &TempDir,
+    snapshot_every: u64,
+) -> Result<(StoreHandle, Supervisor), StartError> {
     let config =
         StoreConfig { snapshot_every, ..StoreConfig::new(dir.path().join("store"), id.clone()) };
     let port = Port { net: net.clone(), from: id.clone() };
-    StoreHandle::new(config, GroupId::Control, Arc::new(port))
+    let (store, spec) = store(config, Arc::new(port));
+    let supervisor = spec.start().await?;
+    net.wires().nodes.insert(id.clone(), store.clone());
+    Ok((store, supervisor))
 }
 
 async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
@@ -181,6 +203,11 @@ async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 
 fn entity() -> EntityId {
     "firmware/counter".parse().expect("valid")
+}
+
+/// The group of the counter's sessions.
+fn group() -> GroupId {
+    group_of_entity(&entity(), StoreConfig::GROUPS)
 }
 
 /// Deploys the counter on `node` and places it there.
@@ -199,8 +226,8 @@ async fn deploy(node: &Node) -> Epoch {
     }
 }
 
-fn count(request: &str, epoch: Epoch) -> Command {
-    Command::Commit(Commit {
+fn count(request: &str, epoch: Epoch) -> DataCommand {
+    DataCommand::Commit(Commit {
         entity: entity(),
         epoch,
         request: request.parse().expect("valid"),
@@ -226,11 +253,17 @@ async fn three(net: &Net, snapshot_every: u64) -> [Node; 3] {
     );
     a.expect("admitted");
     b.expect("admitted");
+    let all_vote = |status: StoreStatus| {
+        status.leader.is_some() && status.members.iter().filter(|member| member.voter).count() == 3
+    };
+    let whole = || nodes.iter().all(|node| node.store.statuses().into_iter().all(all_vote));
+    eventually("the groups of sessions follow", whole).await;
     nodes
 }
 
+/// Who leads the group of the counter.
 fn leader(nodes: &[Node]) -> Option<&Node> {
-    nodes.iter().find(|node| node.store.status().is_leader())
+    nodes.iter().find(|node| node.status().is_leader())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -238,7 +271,7 @@ async fn a_single_node_founds_writes_and_has_all_of_it_after_a_restart() {
     let net = Net::default();
     let mut node = Node::start(&net, "n1", 10_000).await;
     assert!(matches!(
-        node.store.write(count("r0", Epoch(1)), PATIENCE).await,
+        node.store.write(Command::RemoveNode { node: node.id.clone() }, PATIENCE).await,
         Err(StoreError::NotMember { .. })
     ));
     assert_eq!(node.store.status().health, Health::NotMember);
@@ -247,19 +280,19 @@ async fn a_single_node_founds_writes_and_has_all_of_it_after_a_restart() {
     let epoch = deploy(&node).await;
     for n in 0..20 {
         assert!(matches!(
-            node.write(count(&format!("r{n}"), epoch)).await,
-            Outcome::Applied { .. }
+            node.commit(count(&format!("r{n}"), epoch)).await,
+            DataOutcome::Applied { .. }
         ));
     }
     node.stop().await;
     let restarted = Instant::now();
     node.restart().await;
-    node.store.barrier(PATIENCE).await.expect("leads again");
+    node.barrier().await;
     println!("single node serves {:?} after its restart", restarted.elapsed());
     assert_eq!(node.count(), 20);
     assert_eq!(node.store.view(super::State::cluster), Some(cluster));
-    let replayed = node.write(count("r7", epoch)).await;
-    assert_eq!(replayed, Outcome::Replayed { reply: Some(b"r7".to_vec()) });
+    let replayed = node.commit(count("r7", epoch)).await;
+    assert_eq!(replayed, DataOutcome::Replayed { reply: Some(b"r7".to_vec()) });
     // Founding it again is harmless, another cluster on the same folder is refused.
     node.store.found(cluster, node.record()).await.expect("founded already");
     let other = node.store.found(ClusterId::random(), node.record()).await;
@@ -273,13 +306,13 @@ async fn a_write_at_any_node_is_seen_at_every_node_after_a_barrier() {
     let epoch = deploy(&nodes[0]).await;
     for n in 0..30 {
         let writer = &nodes[n % 3];
-        writer.write(count(&format!("r{n}"), epoch)).await;
+        writer.commit(count(&format!("r{n}"), epoch)).await;
         assert_eq!(writer.count() as usize, n + 1, "a writer sees its own write");
         let reader = &nodes[(n + 1) % 3];
-        reader.store.barrier(PATIENCE).await.expect("a majority is there");
+        reader.barrier().await;
         assert_eq!(reader.count() as usize, n + 1);
     }
-    let status = nodes[1].store.status();
+    let status = nodes[1].status();
     assert_eq!(status.health, Health::Good);
     assert_eq!(status.members.iter().filter(|member| member.voter).count(), 3);
 }
@@ -290,14 +323,14 @@ async fn writes_go_on_within_two_seconds_of_a_leaders_death_and_nothing_is_lost_
     let mut nodes = three(&net, 10_000).await;
     let epoch = deploy(&nodes[0]).await;
     for n in 0..10 {
-        nodes[0].write(count(&format!("a{n}"), epoch)).await;
+        nodes[0].commit(count(&format!("a{n}"), epoch)).await;
     }
-    let dead = nodes.iter().position(|node| node.store.status().is_leader()).expect("one leads");
+    let dead = nodes.iter().position(|node| node.status().is_leader()).expect("one leads");
     let writer = nodes[(dead + 1) % 3].store.clone();
     // Sent to a leader that dies with it, perhaps before, perhaps after it was committed.
     let in_flight = tokio::spawn({
         let writer = writer.clone();
-        async move { writer.write(count("in-flight", epoch), PATIENCE).await }
+        async move { writer.write_data(group(), count("in-flight", epoch), PATIENCE).await }
     });
     let died = Instant::now();
     nodes[dead].kill().await;
@@ -308,14 +341,17 @@ async fn writes_go_on_within_two_seconds_of_a_leaders_death_and_nothing_is_lost_
     for n in 0..10 {
         // Each is sent twice, as a caller does who did not see the first answer.
         for _ in 0..2 {
-            writer.write(count(&format!("b{n}"), epoch), PATIENCE).await.expect("written");
+            writer
+                .write_data(group(), count(&format!("b{n}"), epoch), PATIENCE)
+                .await
+                .expect("written");
         }
     }
     nodes[dead].restart().await;
     let record = nodes[dead].record();
     nodes[dead].write(Command::PutNode(record)).await;
     for node in &nodes {
-        node.store.barrier(PATIENCE).await.expect("a majority is there");
+        node.barrier().await;
         assert_eq!(node.count(), 21);
         let incarnation = node.store.view(|state| state.nodes()[&nodes[dead].id].incarnation);
         assert_eq!(incarnation, Incarnation(2));
@@ -327,28 +363,27 @@ async fn a_node_that_was_away_long_catches_up_by_a_snapshot() {
     let net = Net::default();
     let mut nodes = three(&net, 40).await;
     let epoch = deploy(&nodes[0]).await;
-    let away =
-        nodes.iter().position(|node| !node.store.status().is_leader()).expect("two do not lead");
+    let away = nodes.iter().position(|node| !node.status().is_leader()).expect("two do not lead");
     nodes[away].stop().await;
     let writer = &nodes[(away + 1) % 3];
     for n in 0..200 {
-        writer.write(count(&format!("r{n}"), epoch)).await;
+        writer.commit(count(&format!("r{n}"), epoch)).await;
     }
     // Each replica purges by its own snapshots; the leader's log is what the returning one gets.
-    let purged = || leader(&nodes).is_some_and(|node| node.store.status().purged > Some(50));
+    let purged = || leader(&nodes).is_some_and(|node| node.status().purged > Some(50));
     eventually("the leader's log is purged", purged).await;
     let sent = net.wires().snapshots;
     nodes[away].restart().await;
-    nodes[away].store.barrier(PATIENCE).await.expect("a majority is there");
+    nodes[away].barrier().await;
     assert_eq!(nodes[away].count(), 200);
     assert!(net.wires().snapshots > sent, "it came by entries");
     // And from its own files, snapshot and log.
     nodes[away].stop().await;
     nodes[away].restart().await;
-    nodes[away].store.barrier(PATIENCE).await.expect("a majority is there");
+    nodes[away].barrier().await;
     assert_eq!(nodes[away].count(), 200);
-    let replayed = nodes[away].write(count("r7", epoch)).await;
-    assert!(matches!(replayed, Outcome::Replayed { .. }));
+    let replayed = nodes[away].commit(count("r7", epoch)).await;
+    assert!(matches!(replayed, DataOutcome::Replayed { .. }));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -360,15 +395,19 @@ async fn without_a_majority_writes_fail_by_their_deadline_and_go_on_when_it_is_b
     nodes[2].stop().await;
     let deadline = Duration::from_secs(5);
     let started = Instant::now();
-    let error = nodes[0].store.write(count("lost", epoch), deadline).await.expect_err("alone");
+    let error = nodes[0]
+        .store
+        .write_data(group(), count("lost", epoch), deadline)
+        .await
+        .expect_err("alone");
     assert!(started.elapsed() < deadline + Duration::from_secs(2));
     assert!(matches!(error, StoreError::NoQuorum { .. }), "{error}");
     assert!(error.is_retryable());
-    assert_eq!(nodes[0].store.status().health, Health::NoQuorum);
+    assert_eq!(nodes[0].status().health, Health::NoQuorum);
     assert_eq!(nodes[0].count(), 0, "a local look goes on");
     nodes[1].restart().await;
-    nodes[0].write(count("lost", epoch)).await;
-    nodes[0].store.barrier(PATIENCE).await.expect("a majority is there");
+    nodes[0].commit(count("lost", epoch)).await;
+    nodes[0].barrier().await;
     assert_eq!(nodes[0].count(), 1);
     nodes[2].restart().await;
 }
@@ -381,15 +420,21 @@ async fn a_leader_that_is_cut_off_acknowledges_nothing_and_follows_when_it_is_ba
     let old = leader(&nodes).expect("one leads");
     let other = nodes.iter().find(|node| node.id != old.id).expect("two others");
     net.cut(&old.id);
-    let alone = old.store.write(count("alone", epoch), Duration::from_millis(300)).await;
+    let alone =
+        old.store.write_data(group(), count("alone", epoch), Duration::from_millis(300)).await;
     assert!(alone.is_err(), "acknowledged without a majority");
-    assert!(old.store.barrier(Duration::from_millis(300)).await.is_err());
-    other.write(count("majority", epoch)).await;
+    assert!(
+        old.store
+            .barrier_of(group(), Consistency::Linearizable, Duration::from_millis(300))
+            .await
+            .is_err()
+    );
+    other.commit(count("majority", epoch)).await;
     net.heal(&old.id);
-    old.store.barrier(PATIENCE).await.expect("a majority is there");
-    old.write(count("alone", epoch)).await;
+    old.barrier().await;
+    old.commit(count("alone", epoch)).await;
     for node in &nodes {
-        node.store.barrier(PATIENCE).await.expect("a majority is there");
+        node.barrier().await;
         assert_eq!(node.count(), 2);
     }
 }
@@ -411,21 +456,21 @@ async fn a_removed_node_counts_no_longer() {
     let nodes = three(&net, 10_000).await;
     let epoch = deploy(&nodes[0]).await;
     nodes[2].stop().await;
-    nodes[0].write(Command::RemoveNode { node: nodes[2].id.clone() }).await;
-    nodes[0].store.barrier(PATIENCE).await.expect("a majority is there");
-    let members: Vec<_> = nodes[0].store.status().members.into_iter().map(|m| m.node).collect();
+    nodes[0].store.remove_node(&nodes[2].id, PATIENCE).await.expect("removed");
+    nodes[0].barrier().await;
+    let members: Vec<_> = nodes[0].status().members.into_iter().map(|m| m.node).collect();
     assert_eq!(members, [nodes[0].id.clone(), nodes[1].id.clone()]);
     let again = nodes[1].write(Command::RemoveNode { node: nodes[2].id.clone() }).await;
     assert!(matches!(again, Outcome::Refused(Refusal::UnknownNode { .. })));
-    nodes[1].write(count("r1", epoch)).await;
+    nodes[1].commit(count("r1", epoch)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_replica_on_the_same_folder_is_refused() {
     let net = Net::default();
     let node = Node::start(&net, "n1", 10_000).await;
-    let twin = handle(&net, &node.id, &node.dir, 10_000);
-    let error = twin.shared.start().await.expect_err("the folder is in use");
+    let twin = start(&net, &node.id, &node.dir, 10_000).await;
+    let error = twin.map(drop).expect_err("the folder is in use");
     assert!(error.to_string().contains("in use"), "{error}");
 }
 
@@ -439,15 +484,17 @@ async fn requests_are_made_once_however_many_writers_retry_them() {
         let store = nodes[n % 3].store.clone();
         writers.spawn(async move {
             let request = format!("r{}", n % 20);
-            store.write(count(&request, epoch), PATIENCE).await
+            store.write_data(group(), count(&request, epoch), PATIENCE).await
         });
     }
     let outcomes = writers.join_all().await;
-    let applied =
-        outcomes.iter().filter(|outcome| matches!(outcome, Ok(Outcome::Applied { .. }))).count();
+    let applied = outcomes
+        .iter()
+        .filter(|outcome| matches!(outcome, Ok(DataOutcome::Applied { .. })))
+        .count();
     assert_eq!(applied, 20);
-    nodes[1].store.barrier(PATIENCE).await.expect("a majority is there");
+    nodes[1].barrier().await;
     assert_eq!(nodes[1].count(), 20);
     let known: RequestId = "r3".parse().expect("valid");
-    assert!(nodes[1].store.view(|state| state.remembered(&entity(), &known).is_some()));
+    assert!(nodes[1].store.view_data(group(), |data| data.remembered(&entity(), &known).is_some()));
 }

@@ -33,9 +33,11 @@ use odeum_actors::{
     Actor, ActorError, AskError, ChildSpec, Context, Handle, Overflow, Reply, Restart, Shutdown,
     child,
 };
+use odeum_cluster::store::StoreError;
 use odeum_proto::{
     EntityId, Epoch,
     call::{CallError, CallReply, CallRequest},
+    session::DataOutcome,
 };
 
 use self::message::{Answered, Next};
@@ -111,8 +113,14 @@ pub(super) fn host(
 }
 
 enum HostMessage {
-    Deliver { call: CallRequest, reply: Reply<Answered> },
-    Prepared { module: Result<Module, CacheError> },
+    Deliver {
+        call: CallRequest,
+        reply: Reply<Answered>,
+    },
+    /// `None` when this activation is over.
+    Prepared {
+        module: Result<Option<Module>, CacheError>,
+    },
     Fenced,
 }
 
@@ -186,15 +194,16 @@ impl HostActor {
     async fn on_prepared(
         &mut self,
         ctx: &mut Context<Self>,
-        module: Result<Module, CacheError>,
+        module: Result<Option<Module>, CacheError>,
     ) -> Result<(), ActorError> {
         let parts = &self.parts;
-        if parts.ledger.epoch(&parts.entity) != Some(parts.epoch) {
+        let module = module.inspect_err(|error| parts.erred(error))?;
+        let current = parts.ledger.epoch(&parts.entity) == Some(parts.epoch);
+        let Some(module) = module.filter(|_| current) else {
             ctx.stop();
             return Ok(());
-        }
+        };
         let name = parts.spec.name.clone();
-        let module = module.inspect_err(|error| parts.erred(error))?;
         let started = Instance::start(&module, name, &parts.spec.limits).await;
         let instance = started.inspect_err(|error| parts.erred(error))?;
         parts.facts.running(instance.memory_bytes());
@@ -249,13 +258,15 @@ impl HostActor {
 }
 
 impl HostParts {
-    /// The module, once it is here and the store has confirmed all that was committed before.
-    async fn prepared(&self) -> Result<Module, CacheError> {
+    /// The module, once it is here and this activation has taken over the entity's sessions; `None`
+    /// when a later one has them.
+    async fn prepared(&self) -> Result<Option<Module>, CacheError> {
         let (mut pause, longest) = PREPARE_PAUSES;
         loop {
             let reason = match self.cache.load(self.spec.digest).await {
-                Ok(module) => match self.ledger.confirm(STORE_DEADLINE).await {
-                    Ok(_) => return Ok(module),
+                Ok(module) => match self.take_over().await {
+                    Ok(DataOutcome::Refused(_)) => return Ok(None),
+                    Ok(_) => return Ok(Some(module)),
                     Err(error) => error.to_string(),
                 },
                 Err(error) if error.is_retryable() => error.to_string(),
@@ -266,6 +277,10 @@ impl HostParts {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(longest);
         }
+    }
+
+    async fn take_over(&self) -> Result<DataOutcome, StoreError> {
+        self.ledger.fence(&self.entity, self.epoch, STORE_DEADLINE).await
     }
 
     /// Returns when nothing can be committed under this epoch any more.

@@ -6,10 +6,11 @@
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use odeum_cluster::store::{Remembered, StoreError, StoreHandle};
+use odeum_cluster::store::{Consistency, Remembered, StoreError, StoreHandle};
 use odeum_proto::{
     EntityId, Epoch, Incarnation, NodeId, RequestId, Revision, SessionId,
-    store::{Command, Commit, Outcome},
+    session::{Commit, DataCommand, DataOutcome},
+    store::{Command, Outcome},
 };
 use tokio::sync::watch;
 
@@ -26,16 +27,31 @@ pub trait Ledger: Send + Sync + 'static {
     fn variable(&self, session: &SessionId, key: &str) -> Option<Vec<u8>>;
     /// What is remembered of a request, as far as this node knows.
     fn remembered(&self, entity: &EntityId, request: &RequestId) -> Option<Remembered>;
-    /// The revision up to which this node knows everything; moves on with every change.
+    /// Moves on with every change of what is deployed and where.
     fn changes(&self) -> watch::Receiver<Revision>;
-    /// Waits until this node knows everything that was acknowledged before the call.
-    fn confirm(&self, deadline: Duration) -> BoxFuture<'_, Result<Revision, StoreError>>;
+    /// Takes over the sessions of `entity` for its activation `epoch`: none before it changes them
+    /// from now on, and this node knows what they all have changed. A later one refuses it.
+    fn fence(
+        &self,
+        entity: &EntityId,
+        epoch: Epoch,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<DataOutcome, StoreError>>;
+    /// Waits until this node knows everything about the sessions of `entity` that was acknowledged
+    /// before the call; the activation that has taken them over last.
+    fn confirm(
+        &self,
+        entity: &EntityId,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<Option<Epoch>, StoreError>>;
+    /// Whether this node knows that change of the sessions of `entity`.
+    fn shows(&self, entity: &EntityId, revision: Revision) -> bool;
     /// Commits the effect of one message. After an error the outcome is unknown.
     fn commit(
         &self,
         commit: Commit,
         deadline: Duration,
-    ) -> BoxFuture<'_, Result<Outcome, StoreError>>;
+    ) -> BoxFuture<'_, Result<DataOutcome, StoreError>>;
     /// Places `entity` on `node` under a new epoch, if `epoch` is its epoch: whatever is still
     /// under way under that one is refused from then on. After an error the outcome is unknown;
     /// it is safe to repeat.
@@ -67,30 +83,63 @@ impl Ledger for StoreHandle {
     }
 
     fn variable(&self, session: &SessionId, key: &str) -> Option<Vec<u8>> {
-        self.view(|state| {
-            let variable = state.sessions().get(session)?.variables().get(key)?;
+        self.view_data(self.group_of(session).ok()?, |data| {
+            let variable = data.sessions().get(session)?.variables().get(key)?;
             Some(variable.value.clone())
         })
     }
 
     fn remembered(&self, entity: &EntityId, request: &RequestId) -> Option<Remembered> {
-        self.view(|state| state.remembered(entity, request).cloned())
+        let group = self.group_of_entity(entity).ok()?;
+        self.view_data(group, |data| data.remembered(entity, request).cloned())
     }
 
     fn changes(&self) -> watch::Receiver<Revision> {
         Self::changes(self)
     }
 
-    fn confirm(&self, deadline: Duration) -> BoxFuture<'_, Result<Revision, StoreError>> {
-        Box::pin(self.barrier(deadline))
+    fn fence(
+        &self,
+        entity: &EntityId,
+        epoch: Epoch,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<DataOutcome, StoreError>> {
+        let entity = entity.clone();
+        let name = entity.firmware_name().and_then(|name| name.parse().ok());
+        let born = name.and_then(|name| self.view(|state| state.born(&name))).unwrap_or_default();
+        Box::pin(async move {
+            let group = self.group_of_entity(&entity)?;
+            self.write_data(group, DataCommand::Fence { entity, epoch, born }, deadline).await
+        })
+    }
+
+    fn confirm(
+        &self,
+        entity: &EntityId,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<Option<Epoch>, StoreError>> {
+        let entity = entity.clone();
+        Box::pin(async move {
+            let group = self.group_of_entity(&entity)?;
+            self.barrier_of(group, Consistency::Linearizable, deadline).await?;
+            Ok(self.view_data(group, |data| data.epoch(&entity)))
+        })
+    }
+
+    fn shows(&self, entity: &EntityId, revision: Revision) -> bool {
+        let group = self.group_of_entity(entity);
+        group.is_ok_and(|group| *self.changes_of(group).borrow() >= revision)
     }
 
     fn commit(
         &self,
         commit: Commit,
         deadline: Duration,
-    ) -> BoxFuture<'_, Result<Outcome, StoreError>> {
-        Box::pin(self.write(Command::Commit(commit), deadline))
+    ) -> BoxFuture<'_, Result<DataOutcome, StoreError>> {
+        Box::pin(async move {
+            let group = self.group_of_entity(&commit.entity)?;
+            self.write_data(group, DataCommand::Commit(commit), deadline).await
+        })
     }
 
     fn renew(

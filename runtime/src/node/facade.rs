@@ -18,13 +18,14 @@ use odeum_cluster::{
     membership::MembershipHandle,
     node::ClusterNode,
     router::RouterHandle,
-    store::{Health, StoreError, StoreHandle},
+    store::{Consistency, Health, State, StoreError, StoreHandle},
     transport::{Class, Service, TransportHandle},
 };
 use odeum_proto::{
-    EntityId, Name, NodeId, Revision, SessionId,
+    EntityId, GroupId, Name, NodeId, Revision, SessionId,
     call::{CallError, CallReply, CallRequest},
     report::{FirmwareReport, HostState},
+    session::DataCommand,
     store::{Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome, Placement, Refusal},
 };
 
@@ -127,6 +128,11 @@ impl NodeFacade {
     async fn fresh(&self) -> Result<(), Problem> {
         self.store.barrier(READ_DEADLINE).await.map_err(|error| store_problem(&error))?;
         Ok(())
+    }
+
+    async fn fresh_of(&self, group: GroupId) -> Result<(), Problem> {
+        let fresh = self.store.barrier_of(group, Consistency::Linearizable, READ_DEADLINE).await;
+        fresh.map(drop).map_err(|error| store_problem(&error))
     }
 
     async fn deploy(&self, deployment: Deployment) -> Result<Deployed, Problem> {
@@ -290,7 +296,20 @@ impl ApiNode for NodeFacade {
     }
 
     fn remove(&self, name: Name) -> BoxFuture<'_, Result<(), Problem>> {
-        self.write(Command::DeleteFirmware { name }).boxed()
+        async move {
+            self.write(Command::DeleteFirmware { name: name.clone() }).await?;
+            let epoch = self.store.view(State::last_epoch);
+            let forget = DataCommand::Forget { entity: EntityId::firmware(name.clone()), epoch };
+            let group = self.store.group_of_entity(&EntityId::firmware(name.clone()));
+            // It only frees space: a later firmware of that name starts anew in any case.
+            if let Ok(group) = group
+                && let Err(error) = self.store.write_data(group, forget, WRITE_DEADLINE).await
+            {
+                tracing::warn!(%name, %error, "requests to a deleted firmware not forgotten");
+            }
+            Ok(())
+        }
+        .boxed()
     }
 
     fn call(&self, call: CallRequest) -> BoxFuture<'_, Result<CallReply, CallError>> {
@@ -303,29 +322,31 @@ impl ApiNode for NodeFacade {
         after: Option<SessionId>,
     ) -> BoxFuture<'_, Result<SessionPage, Problem>> {
         async move {
-            self.fresh().await?;
-            Ok(self.store.view(|state| {
-                use std::ops::Bound::{Excluded, Unbounded};
-                let from = after.as_ref().map_or(Unbounded, Excluded);
-                let mut rest = state.sessions().range((from, Unbounded));
-                let sessions: Vec<SessionSummary> = rest
-                    .by_ref()
-                    .take(limit)
-                    .map(|(id, session)| session_summary(id, session))
-                    .collect();
-                let more = rest.next().is_some();
-                let next = sessions.last().filter(|_| more).map(|last| last.id.clone());
-                SessionPage { sessions, next }
-            }))
+            use std::ops::Bound::{Excluded, Unbounded};
+            let mut found = Vec::new();
+            for group in self.store.data_groups().map_err(|error| store_problem(&error))? {
+                self.fresh_of(group).await?;
+                self.store.view_data(group, |data| {
+                    let from = after.as_ref().map_or(Unbounded, Excluded);
+                    let rest = data.sessions().range((from, Unbounded));
+                    found.extend(rest.take(limit + 1).map(|(id, s)| session_summary(id, s)));
+                });
+            }
+            found.sort_by(|a, b| a.id.cmp(&b.id));
+            let more = found.len() > limit;
+            found.truncate(limit);
+            let next = found.last().filter(|_| more).map(|last| last.id.clone());
+            Ok(SessionPage { sessions: found, next })
         }
         .boxed()
     }
 
     fn session(&self, id: SessionId) -> BoxFuture<'_, Result<Session, Problem>> {
         async move {
-            self.fresh().await?;
-            let variables = self.store.view(|state| {
-                let variables = state.sessions().get(&id)?.variables().iter();
+            let group = self.store.group_of(&id).map_err(|error| store_problem(&error))?;
+            self.fresh_of(group).await?;
+            let variables = self.store.view_data(group, |data| {
+                let variables = data.sessions().get(&id)?.variables().iter();
                 let variables = variables.map(|(key, variable)| {
                     let value = Text::of(&variable.value);
                     let (version, revision) = (variable.version, variable.revision);
@@ -342,7 +363,14 @@ impl ApiNode for NodeFacade {
     }
 
     fn delete_session(&self, session: SessionId) -> BoxFuture<'_, Result<(), Problem>> {
-        self.write(Command::DeleteSession { session }).boxed()
+        async move {
+            let problem = |error: StoreError| store_problem(&error);
+            let group = self.store.group_of(&session).map_err(problem)?;
+            let delete = DataCommand::DeleteSession { session };
+            self.store.write_data(group, delete, WRITE_DEADLINE).await.map_err(problem)?;
+            Ok(())
+        }
+        .boxed()
     }
 
     fn actors(&self) -> BoxFuture<'_, Result<odeum_actors::Tree, Problem>> {
@@ -398,6 +426,7 @@ fn store_problem(error: &StoreError) -> Problem {
         StoreError::Deadline { .. }
         | StoreError::Stopped { .. }
         | StoreError::NotMember { .. }
+        | StoreError::Unknown
         | StoreError::NoSpace { .. } => Problem::Unavailable { reason },
         StoreError::Refused(refusal) => refusal.clone().into(),
         StoreError::Files(_) | StoreError::Broken { .. } => Problem::Internal { reason },

@@ -15,10 +15,15 @@ use openraft::{ChangeMembers, Instant as _};
 
 use super::{Group, WriteError, not_written};
 use crate::store::raft::Metrics;
+use crate::store::steward::{Sight, Step};
 
 /// Most voters of a group: five survive the loss of two, and every further one makes each write
 /// slower. Nodes beyond are learners: they have all data and vote on nothing.
-const VOTERS: usize = 5;
+pub(in crate::store) const VOTERS: usize = 5;
+
+/// Who is so many entries behind or fewer has the log, for the purpose of voting or leading: what
+/// a busy group writes within some round trips.
+const CLOSE: u64 = 1_000;
 
 /// A member that answered the leader within this time is there: sixteen heartbeats, and longer
 /// than a pause that evicts nobody.
@@ -105,26 +110,8 @@ impl Group {
     /// Refused when the others are no majority.
     pub(super) async fn expel(&self, node: NodeId) -> StoreReply {
         let _one_by_one = self.changing.lock().await;
-        if let Err(refusal) = self.can_spare(&node).await {
-            return StoreReply::Written {
-                outcome: Outcome::Refused(refusal),
-                at: Revision::default(),
-            };
-        }
-        if node == self.node && self.hand_over().await {
-            return StoreReply::NotLeader { leader: self.leader() };
-        }
-        let members = self.members();
-        let change = if members.voters.contains(&node) {
-            Some(ChangeMembers::RemoveVoters(BTreeSet::from([node.clone()])))
-        } else {
-            let learns = members.learners.contains(&node);
-            learns.then(|| ChangeMembers::RemoveNodes(BTreeSet::from([node.clone()])))
-        };
-        if let Some(change) = change
-            && let Err(error) = self.raft.change_membership(change, false).await
-        {
-            return not_written(error);
+        if let Err(reply) = self.let_go(&node).await {
+            return reply;
         }
         let removed = self.commit(Command::RemoveNode { node }).await;
         self.fill_up().await;
@@ -132,6 +119,67 @@ impl Group {
             Ok((outcome, at)) => StoreReply::Written { outcome, at },
             Err(reply) => reply,
         }
+    }
+
+    /// As [`expel`](Self::expel), of a group that keeps no record of nodes.
+    pub(super) async fn release(&self, node: NodeId) -> StoreReply {
+        let _one_by_one = self.changing.lock().await;
+        match self.let_go(&node).await {
+            Ok(()) => StoreReply::Released,
+            Err(reply) => reply,
+        }
+    }
+
+    /// Out of the group, and an error with the answer when it stays for now.
+    async fn let_go(&self, node: &NodeId) -> Result<(), StoreReply> {
+        if let Err(refusal) = self.can_spare(node).await {
+            let outcome = Outcome::Refused(refusal);
+            return Err(StoreReply::Written { outcome, at: Revision::default() });
+        }
+        if *node == self.node && self.hand_over(None).await {
+            return Err(StoreReply::NotLeader { leader: self.leader() });
+        }
+        let members = self.members();
+        let gone = || BTreeSet::from([node.clone()]);
+        let change = if members.voters.contains(node) {
+            ChangeMembers::RemoveVoters(gone())
+        } else if members.learners.contains(node) {
+            ChangeMembers::RemoveNodes(gone())
+        } else {
+            return Ok(());
+        };
+        self.raft.change_membership(change, false).await.map(drop).map_err(not_written)
+    }
+
+    /// Carries out one step towards the members that the group should have; whether it was done.
+    pub(in crate::store) async fn take(&self, step: &Step) -> bool {
+        let _one_by_one = self.changing.lock().await;
+        let done = match step {
+            Step::Add(node) => self.raft.add_learner(node.clone(), (), false).await.map(drop),
+            Step::Promote(node) => self.promote(node).await,
+            Step::Remove(node) => return self.let_go(node).await.is_ok(),
+            Step::HandOver(node) => return self.hand_over(Some(node)).await,
+        };
+        let group = self.id;
+        done.inspect_err(|error| tracing::debug!(%group, ?step, %error, "members not changed"))
+            .is_ok()
+    }
+
+    /// What the leader of the group sees of its members.
+    pub(in crate::store) fn sight(&self) -> Sight {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let Members { voters, learners } = Members::of(&metrics);
+        let last = metrics.last_log_index.unwrap_or_default();
+        let has_all = |node: &&NodeId| {
+            let matched = metrics.replication.as_ref().and_then(|all| all.get(*node)?.as_ref());
+            *node == &self.node || matched.is_some_and(|at| at.index() + CLOSE >= last)
+        };
+        let all = || voters.iter().chain(&learners);
+        let there: BTreeSet<NodeId> =
+            all().filter(|node| self.is_there(&metrics, node)).cloned().collect();
+        let close = there.iter().filter(has_all).cloned().collect();
+        Sight { local: self.node.clone(), voters, learners, there, close }
     }
 
     /// Whether the others can do without `node`. A leader that has just taken office waits for
@@ -172,9 +220,10 @@ impl Group {
         self.is_there(&self.raft.metrics().borrow_watched(), node)
     }
 
-    /// Gives the office to the voter that has most of the log, and says whether another leads.
-    async fn hand_over(&self) -> bool {
-        let next = {
+    /// Gives the office to `heir`, or to the voter that has most of the log, and says whether
+    /// another leads.
+    pub(in crate::store) async fn hand_over(&self, heir: Option<&NodeId>) -> bool {
+        let fittest = || {
             let metrics = self.raft.metrics();
             let metrics = metrics.borrow_watched();
             let matched = |node: &NodeId| metrics.replication.as_ref()?.get(node).cloned()?;
@@ -184,7 +233,7 @@ impl Group {
                 .filter(|voter| *voter != self.node && self.is_there(&metrics, voter))
                 .max_by_key(matched)
         };
-        let Some(next) = next else { return false };
+        let Some(next) = heir.cloned().or_else(fittest) else { return false };
         if self.raft.trigger().transfer_leader(next).await.is_err() {
             return false;
         }

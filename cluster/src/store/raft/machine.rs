@@ -6,15 +6,17 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt as _};
-use odeum_proto::store::Outcome;
+use odeum_proto::store::{Command, Outcome};
 use odeum_proto::{Revision, codec};
 use openraft::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::convert::{meta_from, meta_to};
 use super::{LogId, SnapshotFile, StoredMembership, Types};
+use crate::store::data::Data;
 use crate::store::state::State;
 use crate::store::wal::WalError;
 
@@ -32,7 +34,24 @@ pub(in crate::store) struct Replicated {
 struct Inner {
     last: Option<LogId>,
     membership: StoredMembership,
-    state: State,
+    state: GroupState,
+}
+
+/// What a group has agreed on. Both parts are in every group; of a group of sessions the first
+/// stays empty, and of the control group the second, unless there are no groups of sessions.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct GroupState {
+    control: State,
+    data: Data,
+}
+
+impl GroupState {
+    fn apply(&mut self, revision: Revision, command: &Command) -> Outcome {
+        match command {
+            Command::Data { at, command } => Outcome::Data(self.data.apply(revision, *at, command)),
+            command => self.control.apply(revision, command),
+        }
+    }
 }
 
 impl Inner {
@@ -52,9 +71,14 @@ impl Replicated {
         Arc::new(Self { inner: RwLock::default(), revision: watch::Sender::default() })
     }
 
-    /// Shows the state to `look`. Entries wait meanwhile.
+    /// Shows the state of the cluster to `look`. Entries wait meanwhile.
     pub(in crate::store) fn view<R>(&self, look: impl FnOnce(&State) -> R) -> R {
-        look(&self.inner.read().unwrap_or_else(PoisonError::into_inner).state)
+        self.read(|inner| look(&inner.state.control))
+    }
+
+    /// Shows the sessions to `look`. Entries wait meanwhile.
+    pub(in crate::store) fn view_data<R>(&self, look: impl FnOnce(&Data) -> R) -> R {
+        self.read(|inner| look(&inner.state.data))
     }
 
     /// The last applied revision, as it moves on.
@@ -176,7 +200,7 @@ impl RaftStateMachine<Types> for Machine {
         let file = self.file.clone();
         let on_disk = meta_to(meta);
         let state = blocking(move || {
-            let state: State = codec::decode(&snapshot).map_err(io::Error::other)?;
+            let state: GroupState = codec::decode(&snapshot).map_err(io::Error::other)?;
             file.save(&on_disk, &snapshot)?;
             Ok(state)
         })

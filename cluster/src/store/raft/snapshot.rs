@@ -15,8 +15,8 @@ use odeum_proto::{GroupId, codec};
 use crate::store::wal::WalError;
 
 const MAGIC: [u8; 8] = *b"ODEUMSNP";
-/// Format of snapshots, their state included. 2: kinds of entities, and who is leaving.
-const VERSION: u32 = 2;
+/// Format of snapshots, their state included. 3: sessions in groups of their own.
+const VERSION: u32 = 3;
 const HEADER: usize = 16;
 
 /// Where a group's snapshot is.

@@ -37,9 +37,9 @@ fn session(request: &str) -> SessionId {
     format!("counter/{request}").parse().expect("valid")
 }
 
-fn commit(request: &str, epoch: Epoch) -> Command {
-    let Command::Commit(commit) = count(request, epoch) else { panic!("a commit") };
-    Command::Commit(Commit { session: session(request), ..commit })
+fn commit(request: &str, epoch: Epoch) -> DataCommand {
+    let DataCommand::Commit(commit) = count(request, epoch) else { panic!("a commit") };
+    DataCommand::Commit(Commit { session: session(request), ..commit })
 }
 
 /// Writes until told to stop; answers with the requests that were acknowledged and all that were
@@ -55,9 +55,12 @@ async fn write_until(
     while !stop.load(Ordering::Relaxed) {
         let request = format!("w{writer}-{tried}");
         let store = stores[writer % 3].lock().expect("not poisoned").clone();
-        let written = store.write(commit(&request, epoch), Duration::from_secs(2)).await;
+        let written =
+            store.write_data(group(), commit(&request, epoch), Duration::from_secs(2)).await;
         match written {
-            Ok(Outcome::Applied { .. } | Outcome::Replayed { .. }) => acknowledged.push(request),
+            Ok(DataOutcome::Applied { .. } | DataOutcome::Replayed { .. }) => {
+                acknowledged.push(request)
+            }
             Ok(other) => panic!("{other:?}"),
             Err(error) => assert!(error.is_retryable(), "{error}"),
         }
@@ -113,8 +116,8 @@ async fn under_random_faults_no_acknowledged_write_is_lost_and_none_is_made_twic
 
     let mut states = Vec::new();
     for node in &nodes {
-        node.store.barrier(PATIENCE).await.expect("a majority is there");
-        states.push(node.store.view(Clone::clone));
+        node.barrier().await;
+        states.push(node.store.view_data(group(), Clone::clone));
     }
     for state in &states {
         let sessions = state.sessions();

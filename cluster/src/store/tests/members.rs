@@ -9,7 +9,8 @@ fn voters(store: &StoreHandle) -> Vec<NodeId> {
 
 /// The place of a node that leads, once one does.
 async fn leading(nodes: &[Node]) -> usize {
-    eventually("somebody leads", || leader(nodes).is_some()).await;
+    let leads = |node: &Node| node.store.status().is_leader();
+    eventually("somebody leads", || nodes.iter().any(leads)).await;
     nodes.iter().position(|node| node.store.status().is_leader()).expect("one leads")
 }
 
@@ -32,14 +33,14 @@ async fn a_follower_leaves_and_may_come_back_with_its_disk() {
     nodes[other].store.remove_node(&id, PATIENCE).await.expect("removed");
     nodes[other].store.remove_node(&id, PATIENCE).await.expect("removed already");
     assert_eq!(voters(&nodes[lead].store).len(), 2);
-    nodes[lead].write(count("a", epoch)).await;
+    nodes[lead].commit(count("a", epoch)).await;
     assert!(!nodes[lead].store.view(|state| state.nodes().contains_key(&id)));
 
     nodes[gone].stop().await;
     nodes[gone].restart().await;
     let record = nodes[gone].record();
     nodes[lead].store.admit(record, PATIENCE).await.expect("taken in again");
-    nodes[gone].store.barrier(PATIENCE).await.expect("it follows");
+    nodes[gone].barrier().await;
     assert_eq!(nodes[gone].count(), 1);
     assert_eq!(voters(&nodes[lead].store).len(), 3);
     let thief = NodeRecord { disk: DiskId::random(), ..nodes[gone].record() };
@@ -62,11 +63,11 @@ async fn a_leader_that_leaves_gives_its_office_to_another_first() {
     let start = Instant::now();
     let (removed, written) = tokio::join!(
         nodes[lead].store.remove_node(&id, PATIENCE),
-        writer.write(count("meanwhile", epoch), PATIENCE),
+        writer.write_data(group(), count("meanwhile", epoch), PATIENCE),
     );
     removed.expect("removed");
     written.expect("written");
-    writer.write(count("after", epoch), PATIENCE).await.expect("written");
+    writer.write_data(group(), count("after", epoch), PATIENCE).await.expect("written");
     println!("the leader was gone after {:?}", start.elapsed());
     let status = writer.status();
     assert_eq!(status.term, term + 1, "one election, asked for");
@@ -83,15 +84,15 @@ async fn nobody_leaves_whom_the_others_need_for_a_majority() {
     let (dead, other) = ((lead + 1) % 3, (lead + 2) % 3);
     nodes[dead].stop().await;
     let store = &nodes[lead].store;
-    let group = store.shared.running.borrow().clone().expect("runs");
-    eventually("the dead one is missed", || !group.reaches(&nodes[dead].id)).await;
-    drop(group);
+    let control = store.shared.control.running.borrow().clone().expect("runs");
+    eventually("the dead one is missed", || !control.reaches(&nodes[dead].id)).await;
+    drop(control);
     assert_eq!(quorum_would_be_lost(store.remove_node(&nodes[other].id, PATIENCE).await), (2, 1));
-    store.write(count("a", epoch), PATIENCE).await.expect("nothing was begun");
+    store.write_data(group(), count("a", epoch), PATIENCE).await.expect("nothing was begun");
     // The dead one can go, then the follower, and the last one never.
     store.remove_node(&nodes[dead].id, PATIENCE).await.expect("removed");
     store.remove_node(&nodes[other].id, PATIENCE).await.expect("removed");
-    store.write(count("b", epoch), PATIENCE).await.expect("written by one alone");
+    store.write_data(group(), count("b", epoch), PATIENCE).await.expect("written by one alone");
     assert_eq!(quorum_would_be_lost(store.remove_node(&nodes[lead].id, PATIENCE).await), (0, 0));
 }
 

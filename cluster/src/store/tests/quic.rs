@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use odeum_actors::Supervisor;
-
 use super::*;
-use crate::store::store;
 use crate::transport::pki::Authority;
 use crate::transport::{self, Services, TransportConfig, TransportHandle};
 

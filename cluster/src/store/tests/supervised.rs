@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use odeum_actors::{Exit, Supervisor};
+use odeum_actors::Exit;
 
 use super::*;
 use crate::store::raft::{Machine, SnapshotFile};
-use crate::store::store;
 
-async fn start(dir: &TempDir) -> (StoreHandle, Supervisor) {
+async fn alone(dir: &TempDir) -> (StoreHandle, Supervisor) {
     let node: NodeId = "n1".parse().expect("valid");
     let config = StoreConfig::new(dir.path().join("store"), node.clone());
     let port = Port { net: Net::default(), from: node };
@@ -35,14 +34,14 @@ fn record() -> NodeRecord {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_fails_is_restarted_and_the_handle_goes_on() {
     let dir = TempDir::new().expect("made");
-    let (handle, supervisor) = start(&dir).await;
+    let (handle, supervisor) = alone(&dir).await;
     let mut status = handle.status_watch();
     handle.found(ClusterId::random(), record()).await.expect("founded");
     let good = status.wait_for(|status| status.health == Health::Good);
     tokio::time::timeout(PATIENCE, good).await.expect("in time").expect("published");
 
     // As after a failed write to its log: the core ends without the actor having asked for it.
-    let group = handle.shared.running.borrow().clone().expect("it runs");
+    let group = handle.shared.control.running.borrow().clone().expect("it runs");
     group.shutdown().await;
     drop(group);
     let put = Command::PutNode(NodeRecord { incarnation: Incarnation(2), ..record() });
@@ -58,18 +57,18 @@ async fn a_replica_that_fails_is_restarted_and_the_handle_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_view_never_goes_back_in_time_while_a_failed_replica_is_restarted() {
     let dir = TempDir::new().expect("made");
-    let (handle, supervisor) = start(&dir).await;
+    let (handle, supervisor) = alone(&dir).await;
     handle.found(ClusterId::random(), record()).await.expect("founded");
     let seen = handle.changes().borrow().to_owned();
 
     // The next replica reads its files, and the core which applies its log has not begun.
-    let group = handle.shared.running.borrow().clone().expect("it runs");
+    let group = handle.shared.control.running.borrow().clone().expect("it runs");
     group.shutdown().await;
     drop(group);
     supervisor.shutdown().await;
     let snapshots = dir.path().join("store/snapshots");
     let file = SnapshotFile::new(&snapshots, GroupId::Control).expect("made");
-    let replicated = Arc::clone(&handle.shared.replicated);
+    let replicated = Arc::clone(&handle.shared.control.replicated);
     let end = Some(seen.0);
     let (_machine, snapshot) = Machine::open(&file, replicated, end).expect("opens");
     assert_eq!(snapshot, None, "what it has is not from a snapshot");

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::WalError;
 
-/// Format of segments: header, frames, records. 2: the record of a node says what it hosts.
-const VERSION: u32 = 2;
+/// Format of segments: header, frames, records. 3: sessions in groups of their own.
+const VERSION: u32 = 3;
 const MAGIC: [u8; 8] = *b"ODEUMWAL";
 
 /// `magic, version, number, crc32` in front of the frames.

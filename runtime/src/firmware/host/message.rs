@@ -7,7 +7,8 @@ use odeum_proto::{
     EntityId, Epoch, NodeId, SessionId,
     call::{CallError, CallReply, CallRequest},
     limits,
-    store::{Commit, FirmwareSpec, Outcome, Refusal},
+    session::{Commit, DataOutcome, SessionRefusal},
+    store::FirmwareSpec,
 };
 
 use super::{Activate, STORE_DEADLINE};
@@ -91,10 +92,8 @@ impl HostParts {
 
     /// Answers a message that changed nothing, if what the guest read was the newest.
     async fn confirmed(&self, instance: Instance, answered: Answered) -> (Answered, Next) {
-        match self.ledger.confirm(STORE_DEADLINE).await {
-            Ok(_) if self.ledger.epoch(&self.entity) == Some(self.epoch) => {
-                (answered, Next::Keep(instance))
-            }
+        match self.ledger.confirm(&self.entity, STORE_DEADLINE).await {
+            Ok(epoch) if epoch == Some(self.epoch) => (answered, Next::Keep(instance)),
             Ok(_) => (Err(self.not_here()), Next::End),
             // Nothing was changed, so nothing is in doubt.
             Err(error) => (Err(no_quorum(&error)), Next::Keep(instance)),
@@ -117,19 +116,20 @@ impl HostParts {
             reply: effect.reply.clone(),
         };
         match self.ledger.commit(commit, STORE_DEADLINE).await {
-            Ok(Outcome::Applied { revision }) => {
+            Ok(DataOutcome::Applied { revision }) => {
                 // The next message must read what this one wrote. The store shows it at once
                 // unless this node's replica fell behind.
-                let is_shown = *self.ledger.changes().borrow() >= revision;
+                let is_shown = self.ledger.shows(&self.entity, revision);
                 let next = if is_shown { Next::Keep(instance) } else { Next::Renew };
                 (Ok(self.reply(effect.reply, false)), next)
             }
             // Carried out before, unknown to this node when the call came. The guest has now seen
             // it twice, so its memory goes.
-            Ok(Outcome::Replayed { reply }) => (self.replayed(&call, reply), Next::Renew),
-            Ok(Outcome::Refused(Refusal::StaleEpoch { .. })) => (Err(self.not_here()), Next::End),
-            Ok(Outcome::Refused(Refusal::TooMuch { what, got, limit })) => {
-                let refusal = Refusal::TooMuch { what, got, limit };
+            Ok(DataOutcome::Replayed { reply }) => (self.replayed(&call, reply), Next::Renew),
+            Ok(DataOutcome::Refused(SessionRefusal::StaleEpoch { .. })) => {
+                (Err(self.not_here()), Next::End)
+            }
+            Ok(DataOutcome::Refused(refusal @ SessionRefusal::TooMuch { .. })) => {
                 let (entity, reason) = (self.entity.clone(), refusal.to_string().into());
                 (Err(CallError::LimitExceeded { entity, reason }), Next::Renew)
             }

@@ -9,11 +9,13 @@ use std::{
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use odeum_actors::Supervisor;
-use odeum_cluster::store::{Remembered, State, StoreError};
+use odeum_cluster::store::{Data, Remembered, State, StoreError};
 use odeum_proto::{
-    Digest, DiskId, EntityId, Epoch, Incarnation, Name, NodeId, RequestId, Revision, SessionId,
+    Digest, DiskId, EntityId, Epoch, GroupId, Incarnation, LogTime, Name, NodeId, RequestId,
+    Revision, SessionId,
     call::{CallError, CallReply, CallRequest},
-    store::{Command, Commit, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome},
+    session::{Commit, DataCommand, DataOutcome},
+    store::{Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome},
 };
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -40,7 +42,7 @@ pub(super) enum Mood {
 
 /// The store of one node: the real state machine, applied at once.
 pub(super) struct Shelf {
-    inner: Mutex<(State, Mood)>,
+    inner: Mutex<(State, Data, Mood)>,
     on_the_way: Mutex<Vec<Commit>>,
     revision: watch::Sender<Revision>,
 }
@@ -48,14 +50,14 @@ pub(super) struct Shelf {
 impl Shelf {
     fn new() -> Self {
         Self {
-            inner: Mutex::new((State::default(), Mood::Well)),
+            inner: Mutex::new((State::default(), Data::default(), Mood::Well)),
             on_the_way: Mutex::default(),
             revision: watch::Sender::new(Revision(0)),
         }
     }
 
     pub(super) fn set(&self, mood: Mood) {
-        self.inner().1 = mood;
+        self.inner().2 = mood;
     }
 
     pub(super) fn apply(&self, command: &Command) -> Outcome {
@@ -65,22 +67,37 @@ impl Shelf {
         outcome
     }
 
+    pub(super) fn change(&self, command: &DataCommand) -> DataOutcome {
+        let revision = self.revision.borrow().next();
+        let outcome = self.inner().1.apply(revision, LogTime(revision.0), command);
+        self.revision.send_replace(revision);
+        outcome
+    }
+
     /// Writes the commits that were on their way.
-    pub(super) fn arrive(&self) -> Vec<Outcome> {
+    pub(super) fn arrive(&self) -> Vec<DataOutcome> {
         let commits = std::mem::take(&mut *self.on_the_way.lock().expect("not poisoned"));
-        commits.into_iter().map(|commit| self.apply(&Command::Commit(commit))).collect()
+        commits.into_iter().map(|commit| self.change(&DataCommand::Commit(commit))).collect()
+    }
+
+    pub(super) fn view_data<R>(&self, look: impl FnOnce(&Data) -> R) -> R {
+        look(&self.inner().1)
     }
 
     pub(super) fn view<R>(&self, look: impl FnOnce(&State) -> R) -> R {
         look(&self.inner().0)
     }
 
-    fn inner(&self) -> MutexGuard<'_, (State, Mood)> {
+    fn inner(&self) -> MutexGuard<'_, (State, Data, Mood)> {
         self.inner.lock().expect("not poisoned")
     }
 
     fn unwell(&self) -> StoreError {
-        StoreError::NoQuorum { after: Duration::ZERO, reason: "the test says so".into() }
+        StoreError::NoQuorum {
+            group: GroupId::Control,
+            after: Duration::ZERO,
+            reason: "the test says so".into(),
+        }
     }
 }
 
@@ -101,32 +118,56 @@ impl Ledger for Shelf {
     }
 
     fn variable(&self, session: &SessionId, key: &str) -> Option<Vec<u8>> {
-        self.view(|state| Some(state.sessions().get(session)?.variables().get(key)?.value.clone()))
+        self.view_data(|data| {
+            Some(data.sessions().get(session)?.variables().get(key)?.value.clone())
+        })
     }
 
     fn remembered(&self, entity: &EntityId, request: &RequestId) -> Option<Remembered> {
-        self.view(|state| state.remembered(entity, request).cloned())
+        self.view_data(|data| data.remembered(entity, request).cloned())
     }
 
     fn changes(&self) -> watch::Receiver<Revision> {
         self.revision.subscribe()
     }
 
-    fn confirm(&self, _deadline: Duration) -> BoxFuture<'_, Result<Revision, StoreError>> {
-        let mood = self.inner().1;
-        let revision = *self.revision.borrow();
-        let result = if mood == Mood::Well { Ok(revision) } else { Err(self.unwell()) };
+    fn fence(
+        &self,
+        entity: &EntityId,
+        epoch: Epoch,
+        _deadline: Duration,
+    ) -> BoxFuture<'_, Result<DataOutcome, StoreError>> {
+        let name = entity.firmware_name().and_then(|name| name.parse().ok());
+        let born = name.and_then(|name| self.view(|state| state.born(&name))).unwrap_or_default();
+        let fence = DataCommand::Fence { entity: entity.clone(), epoch, born };
+        let well = self.inner().2 == Mood::Well;
+        let result = if well { Ok(self.change(&fence)) } else { Err(self.unwell()) };
         Box::pin(async { result })
+    }
+
+    fn confirm(
+        &self,
+        entity: &EntityId,
+        _deadline: Duration,
+    ) -> BoxFuture<'_, Result<Option<Epoch>, StoreError>> {
+        let mood = self.inner().2;
+        let epoch = self.view_data(|data| data.epoch(entity));
+        let result = if mood == Mood::Well { Ok(epoch) } else { Err(self.unwell()) };
+        Box::pin(async move { result })
+    }
+
+    fn shows(&self, _entity: &EntityId, revision: Revision) -> bool {
+        *self.revision.borrow() >= revision
     }
 
     fn commit(
         &self,
         commit: Commit,
         _deadline: Duration,
-    ) -> BoxFuture<'_, Result<Outcome, StoreError>> {
-        let mood = self.inner().1;
+    ) -> BoxFuture<'_, Result<DataOutcome, StoreError>> {
+        let mood = self.inner().2;
         let outcome = match mood {
-            Mood::Well | Mood::InDoubt => Some(self.apply(&Command::Commit(commit))),
+            Mood::Well | Mood::InDoubt => Some(self.change(&DataCommand::Commit(commit))),
             Mood::Lost => None,
             Mood::Late => {
                 self.on_the_way.lock().expect("not poisoned").push(commit);
@@ -146,7 +187,7 @@ impl Ledger for Shelf {
     ) -> BoxFuture<'_, Result<Outcome, StoreError>> {
         let (entity, node) = (entity.clone(), node.clone());
         let place = Command::Place { entity, node, expected: Some(epoch) };
-        let mood = self.inner().1;
+        let mood = self.inner().2;
         let known = if mood == Mood::Well { Ok(self.apply(&place)) } else { Err(self.unwell()) };
         Box::pin(async { known })
     }

@@ -6,30 +6,31 @@
 
 use std::collections::BTreeMap;
 
-use odeum_proto::store::{Commit, Outcome, Refusal, Write};
+use odeum_proto::session::{Commit, DataOutcome, SessionRefusal, Write};
 use odeum_proto::{Revision, limits};
 
 use super::session::{empty_bytes, variable_bytes};
 use super::window::{kept, request_bytes};
-use super::{State, applied, at_most, too_much};
+use super::{Data, applied, at_most, too_much};
 
 /// What a commit leaves of each variable it touches: a value, or nothing.
 type Effect<'a> = BTreeMap<&'a str, Option<&'a [u8]>>;
 
-impl State {
+impl Data {
     pub(super) fn commit(
         &mut self,
         revision: Revision,
         commit: &Commit,
-    ) -> Result<Outcome, Refusal> {
+    ) -> Result<DataOutcome, SessionRefusal> {
         if let Some(reply) = self.remembered(&commit.entity, &commit.request) {
-            return Ok(Outcome::Replayed { reply: reply.clone() });
+            return Ok(DataOutcome::Replayed { reply: reply.clone() });
         }
-        self.check_epoch(&commit.entity, Some(commit.epoch))?;
+        self.check_epoch(&commit.entity, commit.epoch)?;
         check_sizes(commit)?;
         let effect = effect(&commit.writes);
         let change = self.check_quotas(commit, &effect)?;
 
+        self.epochs.entry(commit.entity.clone()).or_default().epoch = commit.epoch;
         let window = self.windows.entry(commit.entity.clone()).or_default();
         let window_before = window.bytes();
         window.remember(&commit.request, &commit.reply);
@@ -47,7 +48,7 @@ impl State {
     }
 
     /// What `effect` does to the counted bytes, if it stays within all quotas.
-    fn check_quotas(&self, commit: &Commit, effect: &Effect<'_>) -> Result<Change, Refusal> {
+    fn check_quotas(&self, commit: &Commit, effect: &Effect<'_>) -> Result<Change, SessionRefusal> {
         let session = self.sessions.get(&commit.session);
         let old = |key: &str| session.and_then(|session| session.variables().get(key));
         let mut change = Change::default();
@@ -99,7 +100,7 @@ fn effect(writes: &[Write]) -> Effect<'_> {
     effect
 }
 
-fn check_sizes(commit: &Commit) -> Result<(), Refusal> {
+fn check_sizes(commit: &Commit) -> Result<(), SessionRefusal> {
     at_most("writes of one message", commit.writes.len(), limits::WRITES_PER_MESSAGE)?;
     at_most("bytes of a reply", commit.reply.len(), limits::MESSAGE_BYTES)?;
     let mut sum = commit.reply.len();

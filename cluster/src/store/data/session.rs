@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use odeum_proto::store::Variable;
+use odeum_proto::session::Variable;
 use odeum_proto::{Revision, SessionId};
 use serde::{Deserialize, Serialize};
 
