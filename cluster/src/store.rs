@@ -55,7 +55,9 @@ use std::time::Duration;
 use odeum_actors::{ChildSpec, Intensity, Shutdown, Strategy, SupervisorSpec, child};
 use odeum_proto::NodeId;
 
-pub use data::{Data, Remembered, Session};
+pub use data::{
+    Compacted, Data, Past, Remembered, Session, Snapshot as DataSnapshot, Variable, Watched,
+};
 pub use error::StoreError;
 pub use folder::{DataFolder, FolderError};
 pub use front::StoreHandle;

@@ -126,6 +126,22 @@ pub(crate) mod bytes {
     }
 }
 
+/// As [`bytes`], for fields of type `Arc<[u8]>`.
+pub(crate) mod shared_bytes {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(bytes: &Arc<[u8]>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(bytes)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<[u8]>, D::Error> {
+        Bytes::deserialize(from).map(|bytes| Arc::from(&bytes[..]))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -3,7 +3,7 @@
 //!
 //! Names are validated where they enter, decoding included: a value of these types is valid.
 
-use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -181,6 +181,13 @@ impl Borrow<str> for Name {
     }
 }
 
+/// So that a range of sessions can be named by what their ids begin with.
+impl Borrow<str> for SessionId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl From<Name> for EntityKey {
     /// Every name is a key: shorter, and of fewer characters.
     fn from(name: Name) -> Self {
@@ -297,6 +304,16 @@ counter! {
     /// log, so that all replicas agree on it and no clock that jumps changes it: it stands still
     /// while there is no leader, and never goes back.
     LogTime
+}
+
+impl LogTime {
+    /// This time and `duration`, which is rounded up to a millisecond: what is due then is never
+    /// due early.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        let millis = duration.as_nanos().div_ceil(1_000_000);
+        Self(self.0.saturating_add(u64::try_from(millis).unwrap_or(u64::MAX)))
+    }
 }
 
 /// A Raft group.

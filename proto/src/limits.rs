@@ -3,6 +3,8 @@
 //! They are checked before memory is reserved, so a lying length costs its sender the
 //! connection and us nothing.
 
+use std::time::Duration;
+
 /// Longest name of a node, firmware, kind or variable namespace, in bytes. A DNS label may have
 /// 63; half of it keeps names on one line of a table.
 pub const NAME_BYTES: usize = 32;
@@ -40,6 +42,73 @@ pub const COMMIT_BYTES: usize = 3 << 20;
 /// Most session data and remembered replies in one Raft group, in bytes with their overhead. All
 /// of it is in one snapshot, which travels in one transfer of [`BULK_BYTES`].
 pub const GROUP_BYTES: u64 = 192 << 20;
+
+/// Most sessions, variables, programs and metadata that one operation list may touch: it is one log
+/// entry, applied while nothing else is, and every refusal in it may have a line.
+pub const OPERATIONS: usize = 1_024;
+
+/// Most earlier values of a variable that are kept. They are in memory on every replica.
+pub const HISTORY_DEPTH: u8 = 64;
+
+/// Most entries of the metadata of one session or of one variable.
+pub const METADATA_ENTRIES: usize = 64;
+
+/// Longest value of an entry of metadata, in bytes. What is longer is a variable.
+pub const METADATA_BYTES: usize = 1_024;
+
+/// Most programs of one session.
+pub const PROGRAMS_PER_SESSION: usize = 64;
+
+/// Largest program of a session, in bytes: as a variable, it is rewritten whole.
+pub const PROGRAM_BYTES: usize = VARIABLE_BYTES;
+
+/// Longest pattern, in bytes.
+pub const PATTERN_BYTES: usize = 1_024;
+
+/// Largest compiled pattern, in bytes. `^\w{1,64}$` has some 600 kB, since it knows the letters of
+/// every script.
+pub const COMPILED_PATTERN_BYTES: usize = 2 << 20;
+
+/// Most compiled patterns that are kept, per group. Compiling one again takes under a millisecond.
+pub const COMPILED_PATTERNS: usize = 64;
+
+/// Most values that a constraint may list.
+pub const ALLOWED_VALUES: usize = 256;
+
+/// Most axes of a tensor. What is in use has up to 6.
+pub const TENSOR_AXES: usize = 16;
+
+/// Longest time to live of a session: ten years, beyond which "never" is meant.
+pub const SESSION_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
+
+/// Most sessions that one log entry lets expire, so that a million of them at once hold up
+/// nothing else for long.
+pub const EXPIRED_PER_ENTRY: u32 = 1_024;
+
+/// Changes that are kept for watchers, per group. At 1,000 writes a second a watcher may be away
+/// for a minute.
+pub const RING_CHANGES: usize = 65_536;
+
+/// Bytes of the changes that are kept for watchers, per group. They are in every snapshot.
+pub const RING_BYTES: u64 = 16 << 20;
+
+/// How long the answer to a request with an idempotency key is remembered: longer than people and
+/// programs retry.
+pub const REQUEST_WINDOW: Duration = Duration::from_secs(600);
+
+/// Most answers that a session remembers; the oldest leaves first.
+pub const REQUESTS_PER_SESSION: usize = 256;
+
+/// Most commands of one node that may be outstanding in one group. Their outcomes are in memory on
+/// every replica until the node says that it has them.
+pub const OUTSTANDING_PER_CLIENT: usize = 8_192;
+
+/// How long a node must have been silent before another one may take its place in a full table of
+/// clients: longer than any deadline of a command.
+pub const CLIENT_IDLE: Duration = Duration::from_secs(600);
+
+/// Most entities that a data group knows the epochs of.
+pub const ENTITIES: usize = 1_000_000;
 
 /// Most firmwares of a cluster. Every node knows and plans all of them.
 pub const FIRMWARES: usize = 1_024;

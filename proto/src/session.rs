@@ -1,138 +1,123 @@
-//! What the log of a group of sessions says: its commands, their outcomes, and what they keep.
+//! What the log of a data group says: sessions with their typed variables, programs and metadata.
 //!
-//! These bytes are on disk and in snapshots, as those of [`store`](crate::store).
+//! One [`DataCommand`] is one log entry. It is applied by a pure state machine, so everything that
+//! decides about it is in it: the time by its envelope ([`LogTime`](crate::LogTime)), who
+//! sent it ([`Origin`], so that a resend is applied once), and which request of a user it carries
+//! out ([`RequestId`], so that a retry is answered with the first answer).
 
+mod change;
+mod command;
+mod commit;
+mod constraint;
+mod json;
+mod name;
+mod outcome;
+mod pattern;
 mod refusal;
+mod text;
+mod value;
+mod violation;
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{EntityId, Epoch, RequestId, Revision, SessionId};
+use crate::ids::{Incarnation, NodeId, RequestId};
+use crate::limits;
 
-pub use refusal::SessionRefusal;
+pub use change::{Change, Ended, What};
+pub use command::{Compare, DataAction, DataCommand, Definition, Operation, Program, Test};
+pub use commit::{Commit, Write};
+pub use constraint::Constraints;
+pub use name::{NameFault, Part};
+pub use outcome::{DataOutcome, Done};
+pub use pattern::{Glob, Patterns};
+pub use refusal::{Quota, SessionRefusal, Setting};
+pub use text::TextError;
+pub use value::{Tensor, Value, ValueFault, ValueType};
+pub use violation::{DefinitionFault, Violation};
 
-/// One variable of a session.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Variable {
-    /// Its value.
-    #[serde(with = "crate::codec::bytes")]
-    pub value: Vec<u8>,
-    /// How often it was written, from 1.
-    pub version: u64,
-    /// The change that wrote it last.
-    pub revision: Revision,
+/// Who sends commands to a group: a start of a node. A later start has nothing outstanding of an
+/// earlier one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ClientId {
+    /// The node.
+    pub node: NodeId,
+    /// Its start.
+    pub incarnation: Incarnation,
 }
 
-/// One change to a session.
+/// Which command of which client this is, so that the same one sent again is applied once and
+/// answered with its first outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Write {
-    /// Sets a variable.
-    Set {
-        /// Its name.
-        key: String,
-        /// Its new value.
-        #[serde(with = "crate::codec::bytes")]
-        value: Vec<u8>,
-    },
-    /// Removes a variable; removing what is not there is no error.
-    Delete {
-        /// Its name.
-        key: String,
-    },
+pub struct Origin {
+    /// Who sends it.
+    pub client: ClientId,
+    /// Its number among the client's commands to this group, from 1.
+    pub sequence: u64,
+    /// The client's lowest number without an outcome. It sends none below it again, and their
+    /// outcomes are forgotten.
+    pub lowest_outstanding: u64,
 }
 
-/// Everything one message to an entity changed, applied whole or not at all, once per request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Commit {
-    /// Whose activation this is.
-    pub entity: EntityId,
-    /// Its fencing token: refused unless it is the current one.
-    pub epoch: Epoch,
-    /// The request this is the effect of.
-    pub request: RequestId,
-    /// The session that is changed.
-    pub session: SessionId,
-    /// The changes, in order.
-    pub writes: Vec<Write>,
-    /// The reply, remembered for retries of the request.
-    #[serde(with = "crate::codec::bytes")]
-    pub reply: Vec<u8>,
+/// Bounds on what a data group holds. Lowering one removes nothing: what exceeds it stays, and may
+/// shrink but not grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quotas {
+    /// Most sessions.
+    pub sessions: u64,
+    /// Most variables in one session.
+    pub variables_per_session: u64,
+    /// Largest value of one variable, in bytes.
+    pub variable_bytes: u64,
+    /// Most data of the group, in bytes with their overhead.
+    pub group_bytes: u64,
 }
 
-/// One change to the sessions of a group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum DataCommand {
-    /// The effect of one message to an entity.
-    Commit(Commit),
-    /// A new activation takes over the sessions of its entity: what an older one still has under
-    /// way is refused from now on.
-    Fence {
-        /// The entity.
-        entity: EntityId,
-        /// The epoch of the new activation.
-        epoch: Epoch,
-        /// The last epoch before the entity came to be. What is remembered of requests to a former
-        /// one of its name is forgotten.
-        born: Epoch,
-    },
-    /// An entity is gone for good, and its deduplication window is of no more use; its sessions
-    /// stay.
-    Forget {
-        /// The entity.
-        entity: EntityId,
-        /// The highest epoch it can ever have had.
-        epoch: Epoch,
-    },
-    /// Deletes a session with its variables; deleting what is not there is no error.
-    DeleteSession {
-        /// The session.
-        session: SessionId,
-    },
+impl Quotas {
+    /// The bounds of this build, which are also the highest that can be set.
+    pub const HIGHEST: Self = Self {
+        sessions: limits::SESSIONS as u64,
+        variables_per_session: limits::VARIABLES_PER_SESSION as u64,
+        variable_bytes: limits::VARIABLE_BYTES as u64,
+        group_bytes: limits::GROUP_BYTES,
+    };
 }
 
-impl std::fmt::Display for DataCommand {
-    /// In few words, for logs: contents are left out.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Commit(commit) => {
-                write!(f, "commit {} of {} epoch {}", commit.request, commit.entity, commit.epoch)
-            }
-            Self::Fence { entity, epoch, .. } => write!(f, "fence {entity} epoch {epoch}"),
-            Self::Forget { entity, epoch } => write!(f, "forget {entity} epoch {epoch}"),
-            Self::DeleteSession { session } => write!(f, "delete session {session}"),
-        }
+impl Default for Quotas {
+    fn default() -> Self {
+        Self::HIGHEST
     }
 }
 
-impl DataCommand {
-    /// Roughly how many bytes its contents have on disk and on the wire.
-    #[must_use]
-    pub fn weight(&self) -> usize {
-        let of_write = |write: &Write| match write {
-            Write::Set { key, value } => key.len() + value.len() + 16,
-            Write::Delete { key } => key.len() + 16,
-        };
-        match self {
-            Self::Commit(commit) => {
-                commit.reply.len() + commit.writes.iter().map(of_write).sum::<usize>()
-            }
-            Self::Fence { .. } | Self::Forget { .. } | Self::DeleteSession { .. } => 0,
-        }
-    }
+/// What a session is created with.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionSettings {
+    /// How long it lives after the last write or touch; `None` for ever.
+    pub ttl: Option<Duration>,
+    /// What its owner says of it.
+    pub metadata: Metadata,
 }
 
-/// What became of a change to the sessions of a group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum DataOutcome {
-    /// It changed the state, or found it as wished.
-    Applied {
-        /// Its place in history.
-        revision: Revision,
-    },
-    /// The request was carried out before.
-    Replayed {
-        /// Its reply; `None` when it was too large to be remembered.
-        reply: Option<Vec<u8>>,
-    },
-    /// Nothing was changed, for a reason that every replica agrees on.
-    Refused(SessionRefusal),
+/// Short texts by name.
+pub type Metadata = std::collections::BTreeMap<Box<str>, Box<str>>;
+
+/// What a text counts in a snapshot beside its bytes: its length.
+const LENGTH: usize = 3;
+
+/// What metadata count against quotas, in bytes.
+#[must_use]
+pub fn metadata_weight(metadata: &Metadata) -> usize {
+    metadata.iter().map(|(key, value)| note_weight(key, value)).sum()
+}
+
+/// What one entry of metadata counts against quotas, in bytes.
+#[must_use]
+pub fn note_weight(key: &str, value: &str) -> usize {
+    key.len() + value.len() + 2 * LENGTH
+}
+
+/// What an idempotency key counts.
+fn request_weight(request: Option<&RequestId>) -> usize {
+    request.map_or(0, |request| request.as_str().len() + LENGTH)
 }

@@ -80,8 +80,8 @@ fn record() -> NodeRecord {
     }
 }
 
-fn data(command: DataCommand) -> Command {
-    Command::Data { at: LogTime(1_000), command }
+fn data(action: DataAction) -> Command {
+    Command::Data { at: LogTime(1_000), command: action.into() }
 }
 
 fn commands() -> Vec<Command> {
@@ -105,10 +105,10 @@ fn commands() -> Vec<Command> {
         Command::PutFirmware(spec),
         Command::DeleteFirmware { name: name() },
         Command::Place { entity: entity(), node: node(), expected: Some(Epoch(6)) },
-        data(DataCommand::Commit(commit)),
-        data(DataCommand::Fence { entity: entity(), epoch: Epoch(7), born: Epoch(2) }),
-        data(DataCommand::Forget { entity: entity(), epoch: Epoch(8) }),
-        data(DataCommand::DeleteSession { session: "counter/default".parse().expect("valid") }),
+        data(DataAction::Commit(commit)),
+        data(DataAction::Fence { entity: entity(), epoch: Epoch(7), born: Epoch(2) }),
+        data(DataAction::Forget { entity: entity(), epoch: Epoch(8) }),
+        data(DataAction::DeleteSession { session: "counter/default".parse().expect("valid") }),
         Command::PlaceShards {
             kind: kind(),
             moves: vec![

@@ -150,12 +150,12 @@ impl StoreHandle {
     pub async fn write_data(
         &self,
         group: GroupId,
-        command: DataCommand,
+        command: impl Into<DataCommand>,
         deadline: Duration,
     ) -> Result<DataOutcome, StoreError> {
         let (end, seat) = (Instant::now() + deadline, self.shared.seat(group));
         // The leader says when.
-        let command = Command::Data { at: LogTime::default(), command };
+        let command = Command::Data { at: LogTime::default(), command: command.into() };
         match self.shared.ask(&seat, StoreRequest::Write(command), deadline).await? {
             StoreReply::Written { outcome: Outcome::Data(outcome), at } => {
                 let _ = seat.applied_at_least(at, end, deadline).await;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use odeum_actors::{StartError, Supervisor};
-use odeum_proto::session::{Commit, DataCommand, DataOutcome, Write};
+use odeum_proto::session::{Commit, DataAction, DataOutcome, Write};
 use odeum_proto::shard::group_of_entity;
 use odeum_proto::store::{Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome, Refusal};
 use odeum_proto::{
@@ -21,7 +21,9 @@ use odeum_proto::{
 use tempfile::TempDir;
 
 use super::rpc::{Purpose, Rpc, RpcError};
-use super::{Consistency, Health, StoreConfig, StoreError, StoreHandle, StoreStatus, store};
+use super::{
+    Consistency, Health, StoreConfig, StoreError, StoreHandle, StoreStatus, Variable, store,
+};
 
 /// Long enough for a machine that builds something beside the tests.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -153,7 +155,7 @@ impl Node {
         self.store.write(command, PATIENCE).await.expect("written")
     }
 
-    async fn commit(&self, command: DataCommand) -> DataOutcome {
+    async fn commit(&self, command: DataAction) -> DataOutcome {
         self.store.write_data(group(), command, PATIENCE).await.expect("written")
     }
 
@@ -172,7 +174,7 @@ impl Node {
         self.store.view_data(group(), |data| {
             let session = data.sessions().get(&"counter/default".parse().expect("valid"));
             let variable = session.and_then(|session| session.variables().get("count"));
-            variable.map_or(0, |variable| variable.version)
+            variable.map_or(0, Variable::version)
         })
     }
 }
@@ -226,8 +228,8 @@ async fn deploy(node: &Node) -> Epoch {
     }
 }
 
-fn count(request: &str, epoch: Epoch) -> DataCommand {
-    DataCommand::Commit(Commit {
+fn count(request: &str, epoch: Epoch) -> DataAction {
+    DataAction::Commit(Commit {
         entity: entity(),
         epoch,
         request: request.parse().expect("valid"),

@@ -1,12 +1,256 @@
-//! Why a change to sessions was not made.
+//! Why a command to a data group changed nothing.
+
+use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{EntityId, Epoch};
+use super::{DefinitionFault, NameFault, Part, ValueFault, ValueType, Violation};
+use crate::ids::{EntityId, Epoch, Incarnation, NodeId, RequestId, Revision, SessionId};
 
-/// Why the state machine refused a change to sessions. Nothing was changed.
+/// A bound by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Quota {
+    /// Sessions of a group.
+    Sessions,
+    /// Variables of a session.
+    VariablesPerSession,
+    /// Bytes of a value.
+    VariableBytes,
+    /// Bytes of a group.
+    GroupBytes,
+    /// Programs of a session.
+    ProgramsPerSession,
+    /// Bytes of a program.
+    ProgramBytes,
+    /// Entries of metadata.
+    MetadataEntries,
+    /// Bytes of one entry of metadata.
+    MetadataBytes,
+    /// Operations and comparisons in one command.
+    Operations,
+    /// Bytes of one command.
+    CommandBytes,
+    /// Writes of one message to an entity.
+    Writes,
+    /// Bytes of a reply.
+    ReplyBytes,
+    /// Bytes of a variable's name.
+    KeyBytes,
+    /// Time to live of a session, in seconds.
+    TtlSeconds,
+    /// Entities that a group knows the epochs of.
+    Entities,
+    /// Commands of one client without a known outcome.
+    Outstanding,
+    /// Clients of a group.
+    Clients,
+}
+
+impl fmt::Display for Quota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sessions => "sessions of the group",
+            Self::VariablesPerSession => "variables of a session",
+            Self::VariableBytes => "bytes of a variable",
+            Self::GroupBytes => "bytes of the group",
+            Self::ProgramsPerSession => "programs of a session",
+            Self::ProgramBytes => "bytes of a program",
+            Self::MetadataEntries => "entries of metadata",
+            Self::MetadataBytes => "bytes of an entry of metadata",
+            Self::Operations => "operations of one command",
+            Self::CommandBytes => "bytes of one command",
+            Self::Writes => "writes of one message",
+            Self::ReplyBytes => "bytes of a reply",
+            Self::KeyBytes => "bytes of a variable's name",
+            Self::TtlSeconds => "seconds of time to live",
+            Self::Entities => "entities of the group",
+            Self::Outstanding => "outstanding commands of a node",
+            Self::Clients => "nodes that write to the group",
+        })
+    }
+}
+
+/// A setting of a session by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Setting {
+    /// Its time to live.
+    Ttl {
+        /// What it is.
+        is: Option<Duration>,
+        /// What was claimed.
+        claimed: Option<Duration>,
+    },
+    /// An entry of its metadata.
+    Metadata {
+        /// The first entry that differs.
+        key: Box<str>,
+        /// What it is.
+        is: Option<Box<str>>,
+        /// What was claimed.
+        claimed: Option<Box<str>>,
+    },
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ttl { is, claimed } => {
+                let text = |ttl: &Option<Duration>| match ttl {
+                    Some(ttl) => format!("{ttl:?}"),
+                    None => "none".to_owned(),
+                };
+                write!(f, "ttl {}, not {}", text(is), text(claimed))
+            }
+            Self::Metadata { key, is, claimed } => {
+                let text = |value: &Option<Box<str>>| match value {
+                    Some(value) => format!("{value:?}"),
+                    None => "none".to_owned(),
+                };
+                write!(f, "metadata {key} {}, not {}", text(is), text(claimed))
+            }
+        }
+    }
+}
+
+/// A version for a message.
+fn version(version: u64) -> String {
+    if version == 0 { "not there".to_owned() } else { format!("at version {version}") }
+}
+
+/// Why the state machine of a data group refused a command. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum SessionRefusal {
+    /// No such session. Create it, or again when it has expired.
+    #[error("no session is called {session}")]
+    UnknownSession {
+        /// The id.
+        session: SessionId,
+    },
+    /// The session is there with other settings. Delete it first, or change it.
+    #[error("session {session} is there with {setting}")]
+    SessionDiffers {
+        /// The session.
+        session: SessionId,
+        /// The first setting that differs.
+        setting: Setting,
+    },
+    /// A time to live of nothing.
+    #[error("the ttl of session {session} cannot be 0; none lives for ever")]
+    NoTtl {
+        /// The session.
+        session: SessionId,
+    },
+    /// No such variable. Register it, or let the write do so.
+    #[error("session {session} has no variable {key}")]
+    UnknownVariable {
+        /// The session.
+        session: SessionId,
+        /// The name.
+        key: Box<str>,
+    },
+    /// A text that cannot be a name.
+    #[error("{name:?} of session {session} cannot be the name of a {part}: {fault}")]
+    Name {
+        /// The session.
+        session: SessionId,
+        /// What it would be the name of.
+        part: Part,
+        /// The name, cut where it is too long.
+        name: Box<str>,
+        /// What is wrong with it.
+        fault: NameFault,
+    },
+    /// The value is of another type than the variable.
+    #[error("{key} of session {session} is a {is}; a {got} cannot be its value")]
+    TypeMismatch {
+        /// The session.
+        session: SessionId,
+        /// The variable.
+        key: Box<str>,
+        /// The variable's type.
+        is: ValueType,
+        /// The value's.
+        got: ValueType,
+    },
+    /// The value can be none of its type.
+    #[error("{key} of session {session}: {fault}")]
+    Value {
+        /// The session.
+        session: SessionId,
+        /// The variable.
+        key: Box<str>,
+        /// What is wrong with it.
+        fault: ValueFault,
+    },
+    /// The variable does not allow the value.
+    #[error("{key} of session {session}: {violation}")]
+    Violated {
+        /// The session.
+        session: SessionId,
+        /// The variable.
+        key: Box<str>,
+        /// The constraint and both values.
+        violation: Violation,
+    },
+    /// No variable can have the definition.
+    #[error("{key} of session {session} cannot be registered: {fault}")]
+    Definition {
+        /// The session.
+        session: SessionId,
+        /// The variable.
+        key: Box<str>,
+        /// What is wrong with it.
+        fault: DefinitionFault,
+    },
+    /// The variable is there with another definition. Ask for it to be replaced.
+    #[error("{key} of session {session} is registered with another definition")]
+    DefinitionDiffers {
+        /// The session.
+        session: SessionId,
+        /// The variable.
+        key: Box<str>,
+    },
+    /// Somebody else wrote the variable. Read it again.
+    #[error("{key} of session {session} is {}, expected {}", version(*.is), version(*.expected))]
+    VersionConflict {
+        /// The session.
+        session: SessionId,
+        /// The variable.
+        key: Box<str>,
+        /// Its version; 0 when it is not there.
+        is: u64,
+        /// The version it was to have.
+        expected: u64,
+    },
+    /// A bound would be exceeded. What frees passes.
+    #[error("{quota}: {got} where at most {limit} are allowed{}", of(.what))]
+    TooMuch {
+        /// Which bound.
+        quota: Quota,
+        /// Whose: a session, a variable; empty for the group itself.
+        what: Box<str>,
+        /// What it would be.
+        got: u64,
+        /// The bound.
+        limit: u64,
+    },
+    /// One operation of those that are done all or not at all.
+    #[error("operation {index}: {refusal}")]
+    Operation {
+        /// Which one, from 0.
+        index: u32,
+        /// Why it was refused.
+        refusal: Box<SessionRefusal>,
+    },
+    /// The idempotency key was used for something else. Use another one.
+    #[error("request {request} of session {session} was something else")]
+    RequestReused {
+        /// The session.
+        session: SessionId,
+        /// The key.
+        request: RequestId,
+    },
     /// The entity was activated anew in the meantime; the activation that spoke is over.
     #[error("epoch {claimed} of {entity} is over, it is at {is}")]
     StaleEpoch {
@@ -17,14 +261,63 @@ pub enum SessionRefusal {
         /// The epoch that was claimed.
         claimed: Epoch,
     },
-    /// A bound would be exceeded.
-    #[error("{what}: {got} where at most {limit} are allowed")]
-    TooMuch {
-        /// What is bounded, with its unit and its name.
-        what: Box<str>,
-        /// What it would be.
-        got: u64,
-        /// The bound.
-        limit: u64,
+    /// An older start of a node spoke after a newer one.
+    #[error("node {node} is at incarnation {is}; {claimed} is over")]
+    OldIncarnation {
+        /// The node.
+        node: NodeId,
+        /// The latest start on record.
+        is: Incarnation,
+        /// The start that spoke.
+        claimed: Incarnation,
     },
+    /// The client said before that it has the outcome of this command.
+    #[error("command {sequence} of node {node} is over; the lowest outstanding one is {lowest}")]
+    Acknowledged {
+        /// The client's node.
+        node: NodeId,
+        /// The command's number.
+        sequence: u64,
+        /// The lowest one without an outcome.
+        lowest: u64,
+    },
+    /// Changes that have not happened cannot be forgotten.
+    #[error("cannot compact up to {upto}: the last revision is {is}")]
+    CompactsFuture {
+        /// What was asked for.
+        upto: Revision,
+        /// This entry.
+        is: Revision,
+    },
+}
+
+fn of(what: &str) -> String {
+    if what.is_empty() { String::new() } else { format!(" ({what})") }
+}
+
+impl SessionRefusal {
+    /// Whether the same command may be accepted later without anybody changing it.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::TooMuch { quota, .. } => matches!(
+                quota,
+                Quota::Sessions | Quota::GroupBytes | Quota::Outstanding | Quota::Clients
+            ),
+            Self::Operation { refusal, .. } => refusal.is_retryable(),
+            _ => false,
+        }
+    }
+
+    /// Roughly how many bytes it has where it is remembered.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        // Ids, names and cut values; the longest have some 300 bytes.
+        const USUAL: usize = 256;
+        match self {
+            Self::Operation { refusal, .. } => 8 + refusal.weight(),
+            Self::Definition { .. } | Self::SessionDiffers { .. } => 8 * USUAL,
+            _ => USUAL,
+        }
+    }
 }

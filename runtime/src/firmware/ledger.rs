@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use odeum_cluster::store::{Consistency, Remembered, StoreError, StoreHandle};
 use odeum_proto::{
     EntityId, Epoch, Incarnation, NodeId, RequestId, Revision, SessionId,
-    session::{Commit, DataCommand, DataOutcome},
+    session::{Commit, DataAction, DataOutcome},
     store::{Command, Outcome},
 };
 use tokio::sync::watch;
@@ -85,7 +85,7 @@ impl Ledger for StoreHandle {
     fn variable(&self, session: &SessionId, key: &str) -> Option<Vec<u8>> {
         self.view_data(self.group_of(session).ok()?, |data| {
             let variable = data.sessions().get(session)?.variables().get(key)?;
-            Some(variable.value.clone())
+            Some(variable.value().plain())
         })
     }
 
@@ -109,7 +109,7 @@ impl Ledger for StoreHandle {
         let born = name.and_then(|name| self.view(|state| state.born(&name))).unwrap_or_default();
         Box::pin(async move {
             let group = self.group_of_entity(&entity)?;
-            self.write_data(group, DataCommand::Fence { entity, epoch, born }, deadline).await
+            self.write_data(group, DataAction::Fence { entity, epoch, born }, deadline).await
         })
     }
 
@@ -138,7 +138,7 @@ impl Ledger for StoreHandle {
     ) -> BoxFuture<'_, Result<DataOutcome, StoreError>> {
         Box::pin(async move {
             let group = self.group_of_entity(&commit.entity)?;
-            self.write_data(group, DataCommand::Commit(commit), deadline).await
+            self.write_data(group, DataAction::Commit(commit), deadline).await
         })
     }
 

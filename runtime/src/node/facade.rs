@@ -25,7 +25,7 @@ use odeum_proto::{
     EntityId, GroupId, Name, NodeId, Revision, SessionId,
     call::{CallError, CallReply, CallRequest},
     report::{FirmwareReport, HostState},
-    session::DataCommand,
+    session::DataAction,
     store::{Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome, Placement, Refusal},
 };
 
@@ -299,7 +299,7 @@ impl ApiNode for NodeFacade {
         async move {
             self.write(Command::DeleteFirmware { name: name.clone() }).await?;
             let epoch = self.store.view(State::last_epoch);
-            let forget = DataCommand::Forget { entity: EntityId::firmware(name.clone()), epoch };
+            let forget = DataAction::Forget { entity: EntityId::firmware(name.clone()), epoch };
             let group = self.store.group_of_entity(&EntityId::firmware(name.clone()));
             // It only frees space: a later firmware of that name starts anew in any case.
             if let Ok(group) = group
@@ -348,9 +348,9 @@ impl ApiNode for NodeFacade {
             let variables = self.store.view_data(group, |data| {
                 let variables = data.sessions().get(&id)?.variables().iter();
                 let variables = variables.map(|(key, variable)| {
-                    let value = Text::of(&variable.value);
-                    let (version, revision) = (variable.version, variable.revision);
-                    (key.clone(), SessionVariable { value, version, revision })
+                    let value = Text::of(&variable.value().plain());
+                    let (version, revision) = (variable.version(), variable.revision());
+                    (key.to_string(), SessionVariable { value, version, revision })
                 });
                 Some(variables.collect())
             });
@@ -366,7 +366,7 @@ impl ApiNode for NodeFacade {
         async move {
             let problem = |error: StoreError| store_problem(&error);
             let group = self.store.group_of(&session).map_err(problem)?;
-            let delete = DataCommand::DeleteSession { session };
+            let delete = DataAction::DeleteSession { session };
             self.store.write_data(group, delete, WRITE_DEADLINE).await.map_err(problem)?;
             Ok(())
         }
@@ -385,7 +385,7 @@ impl ApiNode for NodeFacade {
 }
 
 fn session_summary(id: &SessionId, session: &odeum_cluster::store::Session) -> SessionSummary {
-    let revisions = session.variables().values().map(|variable| variable.revision);
+    let revisions = session.variables().values().map(|variable| variable.revision());
     SessionSummary {
         id: id.clone(),
         variables: session.variables().len(),

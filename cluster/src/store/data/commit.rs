@@ -6,20 +6,18 @@
 
 use std::collections::BTreeMap;
 
-use odeum_proto::session::{Commit, DataOutcome, SessionRefusal, Write};
-use odeum_proto::{Revision, limits};
+use odeum_proto::limits;
+use odeum_proto::session::{Commit, DataOutcome, Quota, SessionRefusal, Value, ValueType, Write};
 
-use super::session::{empty_bytes, variable_bytes};
+use super::draft::{Draft, Scope, at_most};
+use super::session::{Session, Stamp, Variable};
 use super::window::{kept, request_bytes};
-use super::{Data, applied, at_most, too_much};
-
-/// What a commit leaves of each variable it touches: a value, or nothing.
-type Effect<'a> = BTreeMap<&'a str, Option<&'a [u8]>>;
+use super::{Data, Effect};
 
 impl Data {
     pub(super) fn commit(
         &mut self,
-        revision: Revision,
+        stamp: Stamp,
         commit: &Commit,
     ) -> Result<DataOutcome, SessionRefusal> {
         if let Some(reply) = self.remembered(&commit.entity, &commit.request) {
@@ -27,91 +25,107 @@ impl Data {
         }
         self.check_epoch(&commit.entity, commit.epoch)?;
         check_sizes(commit)?;
-        let effect = effect(&commit.writes);
-        let change = self.check_quotas(commit, &effect)?;
-
-        self.epochs.entry(commit.entity.clone()).or_default().epoch = commit.epoch;
-        let window = self.windows.entry(commit.entity.clone()).or_default();
-        let window_before = window.bytes();
-        window.remember(&commit.request, &commit.reply);
-        self.bytes = self.bytes + window.bytes() - window_before + change.grown - change.shrunk;
-        if change.creates || self.sessions.contains_key(&commit.session) {
-            let session = self.sessions.entry(commit.session.clone()).or_default();
-            for (key, value) in effect {
-                match value {
-                    Some(value) => session.set(key, value, revision),
-                    None => session.remove(key),
-                }
-            }
-        }
-        Ok(applied(revision))
-    }
-
-    /// What `effect` does to the counted bytes, if it stays within all quotas.
-    fn check_quotas(&self, commit: &Commit, effect: &Effect<'_>) -> Result<Change, SessionRefusal> {
-        let session = self.sessions.get(&commit.session);
-        let old = |key: &str| session.and_then(|session| session.variables().get(key));
-        let mut change = Change::default();
-        let mut variables = session.map_or(0, |session| session.variables().len());
-        for (key, value) in effect {
-            if let Some(old) = old(key) {
-                change.shrunk += variable_bytes(key, &old.value);
-                variables -= 1;
-            }
-            if let Some(value) = value {
-                change.grown += variable_bytes(key, value);
-                variables += 1;
-            }
-        }
-        at_most("variables in a session", variables, limits::VARIABLES_PER_SESSION)?;
-        if session.is_none() && variables > 0 {
-            at_most("sessions", self.sessions.len() + 1, limits::SESSIONS)?;
-            change.creates = true;
-            change.grown += empty_bytes(&commit.session);
-        }
-        // Counted as if no older request left the window, so that the bound holds either way.
-        let would_be = self.bytes + change.grown - change.shrunk
+        let reserved = self.reserve_entity(&commit.entity)?
+            // Counted as if no older request left the window, so that the bound holds either way.
             + request_bytes(&commit.request, kept(&commit.reply));
-        // A commit that frees bytes passes: it is the way out of a full store.
-        if would_be > limits::GROUP_BYTES && would_be > self.bytes {
-            return Err(too_much("bytes in the store", would_be, limits::GROUP_BYTES));
+        let (created, effect) = self.draft_commit(stamp, commit, reserved)?;
+
+        let entity = self.entity(&commit.entity, commit.epoch);
+        let before = entity.window.bytes();
+        entity.window.remember(&commit.request, &commit.reply);
+        let after = entity.window.bytes();
+        self.index.bytes = self.index.bytes + after - before;
+        if let Some(session) = created {
+            self.insert(stamp.revision, &commit.session, session);
         }
-        Ok(change)
+        self.take(stamp, &commit.session, effect);
+        Ok(DataOutcome::Applied { revision: stamp.revision })
+    }
+
+    /// What the commit does to its session, and that session if it is a new one.
+    fn draft_commit(
+        &mut self,
+        stamp: Stamp,
+        commit: &Commit,
+        reserved: u64,
+    ) -> Result<(Option<Session>, Effect), SessionRefusal> {
+        let id = &commit.session;
+        let (sets, deletes) = effect(&commit.writes);
+        let there = self.state.sessions.get(id).cloned();
+        let creates = there.is_none() && !sets.is_empty();
+        if creates {
+            self.check_sessions()?;
+        }
+        let new = Session::new(id, stamp);
+        let reserved = reserved + if creates { new.bytes } else { 0 };
+        let base = there.as_deref().unwrap_or(&new);
+        let (quotas, group_bytes) = (self.state.quotas, self.bytes());
+        let scope = Scope { quotas, group_bytes, reserved, patterns: &mut self.patterns, stamp };
+        let mut draft = Draft::new(id, base, scope);
+        // What frees comes first, so that the bounds are those of the whole.
+        for key in deletes {
+            draft.remove_variable(key)?;
+        }
+        let mut sets: Vec<(i64, &str, &[u8])> = sets
+            .into_iter()
+            .map(|(key, value)| {
+                let before = draft.variable(key).map_or(0, |variable| variable.value().weight());
+                let grown = 0_i64
+                    .saturating_add_unsigned(value.len() as u64)
+                    .saturating_sub_unsigned(before as u64);
+                (grown, key, value)
+            })
+            .collect();
+        sets.sort_by_key(|(grown, key, _)| (*grown, *key));
+        for (_, key, value) in sets {
+            let value = typed(&draft, key, value)?;
+            draft.write(key, &value)?;
+        }
+        draft.scope.check_growth(draft.grown(), 0)?;
+        let effect = draft.into_effect();
+        Ok((creates.then_some(new), effect))
     }
 }
 
-#[derive(Default)]
-struct Change {
-    grown: u64,
-    shrunk: u64,
-    /// Whether the session is new and gets a variable.
-    creates: bool,
+/// What an entity writes as bytes, in the type of the variable if that is there.
+fn typed(draft: &Draft<'_>, key: &str, bytes: &[u8]) -> Result<Value, SessionRefusal> {
+    let is = draft.variable(key).map_or(ValueType::Bytes, Variable::kind);
+    Value::from_plain(is, bytes).ok_or_else(|| SessionRefusal::TypeMismatch {
+        session: draft.id.clone(),
+        key: key.into(),
+        is,
+        got: ValueType::Bytes,
+    })
 }
+
+/// What is set, what is deleted.
+type Writes<'a> = (BTreeMap<&'a str, &'a [u8]>, Vec<&'a str>);
 
 /// The last write to each variable wins.
-fn effect(writes: &[Write]) -> Effect<'_> {
-    let mut effect = Effect::new();
+fn effect(writes: &[Write]) -> Writes<'_> {
+    let mut last = BTreeMap::<&str, Option<&[u8]>>::new();
     for write in writes {
         match write {
-            Write::Set { key, value } => effect.insert(key, Some(value)),
-            Write::Delete { key } => effect.insert(key, None),
+            Write::Set { key, value } => last.insert(key, Some(value)),
+            Write::Delete { key } => last.insert(key, None),
         };
     }
-    effect
+    let sets = last.iter().filter_map(|(key, value)| Some((*key, (*value)?))).collect();
+    let deletes = last.iter().filter(|(_, value)| value.is_none()).map(|(key, _)| *key).collect();
+    (sets, deletes)
 }
 
 fn check_sizes(commit: &Commit) -> Result<(), SessionRefusal> {
-    at_most("writes of one message", commit.writes.len(), limits::WRITES_PER_MESSAGE)?;
-    at_most("bytes of a reply", commit.reply.len(), limits::MESSAGE_BYTES)?;
+    at_most(Quota::Writes, &commit.entity, commit.writes.len(), limits::WRITES_PER_MESSAGE)?;
+    at_most(Quota::ReplyBytes, &commit.entity, commit.reply.len(), limits::MESSAGE_BYTES)?;
     let mut sum = commit.reply.len();
     for write in &commit.writes {
         let (key, value) = match write {
             Write::Set { key, value } => (key, value.len()),
             Write::Delete { key } => (key, 0),
         };
-        at_most("bytes of a variable's name", key.len(), limits::KEY_BYTES)?;
-        at_most("bytes of a variable", value, limits::VARIABLE_BYTES)?;
+        at_most(Quota::KeyBytes, &commit.session, key.len(), limits::KEY_BYTES)?;
         sum += key.len() + value;
     }
-    at_most("bytes of all writes and the reply of one message", sum, limits::COMMIT_BYTES)
+    at_most(Quota::CommandBytes, &commit.entity, sum, limits::COMMIT_BYTES)
 }

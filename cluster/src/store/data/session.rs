@@ -1,58 +1,305 @@
-//! A session: named variables, each with a version.
+//! A session: typed variables with their history, programs and metadata.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
 
-use odeum_proto::session::Variable;
-use odeum_proto::{Revision, SessionId};
+use odeum_proto::session::{
+    Constraints, Definition, Glob, Metadata, Program, Value, ValueType, metadata_weight,
+};
+use odeum_proto::{LogTime, Revision, SessionId};
 use serde::{Deserialize, Serialize};
 
-/// What a variable costs in a snapshot beside its key and value: two lengths and two counters of
-/// at most 9 bytes each as variable-length integers.
-const VARIABLE_OVERHEAD: u64 = 36;
+use super::request::Answers;
 
-/// What a session costs in a snapshot beside its id and variables: the id's length and the
-/// number of variables.
-const SESSION_OVERHEAD: u64 = 18;
+/// What a variable costs in a snapshot beside its key and value: two lengths, a tag and four
+/// numbers of at most 9 bytes each as variable-length integers.
+const VARIABLE_OVERHEAD: u64 = 48;
+
+/// What an earlier value costs in a snapshot beside itself: a tag, a length, three numbers.
+const PAST_OVERHEAD: u64 = 36;
+
+/// What a session costs in a snapshot beside its id and contents: five numbers, a duration, four
+/// lengths.
+const SESSION_OVERHEAD: u64 = 72;
+
+/// What a program costs in a snapshot beside its contents: its name's length.
+const PROGRAM_OVERHEAD: u64 = 3;
+
+/// One variable of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Variable {
+    value: Value,
+    version: u64,
+    revision: Revision,
+    at: LogTime,
+    /// Apart, because most variables have none of it; `None` exactly when all of it is empty.
+    details: Option<Box<Details>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Details {
+    constraints: Constraints,
+    history: u8,
+    metadata: Metadata,
+    /// Oldest first, at most `history` of them.
+    past: VecDeque<Past>,
+}
+
+/// An earlier value of a variable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// The value.
+    pub value: Value,
+    /// The version it had.
+    pub version: u64,
+    /// The change that wrote it.
+    pub revision: Revision,
+    /// When that was.
+    pub at: LogTime,
+}
+
+/// When and where in history something is written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stamp {
+    pub(super) revision: Revision,
+    pub(super) at: LogTime,
+}
+
+impl Variable {
+    /// A variable with its first value.
+    pub(super) fn new(definition: &Definition, value: Value, version: u64, stamp: Stamp) -> Self {
+        let Stamp { revision, at } = stamp;
+        let mut variable = Self { value, version, revision, at, details: None };
+        variable.define(definition);
+        variable
+    }
+
+    /// Its value.
+    #[must_use]
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// How often a variable of this name was written in its session, from 1. It goes on after the
+    /// variable was deleted and made again, so that no version ever stands for two values.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The change that wrote it last.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// When it was written last.
+    #[must_use]
+    pub fn at(&self) -> LogTime {
+        self.at
+    }
+
+    /// Its type.
+    #[must_use]
+    pub fn kind(&self) -> ValueType {
+        self.value.kind()
+    }
+
+    /// What it allows beyond its type; `None` when that is everything.
+    #[must_use]
+    pub fn constraints(&self) -> Option<&Constraints> {
+        self.details.as_ref().map(|details| &details.constraints)
+    }
+
+    /// What it was registered with.
+    #[must_use]
+    pub fn definition(&self) -> Definition {
+        let mut definition = Definition::untyped(self.kind());
+        if let Some(details) = &self.details {
+            definition.constraints = details.constraints.clone();
+            definition.history = details.history;
+            definition.metadata = details.metadata.clone();
+        }
+        definition
+    }
+
+    /// Its earlier values, oldest first, as far as they are kept.
+    pub fn history(&self) -> impl DoubleEndedIterator<Item = &Past> {
+        self.details.iter().flat_map(|details| &details.past)
+    }
+
+    /// Writes it: the version goes up by one, the former value becomes history.
+    pub(super) fn write(&mut self, value: Value, stamp: Stamp) {
+        let former = std::mem::replace(&mut self.value, value);
+        let Stamp { revision, at } = stamp;
+        if let Some(details) = &mut self.details {
+            details.past.push_back(Past {
+                value: former,
+                version: self.version,
+                revision: self.revision,
+                at: self.at,
+            });
+            details.trim();
+        }
+        self.version += 1;
+        self.revision = revision;
+        self.at = at;
+    }
+
+    /// Gives it another definition of the same type.
+    pub(super) fn define(&mut self, definition: &Definition) {
+        let past = self.details.take().map(|details| details.past).unwrap_or_default();
+        let mut details = Details {
+            constraints: definition.constraints.clone(),
+            history: definition.history,
+            metadata: definition.metadata.clone(),
+            past,
+        };
+        details.trim();
+        self.details = (details != Details::default()).then(|| Box::new(details));
+    }
+
+    /// What it counts against the group's quota.
+    pub(super) fn bytes(&self, key: &str) -> u64 {
+        let details = self.details.as_ref().map_or(0, |details| {
+            let past: u64 =
+                details.past.iter().map(|past| past.value.weight() as u64 + PAST_OVERHEAD).sum();
+            let defined = details.constraints.weight() + metadata_weight(&details.metadata);
+            defined as u64 + past
+        });
+        (key.len() + self.value.weight()) as u64 + VARIABLE_OVERHEAD + details
+    }
+}
+
+impl Details {
+    fn trim(&mut self) {
+        while self.past.len() > usize::from(self.history) {
+            self.past.pop_front();
+        }
+    }
+}
+
+/// What a program counts against the group's quota.
+pub(super) fn program_bytes(name: &str, program: &Program) -> u64 {
+    (name.len() + program.weight()) as u64 + PROGRAM_OVERHEAD
+}
 
 /// Replicated state that outlives the node and the instance that wrote it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
-    variables: BTreeMap<String, Variable>,
+    pub(super) created: Revision,
+    pub(super) created_at: LogTime,
+    pub(super) changed: Revision,
+    pub(super) touched: LogTime,
+    pub(super) ttl: Option<Duration>,
+    pub(super) metadata: Metadata,
+    pub(super) variables: BTreeMap<Box<str>, Variable>,
+    pub(super) programs: BTreeMap<Box<str>, Arc<Program>>,
+    pub(super) answers: Answers,
+    /// The highest version that a deleted variable had: a new one goes on from there.
+    pub(super) last_version: u64,
+    /// What all of it counts; counted anew when it is read from a snapshot.
+    #[serde(skip)]
+    pub(super) bytes: u64,
 }
 
 impl Session {
+    /// A session with nothing in it.
+    pub(super) fn new(id: &SessionId, stamp: Stamp) -> Self {
+        let mut session = Self {
+            created: stamp.revision,
+            created_at: stamp.at,
+            changed: stamp.revision,
+            touched: stamp.at,
+            ttl: None,
+            metadata: Metadata::new(),
+            variables: BTreeMap::new(),
+            programs: BTreeMap::new(),
+            answers: Answers::default(),
+            last_version: 0,
+            bytes: 0,
+        };
+        session.bytes = session.count(id);
+        session
+    }
+
+    /// The change that created it: two lives of one id differ in it.
+    #[must_use]
+    pub fn created(&self) -> Revision {
+        self.created
+    }
+
+    /// When it was created.
+    #[must_use]
+    pub fn created_at(&self) -> LogTime {
+        self.created_at
+    }
+
+    /// The last change to anything in it.
+    #[must_use]
+    pub fn changed(&self) -> Revision {
+        self.changed
+    }
+
+    /// When it was written or touched last.
+    #[must_use]
+    pub fn touched(&self) -> LogTime {
+        self.touched
+    }
+
+    /// How long it lives after the last write or touch; `None` for ever.
+    #[must_use]
+    pub fn ttl(&self) -> Option<Duration> {
+        self.ttl
+    }
+
+    /// When it is due; `None` for never.
+    #[must_use]
+    pub fn due(&self) -> Option<LogTime> {
+        self.ttl.map(|ttl| self.touched.after(ttl))
+    }
+
+    /// What its owner says of it.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
     /// Its variables by name.
     #[must_use]
-    pub fn variables(&self) -> &BTreeMap<String, Variable> {
+    pub fn variables(&self) -> &BTreeMap<Box<str>, Variable> {
         &self.variables
     }
 
-    /// Sets a variable; its version goes up by one.
-    pub(super) fn set(&mut self, key: &str, value: &[u8], revision: Revision) {
-        let version = self.variables.get(key).map_or(0, |variable| variable.version) + 1;
+    /// Its variables whose names `glob` selects, by name.
+    pub fn matching<'a>(&'a self, glob: &'a Glob) -> impl Iterator<Item = (&'a str, &'a Variable)> {
+        let from = (Bound::Included(glob.prefix()), Bound::Unbounded);
         self.variables
-            .insert(key.to_owned(), Variable { value: value.to_vec(), version, revision });
+            .range::<str, _>(from)
+            .map(|(key, variable)| (&**key, variable))
+            .take_while(|(key, _)| key.starts_with(glob.prefix()))
+            .filter(|(key, _)| glob.matches(key))
     }
 
-    /// Removes a variable, if it is there.
-    pub(super) fn remove(&mut self, key: &str) {
-        self.variables.remove(key);
+    /// Its programs by name.
+    #[must_use]
+    pub fn programs(&self) -> &BTreeMap<Box<str>, Arc<Program>> {
+        &self.programs
     }
 
-    /// What the session counts against the group's quota.
-    pub(super) fn bytes(&self, id: &SessionId) -> u64 {
-        let variables: u64 =
-            self.variables.iter().map(|(key, v)| variable_bytes(key, &v.value)).sum();
-        empty_bytes(id) + variables
+    /// What it counts against the group's quota, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
-}
 
-/// What a session without variables counts.
-pub(super) fn empty_bytes(id: &SessionId) -> u64 {
-    id.as_str().len() as u64 + SESSION_OVERHEAD
-}
-
-/// What one variable counts.
-pub(super) fn variable_bytes(key: &str, value: &[u8]) -> u64 {
-    (key.len() + value.len()) as u64 + VARIABLE_OVERHEAD
+    /// What it counts, without the running total.
+    pub(super) fn count(&self, id: &SessionId) -> u64 {
+        let variables: u64 = self.variables.iter().map(|(key, v)| v.bytes(key)).sum();
+        let programs: u64 = self.programs.iter().map(|(name, p)| program_bytes(name, p)).sum();
+        let fixed = id.as_str().len() + metadata_weight(&self.metadata);
+        fixed as u64 + SESSION_OVERHEAD + variables + programs + self.answers.bytes()
+    }
 }

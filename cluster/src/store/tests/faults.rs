@@ -37,9 +37,9 @@ fn session(request: &str) -> SessionId {
     format!("counter/{request}").parse().expect("valid")
 }
 
-fn commit(request: &str, epoch: Epoch) -> DataCommand {
-    let DataCommand::Commit(commit) = count(request, epoch) else { panic!("a commit") };
-    DataCommand::Commit(Commit { session: session(request), ..commit })
+fn commit(request: &str, epoch: Epoch) -> DataAction {
+    let DataAction::Commit(commit) = count(request, epoch) else { panic!("a commit") };
+    DataAction::Commit(Commit { session: session(request), ..commit })
 }
 
 /// Writes until told to stop; answers with the requests that were acknowledged and all that were
@@ -123,7 +123,7 @@ async fn under_random_faults_no_acknowledged_write_is_lost_and_none_is_made_twic
         let sessions = state.sessions();
         let lost = acknowledged.iter().find(|request| !sessions.contains_key(&session(request)));
         assert_eq!(lost, None, "acknowledged and lost");
-        let twice = sessions.iter().find(|(_, session)| session.variables()["count"].version != 1);
+        let twice = sessions.iter().find(|(_, session)| session.variables()["count"].version() != 1);
         assert_eq!(twice, None, "made twice");
     }
     assert!(states.windows(2).all(|pair| pair[0] == pair[1]), "replicas differ");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use odeum_proto::LogTime;
 use odeum_proto::log::{Change, Entry, LogId, Payload, Vote};
-use odeum_proto::session::DataCommand;
+use odeum_proto::session::DataAction;
 use odeum_proto::store::Command;
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -27,7 +27,7 @@ fn entry(group: GroupId, index: u64) -> Record {
 fn entry_of_term(group: GroupId, index: u64, term: u64) -> Record {
     let session = format!("f/{}", "x".repeat(index as usize % 50 + 1));
     let session = session.parse().expect("valid");
-    let command = DataCommand::DeleteSession { session };
+    let command = DataAction::DeleteSession { session }.into();
     let payload = Payload::Command(Command::Data { at: LogTime(index), command });
     Record { group, change: Change::Entry(Entry { id: LogId { term, index }, payload }) }
 }

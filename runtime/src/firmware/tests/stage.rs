@@ -14,7 +14,7 @@ use odeum_proto::{
     Digest, DiskId, EntityId, Epoch, GroupId, Incarnation, LogTime, Name, NodeId, RequestId,
     Revision, SessionId,
     call::{CallError, CallReply, CallRequest},
-    session::{Commit, DataCommand, DataOutcome},
+    session::{Commit, DataAction, DataOutcome},
     store::{Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome},
 };
 use tempfile::TempDir;
@@ -67,9 +67,9 @@ impl Shelf {
         outcome
     }
 
-    pub(super) fn change(&self, command: &DataCommand) -> DataOutcome {
+    pub(super) fn change(&self, action: DataAction) -> DataOutcome {
         let revision = self.revision.borrow().next();
-        let outcome = self.inner().1.apply(revision, LogTime(revision.0), command);
+        let outcome = self.inner().1.apply(revision, LogTime(revision.0), &action.into());
         self.revision.send_replace(revision);
         outcome
     }
@@ -77,7 +77,7 @@ impl Shelf {
     /// Writes the commits that were on their way.
     pub(super) fn arrive(&self) -> Vec<DataOutcome> {
         let commits = std::mem::take(&mut *self.on_the_way.lock().expect("not poisoned"));
-        commits.into_iter().map(|commit| self.change(&DataCommand::Commit(commit))).collect()
+        commits.into_iter().map(|commit| self.change(DataAction::Commit(commit))).collect()
     }
 
     pub(super) fn view_data<R>(&self, look: impl FnOnce(&Data) -> R) -> R {
@@ -119,7 +119,7 @@ impl Ledger for Shelf {
 
     fn variable(&self, session: &SessionId, key: &str) -> Option<Vec<u8>> {
         self.view_data(|data| {
-            Some(data.sessions().get(session)?.variables().get(key)?.value.clone())
+            Some(data.sessions().get(session)?.variables().get(key)?.value().plain())
         })
     }
 
@@ -139,9 +139,9 @@ impl Ledger for Shelf {
     ) -> BoxFuture<'_, Result<DataOutcome, StoreError>> {
         let name = entity.firmware_name().and_then(|name| name.parse().ok());
         let born = name.and_then(|name| self.view(|state| state.born(&name))).unwrap_or_default();
-        let fence = DataCommand::Fence { entity: entity.clone(), epoch, born };
+        let fence = DataAction::Fence { entity: entity.clone(), epoch, born };
         let well = self.inner().2 == Mood::Well;
-        let result = if well { Ok(self.change(&fence)) } else { Err(self.unwell()) };
+        let result = if well { Ok(self.change(fence)) } else { Err(self.unwell()) };
         Box::pin(async { result })
     }
 
@@ -167,7 +167,7 @@ impl Ledger for Shelf {
     ) -> BoxFuture<'_, Result<DataOutcome, StoreError>> {
         let mood = self.inner().2;
         let outcome = match mood {
-            Mood::Well | Mood::InDoubt => Some(self.change(&DataCommand::Commit(commit))),
+            Mood::Well | Mood::InDoubt => Some(self.change(DataAction::Commit(commit))),
             Mood::Lost => None,
             Mood::Late => {
                 self.on_the_way.lock().expect("not poisoned").push(commit);

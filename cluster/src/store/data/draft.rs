@@ -1,0 +1,252 @@
+//! What a command would do to a session, before it is done.
+//!
+//! Operations are carried out on a draft, which sees the session through what earlier operations
+//! of the same command did. When all went well the effect is taken over, else it is dropped: so a
+//! refused command has changed nothing, and nothing ever has to be undone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use odeum_proto::session::{Patterns, Program, Quota, Quotas, SessionRefusal, What, note_weight};
+use odeum_proto::{SessionId, limits};
+
+use super::session::{Session, Stamp, Variable, program_bytes};
+
+/// What bounds a draft.
+#[derive(Debug)]
+pub(super) struct Scope<'a> {
+    pub(super) quotas: Quotas,
+    /// What the group counts before the command.
+    pub(super) group_bytes: u64,
+    /// What the group will count beside the session when the command is done: a remembered
+    /// answer, a new session.
+    pub(super) reserved: u64,
+    pub(super) patterns: &'a mut Patterns,
+    pub(super) stamp: Stamp,
+}
+
+impl Scope<'_> {
+    /// Whether the group may grow by `delta` when the command has added `grown` so far.
+    ///
+    /// What frees passes, also in a group that is over its bound: it is the way out.
+    pub(super) fn check_growth(&self, grown: i64, delta: i64) -> Result<(), SessionRefusal> {
+        let total = grown.saturating_add(delta).saturating_add_unsigned(self.reserved);
+        let (got, limit) = (self.group_bytes.saturating_add_signed(total), self.quotas.group_bytes);
+        if delta >= 0 && total > 0 && got > limit {
+            return Err(too_much(Quota::GroupBytes, "", got, limit));
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn too_much(quota: Quota, what: &str, got: u64, limit: u64) -> SessionRefusal {
+    SessionRefusal::TooMuch { quota, what: what.into(), got, limit }
+}
+
+pub(super) fn at_most(
+    quota: Quota,
+    what: impl std::fmt::Display,
+    got: usize,
+    limit: usize,
+) -> Result<(), SessionRefusal> {
+    if got <= limit {
+        return Ok(());
+    }
+    Err(too_much(quota, &what.to_string(), got as u64, limit as u64))
+}
+
+/// Everything a command does to a session. `None` in a table removes.
+#[derive(Debug, Default)]
+pub(super) struct Effect {
+    variables: BTreeMap<Box<str>, Option<Variable>>,
+    metadata: BTreeMap<Box<str>, Option<Box<str>>>,
+    programs: BTreeMap<Box<str>, Option<Arc<Program>>>,
+    last_version: u64,
+    /// By how much the session grows, in counted bytes.
+    pub(super) grown: i64,
+    pub(super) changes: Vec<What>,
+}
+
+/// A session as it would be.
+#[derive(Debug)]
+pub(super) struct Draft<'a> {
+    pub(super) id: &'a SessionId,
+    base: &'a Session,
+    pub(super) scope: Scope<'a>,
+    variables: usize,
+    notes: usize,
+    programs: usize,
+    effect: Effect,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(id: &'a SessionId, base: &'a Session, scope: Scope<'a>) -> Self {
+        Self {
+            id,
+            base,
+            scope,
+            variables: base.variables.len(),
+            notes: base.metadata.len(),
+            programs: base.programs.len(),
+            effect: Effect { last_version: base.last_version, ..Effect::default() },
+        }
+    }
+
+    /// What is to be done to the session.
+    pub(super) fn into_effect(self) -> Effect {
+        self.effect
+    }
+
+    /// What has been done so far adds so many bytes.
+    pub(super) fn grown(&self) -> i64 {
+        self.effect.grown
+    }
+
+    pub(super) fn variable(&self, key: &str) -> Option<&Variable> {
+        match self.effect.variables.get(key) {
+            Some(drafted) => drafted.as_ref(),
+            None => self.base.variables.get(key),
+        }
+    }
+
+    fn note(&self, key: &str) -> Option<&str> {
+        match self.effect.metadata.get(key) {
+            Some(drafted) => drafted.as_deref(),
+            None => self.base.metadata.get(key).map(|text| &**text),
+        }
+    }
+
+    fn program(&self, name: &str) -> Option<&Program> {
+        match self.effect.programs.get(name) {
+            Some(drafted) => drafted.as_deref(),
+            None => self.base.programs.get(name).map(|program| &**program),
+        }
+    }
+
+    /// The version that a variable which is not there gets when it is made.
+    pub(super) fn next_version(&self) -> u64 {
+        self.effect.last_version + 1
+    }
+
+    fn check_growth(&self, after: u64, before: u64) -> Result<i64, SessionRefusal> {
+        let delta = 0_i64.saturating_add_unsigned(after).saturating_sub_unsigned(before);
+        self.scope.check_growth(self.effect.grown, delta)?;
+        Ok(delta)
+    }
+
+    /// Puts a variable in its place, if the quotas let it.
+    pub(super) fn put_variable(
+        &mut self,
+        key: &str,
+        variable: Variable,
+        what: What,
+    ) -> Result<(), SessionRefusal> {
+        let old = self.variable(key);
+        let weight = variable.value().weight() as u64;
+        let allowed = self.scope.quotas.variable_bytes;
+        if weight > allowed && old.is_none_or(|old| weight > old.value().weight() as u64) {
+            let what = format!("{key} of session {}", self.id);
+            return Err(too_much(Quota::VariableBytes, &what, weight, allowed));
+        }
+        let new = usize::from(old.is_none());
+        let (got, limit) = ((self.variables + new) as u64, self.scope.quotas.variables_per_session);
+        if new > 0 && got > limit {
+            let what = format!("session {}", self.id);
+            return Err(too_much(Quota::VariablesPerSession, &what, got, limit));
+        }
+        let before = old.map_or(0, |old| old.bytes(key));
+        let delta = self.check_growth(variable.bytes(key), before)?;
+        self.variables += new;
+        self.effect.variables.insert(key.into(), Some(variable));
+        self.done(delta, what);
+        Ok(())
+    }
+
+    /// Removes a variable; says whether it was there.
+    pub(super) fn remove_variable(&mut self, key: &str) -> Result<bool, SessionRefusal> {
+        let old = self.variable(key).map(|old| (old.bytes(key), old.version()));
+        let delta = self.check_growth(0, old.map_or(0, |(bytes, _)| bytes))?;
+        let Some((_, version)) = old else { return Ok(false) };
+        self.variables -= 1;
+        self.effect.last_version = self.effect.last_version.max(version);
+        self.effect.variables.insert(key.into(), None);
+        self.done(delta, What::Removed { key: key.into() });
+        Ok(true)
+    }
+
+    /// Sets or removes an entry of the metadata; says whether it was there.
+    pub(super) fn put_note(
+        &mut self,
+        key: &str,
+        value: Option<&str>,
+    ) -> Result<bool, SessionRefusal> {
+        let old = self.note(key);
+        let there = usize::from(old.is_some());
+        let after = self.notes - there + usize::from(value.is_some());
+        if after > self.notes {
+            let of = format!("session {}", self.id);
+            at_most(Quota::MetadataEntries, of, after, limits::METADATA_ENTRIES)?;
+        }
+        let bytes = |value: Option<&str>| value.map_or(0, |value| note_weight(key, value) as u64);
+        let delta = self.check_growth(bytes(value), bytes(old))?;
+        if there == 0 && value.is_none() {
+            return Ok(false);
+        }
+        self.notes = after;
+        let value: Option<Box<str>> = value.map(Into::into);
+        self.effect.metadata.insert(key.into(), value.clone());
+        self.done(delta, What::Noted { key: key.into(), value });
+        Ok(there > 0)
+    }
+
+    /// Stores or removes a program; says whether it was there.
+    pub(super) fn put_program(
+        &mut self,
+        name: &str,
+        program: Option<&Arc<Program>>,
+    ) -> Result<bool, SessionRefusal> {
+        let old = self.program(name);
+        let there = usize::from(old.is_some());
+        let after = self.programs - there + usize::from(program.is_some());
+        if after > self.programs {
+            let of = format!("session {}", self.id);
+            at_most(Quota::ProgramsPerSession, of, after, limits::PROGRAMS_PER_SESSION)?;
+        }
+        let bytes = |program: Option<&Program>| program.map_or(0, |p| program_bytes(name, p));
+        let delta = self.check_growth(bytes(program.map(|p| &**p)), bytes(old))?;
+        let what = match (program, there) {
+            (None, 0) => return Ok(false),
+            (None, _) => What::ProgramDeleted { name: name.into() },
+            (Some(_), _) => What::ProgramPut { name: name.into() },
+        };
+        self.programs = after;
+        self.effect.programs.insert(name.into(), program.cloned());
+        self.done(delta, what);
+        Ok(there > 0)
+    }
+
+    fn done(&mut self, delta: i64, what: What) {
+        self.effect.grown += delta;
+        self.effect.changes.push(what);
+    }
+}
+
+impl Session {
+    /// Takes an effect over.
+    pub(super) fn take(&mut self, effect: Effect) {
+        merge(&mut self.variables, effect.variables);
+        merge(&mut self.programs, effect.programs);
+        merge(&mut self.metadata, effect.metadata);
+        self.last_version = effect.last_version;
+        self.bytes = self.bytes.saturating_add_signed(effect.grown);
+    }
+}
+
+fn merge<V>(table: &mut BTreeMap<Box<str>, V>, effect: BTreeMap<Box<str>, Option<V>>) {
+    for (key, value) in effect {
+        match value {
+            Some(value) => table.insert(key, value),
+            None => table.remove(&key),
+        };
+    }
+}

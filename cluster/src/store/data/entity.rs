@@ -1,0 +1,115 @@
+//! What a group knows of the entities whose commits it takes: their epochs, for fencing, and the
+//! requests they carried out.
+//!
+//! Placement is another group's matter, so the highest epoch that was seen here stands for the
+//! current one. A new activation writes a fence before it serves; after that nothing of an
+//! earlier one is taken. When an entity is forgotten its epoch goes into the floor: an entity
+//! that is not known needs a higher one. Epochs come from one counter for all entities, so
+//! whatever is placed after that has one.
+
+use std::sync::Arc;
+
+use odeum_proto::session::{DataOutcome, Quota, SessionRefusal};
+use odeum_proto::{EntityId, Epoch, Revision, limits};
+use serde::{Deserialize, Serialize};
+
+use super::Data;
+use super::draft::at_most;
+use super::session::Stamp;
+use super::window::Window;
+
+/// What an entity costs in a snapshot beside its name and window: three lengths, two epochs.
+const ENTITY_OVERHEAD: u64 = 27;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Entity {
+    pub(super) epoch: Epoch,
+    /// The last epoch before the entity came to be, under whatever activation.
+    born: Epoch,
+    pub(super) window: Window,
+}
+
+impl Entity {
+    pub(super) fn new(epoch: Epoch) -> Self {
+        Self { epoch, born: Epoch::default(), window: Window::default() }
+    }
+
+    /// What it counts against the group's quota.
+    pub(super) fn bytes(&self, id: &EntityId) -> u64 {
+        empty_bytes(id) + self.window.bytes()
+    }
+}
+
+/// What an entity without a remembered request counts.
+pub(super) fn empty_bytes(id: &EntityId) -> u64 {
+    (id.kind().as_str().len() + id.key().as_str().len()) as u64 + ENTITY_OVERHEAD
+}
+
+impl Data {
+    pub(super) fn fence(
+        &mut self,
+        revision: Revision,
+        id: &EntityId,
+        epoch: Epoch,
+        born: Epoch,
+    ) -> Result<DataOutcome, SessionRefusal> {
+        self.check_epoch(id, epoch)?;
+        let new = self.reserve_entity(id)?;
+        let stamp = Stamp { revision, at: self.state.now };
+        self.scope(stamp, new).check_growth(0, 0)?;
+        let entity = self.entity(id, epoch);
+        if entity.born < born {
+            entity.born = born;
+            let former = std::mem::take(&mut entity.window);
+            self.index.bytes -= former.bytes();
+        }
+        Ok(DataOutcome::Applied { revision })
+    }
+
+    pub(super) fn forget(
+        &mut self,
+        revision: Revision,
+        id: &EntityId,
+        epoch: Epoch,
+    ) -> DataOutcome {
+        // A later activation is another entity of that name; it was not meant.
+        if self.epoch(id).is_none_or(|is| is <= epoch) {
+            if let Some(gone) = self.state.entities.remove(id) {
+                self.index.bytes -= gone.bytes(id);
+            }
+            self.state.floor = self.state.floor.max(epoch);
+        }
+        DataOutcome::Applied { revision }
+    }
+
+    /// Fencing: what speaks for an entity must not be of an earlier epoch than the highest seen.
+    pub(super) fn check_epoch(&self, id: &EntityId, claimed: Epoch) -> Result<(), SessionRefusal> {
+        let stale = |is| SessionRefusal::StaleEpoch { entity: id.clone(), is, claimed };
+        match self.epoch(id) {
+            Some(is) if claimed < is => Err(stale(is)),
+            None if claimed <= self.state.floor => Err(stale(self.state.floor)),
+            _ => Ok(()),
+        }
+    }
+
+    /// What one more entity counts, if `id` would be one.
+    pub(super) fn reserve_entity(&self, id: &EntityId) -> Result<u64, SessionRefusal> {
+        if self.state.entities.contains_key(id) {
+            return Ok(0);
+        }
+        at_most(Quota::Entities, "", self.state.entities.len() + 1, limits::ENTITIES)?;
+        Ok(empty_bytes(id))
+    }
+
+    /// The entity, which is at `epoch` from here on.
+    pub(super) fn entity(&mut self, id: &EntityId, epoch: Epoch) -> &mut Entity {
+        let bytes = &mut self.index.bytes;
+        let entity = self.state.entities.entry(id.clone()).or_insert_with(|| {
+            *bytes += empty_bytes(id);
+            Arc::new(Entity::new(epoch))
+        });
+        let entity = Arc::make_mut(entity);
+        entity.epoch = epoch;
+        entity
+    }
+}
