@@ -234,6 +234,7 @@ impl ClusterNode {
         };
         let store_config = StoreConfig {
             snapshot_every: options.snapshot_every,
+            incarnation: folder.incarnation(),
             ..StoreConfig::new(options.data_dir.join("store"), options.node.clone())
         };
         let (store, store_supervisor) = store(store_config, Arc::new(transport.clone()));

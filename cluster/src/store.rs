@@ -39,6 +39,7 @@ mod replica;
 mod rounds;
 pub mod rpc;
 mod seat;
+mod sessions;
 mod shared;
 pub mod state;
 mod status;
@@ -53,7 +54,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use odeum_actors::{ChildSpec, Intensity, Shutdown, Strategy, SupervisorSpec, child};
-use odeum_proto::NodeId;
+use odeum_proto::{Incarnation, NodeId};
 
 pub use data::{
     Compacted, Data, Past, Remembered, Session, Snapshot as DataSnapshot, Variable, Watched,
@@ -62,6 +63,7 @@ pub use error::StoreError;
 pub use folder::{DataFolder, FolderError};
 pub use front::StoreHandle;
 pub use rounds::Consistency;
+pub use sessions::{SessionError, SessionHandle, Watch, WatchEvent};
 pub use state::{KindState, State};
 pub use status::{Health, Member, StoreStatus};
 
@@ -83,6 +85,8 @@ pub struct StoreConfig {
     pub dir: PathBuf,
     /// This node.
     pub node: NodeId,
+    /// Which of its starts this is: what it asks of the store is numbered anew with each.
+    pub incarnation: Incarnation,
     /// Entries between two snapshots. More makes fewer snapshots, a longer log, a longer restart
     /// and more memory; a snapshot writes the whole state.
     pub snapshot_every: u64,
@@ -100,7 +104,13 @@ impl StoreConfig {
     /// The usual settings.
     #[must_use]
     pub fn new(dir: PathBuf, node: NodeId) -> Self {
-        Self { dir, node, snapshot_every: 20_000, groups: Self::GROUPS }
+        Self {
+            dir,
+            node,
+            incarnation: Incarnation(1),
+            snapshot_every: 20_000,
+            groups: Self::GROUPS,
+        }
     }
 }
 

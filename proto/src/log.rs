@@ -10,7 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{GroupId, NodeId, Revision};
+use crate::codec::{self, DecodeError};
+use crate::ids::{GroupId, LogTime, NodeId, Revision};
 use crate::store::{Command, NodeRecord, Outcome, Refusal};
 
 /// Where an entry is in the log of its group. Ordered as logs are compared: by term, then index.
@@ -51,13 +52,46 @@ pub struct StoredMembership {
     pub membership: Membership,
 }
 
+/// A command as logs have it: encoded once, by whoever asks for it, and carried as it is from
+/// there to the disks and the state machines of all replicas.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proposal {
+    /// When the leader took it, by the time of its group.
+    pub at: LogTime,
+    /// The encoded [`Command`].
+    pub command: Bytes,
+}
+
+impl Proposal {
+    /// What the command says.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when the bytes are no command.
+    pub fn decode(&self) -> Result<Command, DecodeError> {
+        codec::decode(&self.command)
+    }
+
+    /// Roughly how many bytes it has on disk and on the wire.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.command.len() + 16
+    }
+}
+
+impl std::fmt::Display for Proposal {
+    /// In few words, for logs: contents are left out.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes at {}", self.command.len(), self.at)
+    }
+}
+
 /// What an entry says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Payload {
     /// Nothing: a new leader's first entry.
     Blank,
     /// A change to the state machine.
-    Command(Command),
+    Command(Proposal),
     /// A change to the group.
     Membership(Membership),
 }
@@ -206,8 +240,10 @@ pub struct Forward {
 /// What only a leader can do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StoreRequest {
-    /// Commit and apply a command.
+    /// Commit and apply a command of a group without sessions.
     Write(Command),
+    /// Commit and apply an encoded command.
+    Propose(Bytes),
     /// Say up to where a reader must have applied the log to see every acknowledged write.
     Barrier,
     /// As `Barrier`, on the word of a lease: faster, and right while clocks run alike.

@@ -13,10 +13,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{
-    ClusterId, Digest, DiskId, EntityId, EntityKind, Epoch, Incarnation, Label, LogTime, Name,
-    NodeId, Revision,
+    ClusterId, Digest, DiskId, EntityId, EntityKind, Epoch, Incarnation, Label, Name, NodeId,
+    Revision,
 };
-use crate::limits;
 use crate::session::{DataCommand, DataOutcome};
 
 pub use refusal::Refusal;
@@ -131,12 +130,7 @@ pub enum Command {
         expected: Option<Epoch>,
     },
     /// A change to the sessions of the group.
-    Data {
-        /// When its leader proposed it.
-        at: LogTime,
-        /// The change.
-        command: DataCommand,
-    },
+    Data(DataCommand),
     /// Places shards of a kind, all of them under one new epoch.
     PlaceShards {
         /// The kind.
@@ -166,31 +160,12 @@ impl std::fmt::Display for Command {
             Self::PutFirmware(spec) => write!(f, "put firmware {} {}", spec.name, spec.digest),
             Self::DeleteFirmware { name } => write!(f, "delete firmware {name}"),
             Self::Place { entity, node, .. } => write!(f, "place {entity} on {node}"),
-            Self::Data { command, .. } => command.fmt(f),
+            Self::Data(command) => command.fmt(f),
             Self::PlaceShards { kind, moves } => {
                 write!(f, "place {} shards of {kind}", moves.len())
             }
             Self::SetLeaving { node, leaving: true } => write!(f, "let node {node} leave"),
             Self::SetLeaving { node, leaving: false } => write!(f, "let node {node} stay"),
-        }
-    }
-}
-
-impl Command {
-    /// Roughly how many bytes it has on disk and on the wire; only commits, moves of many shards
-    /// and records of nodes with many kinds can be large.
-    #[must_use]
-    pub fn weight(&self) -> usize {
-        // Ids and lengths, generously.
-        const SMALL: usize = 1_024;
-        const NAMED: usize = limits::NAME_BYTES + 16;
-        match self {
-            Self::Data { command, .. } => SMALL + command.weight(),
-            Self::PlaceShards { moves, .. } => SMALL + moves.len() * NAMED,
-            Self::PutNode(record) => {
-                SMALL + record.kinds.len() * NAMED + record.labels.len() * 2 * limits::LABEL_BYTES
-            }
-            _ => SMALL,
         }
     }
 }

@@ -22,10 +22,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use odeum_proto::log::{
-    Ballot, Change, Entry, Forward, LogId, Membership, Payload, RaftReply, RaftRequest, Record,
-    SnapshotMeta, StoreReply, StoreRequest, StoredMembership, Vote,
+    Ballot, Change, Entry, Forward, LogId, Membership, Payload, Proposal, RaftReply, RaftRequest,
+    Record, SnapshotMeta, StoreReply, StoreRequest, StoredMembership, Vote,
 };
-use odeum_proto::session::{Commit, DataCommand, DataOutcome, SessionRefusal, Write};
+use odeum_proto::session::{Commit, DataAction, DataOutcome, SessionRefusal, Write};
 use odeum_proto::store::{
     Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome, Refusal, ShardMove,
 };
@@ -81,7 +81,7 @@ fn record() -> NodeRecord {
 }
 
 fn data(action: DataAction) -> Command {
-    Command::Data { at: LogTime(1_000), command: action.into() }
+    Command::Data(action.into())
 }
 
 fn commands() -> Vec<Command> {
@@ -175,7 +175,9 @@ fn membership() -> Membership {
 }
 
 fn entries() -> Vec<Entry> {
-    let found = Payload::Command(Command::Found { cluster: cluster(), groups: 2 });
+    let found = Command::Found { cluster: cluster(), groups: 2 };
+    let command = codec::encode(&found).expect("encodes").into();
+    let found = Payload::Command(Proposal { at: LogTime(1_000), command });
     [Payload::Blank, found, Payload::Membership(membership())]
         .map(|payload| Entry { id: id(), payload })
         .to_vec()
@@ -230,6 +232,7 @@ fn forwards() -> Vec<Forward> {
     let write = StoreRequest::Write(Command::Found { cluster: cluster(), groups: 2 });
     [
         write,
+        StoreRequest::Propose(vec![1, 2].into()),
         StoreRequest::Barrier,
         StoreRequest::LeaseBarrier,
         StoreRequest::Admit(record()),

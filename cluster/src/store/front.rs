@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use odeum_proto::log::{StoreReply, StoreRequest};
-use odeum_proto::session::{DataCommand, DataOutcome};
+use odeum_proto::session::{DataAction, DataCommand, DataOutcome};
 use odeum_proto::shard::{group_of, group_of_entity};
 use odeum_proto::store::{Command, NodeRecord, Outcome, Refusal};
-use odeum_proto::{ClusterId, EntityId, GroupId, LogTime, NodeId, Revision, SessionId};
+use odeum_proto::{ClusterId, EntityId, GroupId, NodeId, Revision, SessionId, codec};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -20,6 +20,7 @@ use super::data::Data;
 use super::error::StoreError;
 use super::rounds::Consistency;
 use super::rpc::Rpc;
+use super::seat::Seat;
 use super::shared::Shared;
 use super::state::State;
 use super::status::StoreStatus;
@@ -143,24 +144,33 @@ impl StoreHandle {
         }
     }
 
-    /// Writes a change to sessions of `group`, as [`write`](Self::write) does others.
+    /// Writes a change to sessions of `group` that is safe to make twice, as
+    /// [`write`](Self::write) does others.
     ///
     /// # Errors
     /// As for [`write`](Self::write).
     pub async fn write_data(
         &self,
         group: GroupId,
-        command: impl Into<DataCommand>,
+        action: DataAction,
         deadline: Duration,
     ) -> Result<DataOutcome, StoreError> {
         let (end, seat) = (Instant::now() + deadline, self.shared.seat(group));
-        // The leader says when.
-        let command = Command::Data { at: LogTime::default(), command: command.into() };
-        match self.shared.ask(&seat, StoreRequest::Write(command), deadline).await? {
-            StoreReply::Written { outcome: Outcome::Data(outcome), at } => {
-                let _ = seat.applied_at_least(at, end, deadline).await;
-                Ok(outcome)
-            }
+        let (outcome, at) = self.send_data(&seat, action.into(), deadline).await?;
+        let _ = seat.applied_at_least(at, end, deadline).await;
+        Ok(outcome)
+    }
+
+    /// What the leader of a group of sessions made of a command, and where in its history.
+    pub(super) async fn send_data(
+        &self,
+        seat: &Seat,
+        command: DataCommand,
+        deadline: Duration,
+    ) -> Result<(DataOutcome, Revision), StoreError> {
+        let command = codec::encode(&Command::Data(command)).map_err(StoreError::broken)?;
+        match self.shared.ask(seat, StoreRequest::Propose(command.into()), deadline).await? {
+            StoreReply::Written { outcome: Outcome::Data(outcome), at } => Ok((outcome, at)),
             other => Err(StoreError::broken(format!("{other:?} to a change of sessions"))),
         }
     }
@@ -228,6 +238,11 @@ impl StoreHandle {
     /// As [`view`](Self::view), of the sessions of `group`.
     pub fn view_data<R>(&self, group: GroupId, look: impl FnOnce(&Data) -> R) -> R {
         self.shared.seat(group).replicated.view_data(look)
+    }
+
+    /// As [`view_data`](Self::view_data), with the last revision that is in what is shown.
+    pub fn view_at<R>(&self, group: GroupId, look: impl FnOnce(&Data, Revision) -> R) -> R {
+        self.shared.seat(group).replicated.view_data_at(look)
     }
 
     /// The last revision that this replica has applied, as it moves on.

@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use odeum_proto::log::{Forward, RaftReply, RaftRequest, StoreReply, StoreRequest};
+use odeum_proto::codec::{self, EncodeError};
+use odeum_proto::log::{Forward, Proposal, RaftReply, RaftRequest, StoreReply, StoreRequest};
 use odeum_proto::store::{Command, Outcome};
-use odeum_proto::{GroupId, LogTime, NodeId, Revision, codec};
+use odeum_proto::{GroupId, LogTime, NodeId, Revision};
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::{Instant as _, ReadPolicy};
@@ -53,6 +54,9 @@ impl std::fmt::Debug for Group {
             .finish_non_exhaustive()
     }
 }
+
+/// What became of a command, and where it is in the log; or what its sender is to be told.
+type Committed = Result<(Outcome, Revision), StoreReply>;
 
 type WriteError = RaftError<Types, ClientWriteError<Types>>;
 
@@ -198,10 +202,8 @@ impl Group {
             match request {
                 StoreRequest::Write(Command::RemoveNode { node }) => self.expel(node).await,
                 StoreRequest::Write(Command::PutNode(record)) => self.renew(record).await,
-                StoreRequest::Write(command) => match self.commit(command).await {
-                    Ok((outcome, at)) => StoreReply::Written { outcome, at },
-                    Err(reply) => reply,
-                },
+                StoreRequest::Write(command) => written(self.commit(command).await),
+                StoreRequest::Propose(command) => written(self.propose(command).await),
                 StoreRequest::Barrier => self.readable(ReadPolicy::ReadIndex).await,
                 StoreRequest::LeaseBarrier => self.readable(ReadPolicy::LeaseRead).await,
                 StoreRequest::Admit(record) => self.admit(record).await,
@@ -214,14 +216,14 @@ impl Group {
     }
 
     /// What the command came to, and its place in the log.
-    pub(super) async fn commit(
-        &self,
-        mut command: Command,
-    ) -> Result<(Outcome, Revision), StoreReply> {
-        if let Command::Data { at, .. } = &mut command {
-            *at = self.now();
-        }
-        let response = self.raft.client_write(command).await.map_err(not_written)?;
+    pub(super) async fn commit(&self, command: Command) -> Committed {
+        let broken = |error: EncodeError| StoreReply::Unknown { reason: error.to_string().into() };
+        self.propose(codec::encode(&command).map_err(broken)?.into()).await
+    }
+
+    async fn propose(&self, command: Bytes) -> Committed {
+        let proposal = Proposal { at: self.now(), command };
+        let response = self.raft.client_write(proposal).await.map_err(not_written)?;
         Ok((response.data, Revision(response.log_id.index())))
     }
 
@@ -230,6 +232,12 @@ impl Group {
         let term = self.raft.metrics().borrow_watched().current_term;
         let known = self.replicated.view_data(Data::now);
         self.term.now(term, known, Instant::now())
+    }
+
+    /// Whether a session's time is over, by the group's time, which this node leads.
+    pub(super) fn is_due(&self) -> bool {
+        let due = self.replicated.view_data(Data::next_expiry);
+        due.is_some_and(|due| due <= self.now())
     }
 
     /// ReadIndex: a majority confirms that this node still leads, then every write that was
@@ -325,6 +333,10 @@ fn members(metrics: &Metrics) -> Vec<Member> {
         matched: matched(node),
     };
     membership.nodes().map(|(node, ())| member(node)).collect()
+}
+
+fn written(committed: Committed) -> StoreReply {
+    committed.map_or_else(|reply| reply, |(outcome, at)| StoreReply::Written { outcome, at })
 }
 
 fn not_written(error: WriteError) -> StoreReply {

@@ -26,7 +26,8 @@ mod snapshot;
 use std::sync::Arc;
 
 use odeum_proto::NodeId;
-use odeum_proto::store::{Command, Outcome};
+use odeum_proto::log::Proposal;
+use odeum_proto::store::Outcome;
 use openraft::{Config, SnapshotPolicy};
 
 pub(super) use log::Log;
@@ -37,7 +38,7 @@ pub(super) use snapshot::SnapshotFile;
 openraft::declare_raft_types!(
     /// What openraft is made of here.
     pub(super) Types:
-        D = Command,
+        D = Proposal,
         R = Outcome,
         NodeId = NodeId,
         Node = (),

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use odeum_proto::codec::{self, DecodeError};
 use odeum_proto::log::{Forward, RaftReply, RaftRequest, StoreReply, StoreRequest};
-use odeum_proto::{GroupId, NodeId, Revision, codec};
+use odeum_proto::store::Command;
+use odeum_proto::{GroupId, NodeId, Revision};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -15,6 +17,7 @@ use super::group::{Group, encoded};
 use super::raft::Replicated;
 use super::rounds::Rounds;
 use super::rpc::{Purpose, Rpc};
+use super::sessions::Origins;
 use super::status::{Health, StoreStatus};
 
 /// Pause before the leader is looked for again, unless a new one is known earlier. Short against
@@ -33,6 +36,8 @@ pub(super) struct Seat {
     /// Questions of readers to the leader.
     pub(super) confirmed: Rounds,
     pub(super) leased: Rounds,
+    /// What this node has asked of the group.
+    pub(super) origins: Origins,
 }
 
 /// A question to the leader of a group: who asks, by what way, and until when.
@@ -48,8 +53,16 @@ impl Seat {
     pub(super) fn new(group: GroupId, node: NodeId) -> Self {
         let status = watch::Sender::new(StoreStatus::stopped(group, node.clone()));
         let running = watch::Sender::new(None);
-        let (confirmed, leased) = (Rounds::default(), Rounds::default());
-        Self { group, node, running, replicated: Replicated::new(), status, confirmed, leased }
+        Self {
+            group,
+            node,
+            running,
+            replicated: Replicated::new(),
+            status,
+            confirmed: Rounds::default(),
+            leased: Rounds::default(),
+            origins: Origins::default(),
+        }
     }
 
     /// How the group is doing, as of now.
@@ -82,7 +95,10 @@ impl Seat {
         match (running, codec::decode::<Forward>(&body)) {
             (_, Err(error)) => stopped(error.to_string()),
             (None, _) => stopped("the replica is starting".into()),
-            (Some(group), Ok(forward)) => encoded(&group.lead(forward).await),
+            (Some(group), Ok(forward)) => match checked(&forward.request) {
+                Ok(()) => encoded(&group.lead(forward).await),
+                Err(error) => stopped(error.to_string()),
+            },
         }
     }
 
@@ -200,6 +216,14 @@ impl Seat {
             Ok(Err(_)) | Err(_) => None,
         };
         group.ok_or_else(|| StoreError::stopped(format!("it did not start within {deadline:?}")))
+    }
+}
+
+/// What is no command must never get into a log.
+fn checked(request: &StoreRequest) -> Result<(), DecodeError> {
+    match request {
+        StoreRequest::Propose(command) => codec::decode::<Command>(command).map(drop),
+        _ => Ok(()),
     }
 }
 

@@ -72,7 +72,8 @@ impl State {
                     Outcome::Placed { revision, epoch }
                 })
             }
-            Command::Data { .. } => return Outcome::Applied { revision },
+            // Sessions have a state machine of their own.
+            Command::Data(_) => return Outcome::Applied { revision },
             Command::PlaceShards { kind, moves } => {
                 self.place_shards(kind, moves).map(|(epoch, placed)| {
                     self.layout = revision;

@@ -11,7 +11,9 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use odeum_proto::{GroupId, NodeId};
+use odeum_proto::session::DataAction;
+use odeum_proto::store::Command;
+use odeum_proto::{GroupId, NodeId, limits};
 use tokio::time::Instant;
 
 use super::group::Group;
@@ -101,6 +103,7 @@ pub(super) async fn run(shared: Arc<Shared>, group: Weak<Group>) {
             continue;
         }
         let since = since.get_or_insert_with(Instant::now);
+        expire(&group).await;
         let settled = since.elapsed() > SETTLED;
         let decide = || next(number, &group.sight(), &wanted(&shared)?, settled);
         let Some(step) = decide() else { continue };
@@ -113,6 +116,17 @@ pub(super) async fn run(shared: Arc<Shared>, group: Weak<Group>) {
         // Not over again at once, whether it came to something or not.
         if matches!(step, Step::HandOver(_)) {
             *since = Instant::now();
+        }
+    }
+}
+
+/// Removes the sessions whose time is over.
+async fn expire(group: &Group) {
+    while group.is_due() {
+        let action = DataAction::Expire { max: limits::EXPIRED_PER_ENTRY };
+        let command = Command::Data(action.into());
+        if group.commit(command).await.is_err() {
+            return;
         }
     }
 }

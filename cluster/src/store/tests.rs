@@ -172,7 +172,7 @@ impl Node {
 
     fn count(&self) -> u64 {
         self.store.view_data(group(), |data| {
-            let session = data.sessions().get(&"counter/default".parse().expect("valid"));
+            let session = data.sessions().get("counter/default");
             let variable = session.and_then(|session| session.variables().get("count"));
             variable.map_or(0, Variable::version)
         })

@@ -57,7 +57,7 @@ pub(super) fn stored_membership_from(stored: ours::StoredMembership) -> StoredMe
 pub(super) fn entry_to(entry: &Entry) -> ours::Entry {
     let payload = match &entry.payload {
         EntryPayload::Blank => ours::Payload::Blank,
-        EntryPayload::Normal(command) => ours::Payload::Command(command.clone()),
+        EntryPayload::Normal(proposal) => ours::Payload::Command(proposal.clone()),
         EntryPayload::Membership(membership) => {
             ours::Payload::Membership(membership_to(membership))
         }
@@ -68,7 +68,7 @@ pub(super) fn entry_to(entry: &Entry) -> ours::Entry {
 pub(super) fn entry_from(entry: ours::Entry) -> Entry {
     let payload = match entry.payload {
         ours::Payload::Blank => EntryPayload::Blank,
-        ours::Payload::Command(command) => EntryPayload::Normal(command),
+        ours::Payload::Command(proposal) => EntryPayload::Normal(proposal),
         ours::Payload::Membership(membership) => {
             EntryPayload::Membership(membership_from(membership))
         }

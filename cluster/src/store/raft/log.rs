@@ -86,7 +86,7 @@ impl Log {
 
 fn weight(entry: &Entry) -> usize {
     match &entry.payload {
-        EntryPayload::Normal(command) => command.weight(),
+        EntryPayload::Normal(proposal) => proposal.weight(),
         EntryPayload::Blank | EntryPayload::Membership(_) => 64,
     }
 }

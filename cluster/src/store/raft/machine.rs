@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt as _};
+use odeum_proto::log::Proposal;
 use odeum_proto::store::{Command, Outcome};
 use odeum_proto::{Revision, codec};
 use openraft::alias::{SnapshotMetaOf, SnapshotOf};
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 use super::convert::{meta_from, meta_to};
 use super::{LogId, SnapshotFile, StoredMembership, Types};
 use crate::store::data::Data;
+use crate::store::sessions::Bells;
 use crate::store::state::State;
 use crate::store::wal::WalError;
 
@@ -24,10 +26,11 @@ use crate::store::wal::WalError;
 pub(super) type Encoded = Bytes;
 
 /// What is replicated, as far as this replica has applied it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(in crate::store) struct Replicated {
     inner: RwLock<Inner>,
     revision: watch::Sender<Revision>,
+    bells: Bells,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -46,11 +49,15 @@ struct GroupState {
 }
 
 impl GroupState {
-    fn apply(&mut self, revision: Revision, command: &Command) -> Outcome {
-        match command {
-            Command::Data { at, command } => Outcome::Data(self.data.apply(revision, *at, command)),
-            command => self.control.apply(revision, command),
-        }
+    /// # Errors
+    /// When the log has what is no command, which no leader proposes: this replica ends.
+    fn apply(&mut self, revision: Revision, proposal: &Proposal) -> io::Result<Outcome> {
+        Ok(match proposal.decode().map_err(io::Error::other)? {
+            Command::Data(command) => {
+                Outcome::Data(self.data.apply(revision, proposal.at, &command))
+            }
+            command => self.control.apply(revision, &command),
+        })
     }
 }
 
@@ -68,7 +75,7 @@ impl Inner {
 impl Replicated {
     /// Nothing yet.
     pub(in crate::store) fn new() -> Arc<Self> {
-        Arc::new(Self { inner: RwLock::default(), revision: watch::Sender::default() })
+        Arc::default()
     }
 
     /// Shows the state of the cluster to `look`. Entries wait meanwhile.
@@ -79,6 +86,16 @@ impl Replicated {
     /// Shows the sessions to `look`. Entries wait meanwhile.
     pub(in crate::store) fn view_data<R>(&self, look: impl FnOnce(&Data) -> R) -> R {
         self.read(|inner| look(&inner.state.data))
+    }
+
+    /// As [`view_data`](Self::view_data), with the revision it is as of.
+    pub(in crate::store) fn view_data_at<R>(&self, look: impl FnOnce(&Data, Revision) -> R) -> R {
+        self.read(|inner| look(&inner.state.data, Revision(inner.last_index().unwrap_or_default())))
+    }
+
+    /// What wakes the watchers of single sessions.
+    pub(in crate::store) fn bells(&self) -> &Bells {
+        &self.bells
     }
 
     /// The last applied revision, as it moves on.
@@ -96,7 +113,14 @@ impl Replicated {
 
     /// Tells watchers what has been applied.
     fn publish(&self) {
-        let applied = Revision(self.read(Inner::last_index).unwrap_or_default());
+        let before = *self.revision.borrow();
+        let applied = self.read(|inner| {
+            let applied = Revision(inner.last_index().unwrap_or_default());
+            if applied != before {
+                self.bells.ring(&inner.state.data, before, applied);
+            }
+            applied
+        });
         self.revision.send_if_modified(|revision| {
             let moved = *revision != applied;
             *revision = applied;
@@ -150,18 +174,19 @@ impl Machine {
         Ok((Self { replicated, file: file.clone() }, snapshot))
     }
 
-    fn apply_one(&self, entry: super::Entry) -> Outcome {
+    fn apply_one(&self, entry: super::Entry) -> io::Result<Outcome> {
         self.replicated.write(|inner| {
             let revision = Revision(entry.log_id.index());
-            inner.last = Some(entry.log_id);
-            match entry.payload {
+            let outcome = match entry.payload {
                 EntryPayload::Blank => Outcome::Applied { revision },
-                EntryPayload::Normal(command) => inner.state.apply(revision, &command),
+                EntryPayload::Normal(proposal) => inner.state.apply(revision, &proposal)?,
                 EntryPayload::Membership(membership) => {
                     inner.membership = StoredMembership::new(Some(entry.log_id), membership);
                     Outcome::Applied { revision }
                 }
-            }
+            };
+            inner.last = Some(entry.log_id);
+            Ok(outcome)
         })
     }
 }
@@ -179,7 +204,7 @@ impl RaftStateMachine<Types> for Machine {
         Strm: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
     {
         while let Some((entry, responder)) = entries.try_next().await? {
-            let outcome = self.apply_one(entry);
+            let outcome = self.apply_one(entry)?;
             if let Some(responder) = responder {
                 responder.send(outcome);
             }

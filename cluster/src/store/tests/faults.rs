@@ -123,7 +123,8 @@ async fn under_random_faults_no_acknowledged_write_is_lost_and_none_is_made_twic
         let sessions = state.sessions();
         let lost = acknowledged.iter().find(|request| !sessions.contains_key(&session(request)));
         assert_eq!(lost, None, "acknowledged and lost");
-        let twice = sessions.iter().find(|(_, session)| session.variables()["count"].version() != 1);
+        let twice =
+            sessions.iter().find(|(_, session)| session.variables()["count"].version() != 1);
         assert_eq!(twice, None, "made twice");
     }
     assert!(states.windows(2).all(|pair| pair[0] == pair[1]), "replicas differ");

@@ -78,6 +78,8 @@ pub(super) fn scan(bytes: &[u8], start: usize, newest: bool) -> Result<Scanned, 
                 at += HEADER + frame.payload.len();
                 scanned.end = at as u64;
             }
+            // Room for what would have come next.
+            Err(_) if newest && bytes[at..].iter().all(|byte| *byte == 0) => return Ok(scanned),
             Err(reason) => {
                 let was_synced = !newest || proves_synced(&bytes[at..], at as u64);
                 if was_synced {
@@ -160,6 +162,16 @@ mod tests {
             assert_eq!(scanned.records.len(), whole, "cut at {cut}");
             assert_eq!(scanned.torn.is_some(), scanned.end as usize != cut);
         }
+    }
+
+    #[test]
+    fn zeros_behind_the_last_record_are_room_in_the_newest_segment_only() {
+        let (mut bytes, _) = segment(3, true);
+        let end = bytes.len();
+        bytes.resize(end + 4_096, 0);
+        let scanned = scan(&bytes, 0, true).expect("no damage");
+        assert_eq!((scanned.records.len(), scanned.end as usize, scanned.torn), (3, end, None));
+        assert!(scan(&bytes, 0, false).is_err());
     }
 
     #[test]

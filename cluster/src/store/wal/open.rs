@@ -32,7 +32,7 @@ pub(super) fn open(config: &WalConfig) -> Result<(Writer, BTreeMap<GroupId, Grou
     let current = newest
         .map(|s| {
             let file = reopen(dir, s.number, s.end)?;
-            Ok(Current { file, number: s.number, end: s.end, tops: s.tops })
+            Ok(Current { file, number: s.number, end: s.end, length: s.end, tops: s.tops })
         })
         .transpose()?;
     let current = match current {

@@ -5,10 +5,10 @@ use std::fs;
 use std::process::Command as Process;
 use std::time::Duration;
 
-use odeum_proto::LogTime;
-use odeum_proto::log::{Change, Entry, LogId, Payload, Vote};
+use odeum_proto::log::{Change, Entry, LogId, Payload, Proposal, Vote};
 use odeum_proto::session::DataAction;
 use odeum_proto::store::Command;
+use odeum_proto::{LogTime, codec};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -17,7 +17,7 @@ use super::*;
 const GROUPS: [GroupId; 3] = [GroupId::Control, GroupId::Data(0), GroupId::Data(1)];
 
 fn config(dir: &TempDir, segment_bytes: u64) -> WalConfig {
-    WalConfig { dir: dir.path().join("wal"), segment_bytes }
+    WalConfig { dir: dir.path().join("wal"), segment_bytes, ahead_bytes: 0 }
 }
 
 fn entry(group: GroupId, index: u64) -> Record {
@@ -27,8 +27,9 @@ fn entry(group: GroupId, index: u64) -> Record {
 fn entry_of_term(group: GroupId, index: u64, term: u64) -> Record {
     let session = format!("f/{}", "x".repeat(index as usize % 50 + 1));
     let session = session.parse().expect("valid");
-    let command = DataAction::DeleteSession { session }.into();
-    let payload = Payload::Command(Command::Data { at: LogTime(index), command });
+    let command = Command::Data(DataAction::DeleteSession { session }.into());
+    let command = codec::encode(&command).expect("encodes").into();
+    let payload = Payload::Command(Proposal { at: LogTime(index), command });
     Record { group, change: Change::Entry(Entry { id: LogId { term, index }, payload }) }
 }
 
@@ -129,6 +130,34 @@ async fn a_log_cut_at_any_byte_of_its_tail_keeps_the_records_before_the_cut() {
         let (wal, groups) = Wal::open(&config).expect("a torn tail is cut");
         assert_eq!(indices(&groups[&GROUPS[0]]), (0..whole).collect::<Vec<_>>());
         // The log goes on right there.
+        append(&wal, GROUPS[0], whole..whole + 1).await;
+        drop(wal);
+        let (_, groups) = Wal::open(&config).expect("opens");
+        assert_eq!(groups[&GROUPS[0]].entries.len() as u64, whole + 1);
+    }
+}
+
+#[tokio::test]
+async fn records_that_did_not_reach_the_zeros_ahead_of_them_are_a_torn_tail() {
+    let dir = TempDir::new().expect("made");
+    let written = WalConfig { ahead_bytes: 4_096, ..config(&dir, 1 << 20) };
+    let (wal, _) = Wal::open(&written).expect("opens");
+    append(&wal, GROUPS[0], 0..20).await;
+    drop(wal);
+    let bytes = fs::read(segment::path(&written.dir, 1)).expect("read");
+    assert_eq!(bytes.len() % 4_096, 0, "it has grown by that much at a time");
+    let scanned = frame::scan(&bytes, segment::HEADER, true).expect("whole");
+    let starts: Vec<u64> = scanned.records.iter().map(|(at, _)| *at).collect();
+    for cut in starts[18]..scanned.end {
+        let copy = TempDir::new().expect("made");
+        let config = WalConfig { ahead_bytes: 4_096, ..config(&copy, 1 << 20) };
+        fs::create_dir(&config.dir).expect("made");
+        let mut torn = bytes.clone();
+        torn[cut as usize..].fill(0);
+        fs::write(segment::path(&config.dir, 1), torn).expect("written");
+        let whole = if cut < starts[19] { 18 } else { 19 };
+        let (wal, groups) = Wal::open(&config).expect("a torn tail is cut");
+        assert_eq!(indices(&groups[&GROUPS[0]]), (0..whole).collect::<Vec<_>>());
         append(&wal, GROUPS[0], whole..whole + 1).await;
         drop(wal);
         let (_, groups) = Wal::open(&config).expect("opens");
@@ -311,7 +340,7 @@ proptest! {
     fn the_log_replays_to_what_was_written(steps in proptest::collection::vec(step(), 1..40)) {
         let runtime = tokio::runtime::Runtime::new().expect("starts");
         let dir = TempDir::new().expect("made");
-        let config = config(&dir, 1024);
+        let config = WalConfig { ahead_bytes: 300, ..config(&dir, 1024) };
         let mut expected: BTreeMap<GroupId, GroupLog> = BTreeMap::new();
         let (mut wal, _) = Wal::open(&config).expect("opens");
         for (term, step) in (1..).zip(steps) {

@@ -52,6 +52,8 @@ pub(super) struct Current {
     pub(super) number: u64,
     /// Where the next frame goes.
     pub(super) end: u64,
+    /// How long the file is: zeros from `end` on.
+    pub(super) length: u64,
     pub(super) tops: Tops,
 }
 
@@ -64,7 +66,7 @@ impl Current {
     fn create(dir: &Path, number: u64, head: &[u8]) -> io::Result<Self> {
         let file = segment::create(dir, number, head)?;
         let end = (segment::HEADER + head.len()) as u64;
-        Ok(Self { file, number, end, tops: Tops::default() })
+        Ok(Self { file, number, end, length: end, tops: Tops::default() })
     }
 }
 
@@ -165,15 +167,24 @@ impl Writer {
             bytes = self.frames(batches)?;
         }
         let must_sync = batches.iter().any(|batch| batch.done.is_some());
+        let end = self.current.end + bytes.len() as u64;
+        if end > self.current.length {
+            let ahead = end.next_multiple_of(self.config.ahead_bytes.max(1));
+            bytes.resize(bytes.len() + usize::try_from(ahead - end).unwrap_or_default(), 0);
+        }
+        let length = self.current.length.max(self.current.end + bytes.len() as u64);
         let file = &mut self.current.file;
-        let written =
-            file.write_all(&bytes).and_then(|()| if must_sync { file.sync_data() } else { Ok(()) });
+        let written = file
+            .write_all(&bytes)
+            .and_then(|()| if must_sync { file.sync_data() } else { Ok(()) })
+            .and_then(|()| file.seek(SeekFrom::Start(end)));
         if let Err(error) = written {
             file.set_len(self.current.end)?;
+            self.current.length = self.current.end;
             file.seek(SeekFrom::Start(self.current.end))?;
             return Err(error);
         }
-        self.current.end += bytes.len() as u64;
+        (self.current.end, self.current.length) = (end, length);
         if must_sync {
             self.synced = self.current.end;
         }
@@ -211,6 +222,8 @@ impl Writer {
 
     /// Closes the current segment and begins the next with the marks of all groups.
     fn rotate(&mut self) -> io::Result<()> {
+        self.current.file.set_len(self.current.end)?;
+        self.current.length = self.current.end;
         self.current.file.sync_data()?;
         self.synced = self.current.end;
         let mut head = Vec::new();
@@ -280,7 +293,7 @@ fn collect(first: Batch, queue: &mut mpsc::Receiver<Batch>) -> Vec<Batch> {
 /// Roughly how many bytes a batch will have.
 fn weight(batch: &Batch) -> usize {
     let of_record = |record: &Record| match &record.change {
-        Change::Entry(Entry { payload: Payload::Command(command), .. }) => command.weight(),
+        Change::Entry(Entry { payload: Payload::Command(proposal), .. }) => proposal.weight(),
         _ => 64,
     };
     batch.records.iter().map(of_record).sum()

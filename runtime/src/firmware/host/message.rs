@@ -134,7 +134,9 @@ impl HostParts {
                 (Err(CallError::LimitExceeded { entity, reason }), Next::Renew)
             }
             // A variable that the guest writes has a type or constraints that somebody gave it.
-            Ok(DataOutcome::Refused(refusal)) => (Err(self.refused(refusal.to_string())), Next::Renew),
+            Ok(DataOutcome::Refused(refusal)) => {
+                (Err(self.refused(refusal.to_string())), Next::Renew)
+            }
             Ok(outcome) => (Err(self.refused(format!("the store said {outcome:?}"))), Next::Renew),
             Err(error) => (Err(no_quorum(&error)), Next::Fence),
         }
