@@ -234,10 +234,11 @@ impl RunningNode {
         self.cluster.left().await
     }
 
-    /// Hands its entities' shards to other nodes and stops. It stays a member: started again with
+    /// Hands its entities' shards and the leadership of Raft groups to other nodes and stops. It stays a member: started again with
     /// the same data folder, it goes on.
     pub async fn shutdown(self) {
         self.cluster.entities.hand_off(HAND_OFF).await;
+        self.cluster.store.hand_over().await;
         self.root.shutdown().await;
     }
 }

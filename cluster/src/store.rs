@@ -1,26 +1,42 @@
 //! The replicated store: what the cluster has agreed on, and how it came to it.
 //!
-//! One Raft group for now, `control`; everything takes a [`GroupId`], so
-//! that sessions can move to groups of their own. Each node has a replica of it: a log on disk
-//! ([`wal`]), a state machine in memory ([`state`]) and snapshots of it on disk.
+//! It is made of Raft groups. One, `control`, has the cluster itself: nodes, firmware, what is
+//! placed where. The others, `data-0` to `data-n`, have the sessions, each those whose owner's hash
+//! is its own ([`odeum_proto::shard::group_of`]); their number is fixed when the cluster is
+//! founded. Each node has a replica of each group: a state machine in memory ([`state`], [`Data`])
+//! with snapshots of it on disk, and a log, which is one for all groups of a process ([`wal`]).
+//!
+//! Sessions are used through [`SessionHandle`].
 //!
 //! # Promises
-//! * A write that was acknowledged is on the disks of a majority. It survives the loss of any
-//!   minority of the nodes, and of the power of all of them.
-//! * Every write is safe to send twice, and is sent again over leader changes until its deadline.
-//!   A [`Commit`](odeum_proto::store::Commit) takes effect once per request and only under the
-//!   current epoch of its entity.
-//! * After [`StoreHandle::write`] this node's [`view`](StoreHandle::view) shows the write; after
-//!   [`StoreHandle::barrier`] it shows every write that was acknowledged anywhere before.
-//! * Without a majority writes and barriers fail by their deadline with
-//!   [`StoreError::NoQuorum`], and looks at the local state go on.
-//! * Damaged files are refused by name and offset, never repaired by guessing; a torn tail of the
-//!   log, which was never acknowledged, is cut.
-//! * A full disk stops this node's log until there is space, and harms nothing.
+//! | promise | kept by (`cargo test -p odeum-cluster --lib store::`) |
+//! |---|---|
+//! | A write that was acknowledged is on the disks of a majority: it survives the loss of any minority of the nodes, and of the power of all of them. | `under_random_faults_no_acknowledged_write_is_lost_and_none_is_made_twice` |
+//! | Every write is made once, though it is sent again over leader changes until its deadline. A request with a key of its own can be repeated by anybody and is answered again. | `a_write_is_made_once_though_its_leader_dies_and_it_is_sent_again`, `a_request_is_carried_out_once_and_answered_twice_by_whichever_node` |
+//! | A [`Consistency::Linearizable`] read shows every write that was acknowledged before it, wherever either was made; so does a view after a [`barrier`](StoreHandle::barrier). | `what_one_node_writes_every_node_reads_at_once`, `a_write_at_any_node_is_seen_at_every_node_after_a_barrier` |
+//! | A [`Consistency::Lease`] read does so as long as the clocks of all nodes run equally fast. | `what_one_node_writes_every_node_reads_at_once` |
+//! | A transaction or an atomic batch is made whole or not at all; a refused change changes nothing and says which rule it breaks and with which value. | `transactions_move_what_they_move_whole_or_not_at_all`, `a_refused_write_names_the_rule_and_both_values_and_changes_nothing` |
+//! | A watch gives every change after its revision once and in order, at any node and across restarts, or says that they are forgotten and gives the state instead. | `every_watcher_gets_every_change_once_and_in_order`, `a_watch_goes_on_from_its_revision_at_another_node_after_a_restart_by_snapshot` |
+//! | A session never ends before its time to live is over, by a clock that no one can set. | `a_session_ends_after_its_time_to_live_and_never_before` |
+//! | A [`Commit`](odeum_proto::session::Commit) of an entity takes effect once per request, and never after a later activation has fenced it. | `no_activation_changes_anything_after_a_later_one_was_seen` |
+//! | Without a majority writes and linearizable reads fail by their deadline with [`StoreError::NoQuorum`], which names the group; local reads go on. | `without_a_majority_writes_fail_by_their_deadline_and_go_on_when_it_is_back` |
+//! | The members of every group follow those of the cluster, one step at a time and never so that a majority is lost; leaders spread over the nodes. | `the_steps_end_at_what_is_wanted`, `the_leaders_of_the_groups_spread_over_the_nodes` |
+//! | Damaged files are refused by name and offset, never repaired by guessing; a torn tail of the log, which was never acknowledged, is cut. | `a_flipped_bit_in_the_middle_is_refused_with_file_and_offset`, `a_log_cut_at_any_byte_of_its_tail_keeps_the_records_before_the_cut` |
+//! | A full disk stops this node's log until there is space, and harms nothing. | `a_full_disk_stops_writes_and_they_go_on_when_there_is_space` |
+//!
+//! # What it costs
+//! * A write: a round trip to the leader of its group, one from there to a majority, and a flush
+//!   of the disks of both, shared by all writes of all groups that wait at that moment.
+//! * A linearizable read: a round trip to the leader and one from there to a majority, shared by
+//!   all reads of a group that wait at that moment; a lease read the first of them; a local read
+//!   nothing.
+//! * Every node has everything in memory, and again in its snapshots.
 //!
 //! # Not promised
-//! * A view without a barrier may be behind, by how much is unknown when this node is cut off.
-//! * After an error a write may have happened, or may yet happen, later than what follows it.
+//! * An order between changes of different groups, and so of sessions of different owners.
+//! * A local read may be behind, by how much is unknown when this node is cut off.
+//! * After a [`StoreError`] a write may have happened, or may yet happen, later than what follows
+//!   it. Who must know asks again with the key of the request.
 //! * A leader whose disk is full keeps leading: writes fail with [`StoreError::NoSpace`] until
 //!   there is space or the node is stopped.
 //! * A lost data folder is a lost replica: its node comes back under another name.

@@ -150,6 +150,7 @@ pub async fn run(config: NodeConfig, options: RunOptions) -> Result<(), NodeErro
         }
     };
     drop(tree);
+    cluster.store.hand_over().await;
     if tokio::time::timeout(STOP_PATIENCE, root.shutdown()).await.is_err() {
         tracing::warn!(elapsed_ms = STOP_PATIENCE.as_millis(), "stop took too long, ending anyway");
     }

@@ -3,6 +3,7 @@
 mod faults;
 mod members;
 mod quic;
+mod sessions;
 mod supervised;
 
 use std::collections::{BTreeMap, BTreeSet};
