@@ -9,7 +9,8 @@
 //!
 //! Promises: a killed node is down within 2 s with the default settings (see
 //! [`MembershipConfig`]); one that pauses for a second, or loses every twentieth packet, is not
-//! declared down; one that was declared down and lives comes back by itself.
+//! declared down, nor is anybody by a node that has paused itself; one that was declared down and
+//! lives comes back by itself.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub(crate) mod fuzz;
 mod identity;
 mod load;
 mod swim;
+mod vigil;
 
 use identity::Identity;
 use load::{LoadBook, Residents};
@@ -221,7 +223,7 @@ impl Actor for Membership {
         match message {
             MembershipMessage::Datagram { from, bytes } => self.on_datagram(ctx, &from, &bytes),
             MembershipMessage::Rang(timer) => {
-                let effects = self.swim.rang(timer);
+                let effects = self.swim.rang(timer, Instant::now());
                 self.carry_out(ctx, effects);
             }
             MembershipMessage::Greet => self.on_greet(ctx),
@@ -231,7 +233,7 @@ impl Actor for Membership {
     }
 
     async fn stopping(&mut self, ctx: &mut Context<Self>) {
-        let effects = self.swim.leave();
+        let effects = self.swim.leave(Instant::now());
         // A later life of this actor must not come back as the one that left.
         self.renewal.fetch_add(1, Ordering::Relaxed);
         self.carry_out(ctx, effects);
@@ -246,7 +248,7 @@ impl Membership {
         }
         let book = self.transport.peers();
         let known = |node: &NodeId| book.contains_key(node) || self.transport.link(node).is_some();
-        match self.swim.receive(from, bytes, known) {
+        match self.swim.receive(from, bytes, known, Instant::now()) {
             Ok(effects) => self.carry_out(ctx, effects),
             Err(error) => tracing::debug!(peer = %from, %error, "packet refused"),
         }
@@ -260,7 +262,7 @@ impl Membership {
                 node == peer && incarnation >= link.incarnation && state != MemberState::Down
             });
             if !known {
-                let effects = self.swim.announce(peer, link.incarnation);
+                let effects = self.swim.announce(peer, link.incarnation, Instant::now());
                 self.carry_out(ctx, effects);
             }
         }

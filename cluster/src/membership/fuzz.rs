@@ -1,5 +1,7 @@
 //! The failure detector under any datagrams. See [`crate::fuzz`].
 
+use std::time::{Duration, Instant};
+
 use bytes::Buf;
 use foca::Codec as _;
 use odeum_proto::load::NodeLoad;
@@ -12,15 +14,19 @@ use super::swim::{Effects, MemberState, Swim, Timer};
 /// Timers that wait; the rest is forgotten, as if the node had stopped before they rang.
 const TIMERS: usize = 64;
 
+/// The time from one step to the next: the detector is awake.
+const STEP: Duration = Duration::from_millis(100);
+
 /// A life of the detector: what comes over its links, and which of its timers ring. Each step is
 /// a byte that says what comes; for a datagram its length in two bytes and itself.
 pub fn datagrams(mut input: &[u8]) {
     let (Some(own), Some(peer)) = (identity("a"), identity("b")) else { return };
     let mut swim = Swim::new(own.clone(), &MembershipConfig::default(), 1);
-    let mut timers = Vec::new();
-    keep(&own, swim.announce(&peer.node, peer.incarnation), &mut timers);
+    let (mut timers, mut now) = (Vec::new(), Instant::now());
+    keep(&own, swim.announce(&peer.node, peer.incarnation, now), &mut timers);
     while input.remaining() >= 3 {
         let step = input.get_u8();
+        now += STEP;
         // Of some nodes, and at some times of none, this node knows otherwise.
         let known = |node: &NodeId| step & 1 == 0 && node.as_str().len() % 2 == 1;
         let effects = if step < 0x40 {
@@ -28,7 +34,7 @@ pub fn datagrams(mut input: &[u8]) {
             if timers.is_empty() {
                 continue;
             }
-            swim.rang(timers.swap_remove(which % timers.len()))
+            swim.rang(timers.swap_remove(which % timers.len()), now)
         } else {
             let length = usize::from(input.get_u16_le()).min(input.len());
             let (packet, rest) = input.split_at(length);
@@ -42,7 +48,7 @@ pub fn datagrams(mut input: &[u8]) {
             }
             // Mostly from whom it says, since others are refused at once.
             let from = if step < 0x80 { peer.node.clone() } else { sender(packet, &peer.node) };
-            match swim.receive(&from, packet, known) {
+            match swim.receive(&from, packet, known, now) {
                 Ok(effects) => effects,
                 Err(_) => continue,
             }

@@ -2,9 +2,10 @@
 //! timers to set, what changed. Pure: no clock, no socket, its chances come from a seed.
 //!
 //! Source: Das, Gupta, Motivala 2002, "SWIM", with suspicion (§4.2) and the extensions of foca.
+//! When a suspicion may become a verdict is for `vigil.rs` to say.
 
 use std::num::{NonZeroU8, NonZeroUsize};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use foca::{AccumulatingRuntime, Codec as _, Foca, NoCustomBroadcast, PeriodicParams};
@@ -14,9 +15,15 @@ use rand::rngs::StdRng;
 
 use super::MembershipConfig;
 use super::identity::{Codec, CodecError, Identity};
+use super::vigil::{Awake, Vigil};
 
 /// A timer of the detector; give it back when it rings.
-pub(super) type Timer = foca::Timer<Identity>;
+#[derive(Debug)]
+pub(super) struct Timer {
+    rings: foca::Timer<Identity>,
+    /// When it was set first.
+    set: Awake,
+}
 
 /// What the detector wants done.
 #[derive(Debug, Default)]
@@ -58,6 +65,7 @@ pub enum MemberState {
 pub(super) struct Swim {
     foca: Foca<Identity, Codec, StdRng, NoCustomBroadcast>,
     out: AccumulatingRuntime<Identity>,
+    vigil: Vigil,
 }
 
 impl Swim {
@@ -66,6 +74,7 @@ impl Swim {
         Self {
             foca: Foca::new(identity, foca_config(config), rng, Codec),
             out: AccumulatingRuntime::new(),
+            vigil: Vigil::new(config),
         }
     }
 
@@ -93,17 +102,20 @@ impl Swim {
         from: &NodeId,
         packet: &[u8],
         known: impl Fn(&NodeId) -> bool,
+        now: Instant,
     ) -> Result<Effects, SwimError> {
+        let awake = self.vigil.look(now);
         let header = Codec.decode_header(packet)?;
         if header.src.node != *from {
             return Err(SwimError::Sender { claimed: header.src.node });
         }
+        self.vigil.heard(from);
         let without = self.without_strangers(packet, known);
         let packet = without.as_deref().unwrap_or(packet);
         if let Err(error) = self.foca.handle_data(packet, &mut self.out) {
             tracing::debug!(peer = %from, %error, "packet not taken whole");
         }
-        Ok(self.drain())
+        Ok(self.drain(awake))
     }
 
     /// A packet without what it says of nodes that are neither members nor `known`; `None` when it
@@ -138,36 +150,52 @@ impl Swim {
     }
 
     /// A timer rang.
-    pub(super) fn rang(&mut self, timer: Timer) -> Effects {
-        if let Err(error) = self.foca.handle_timer(timer, &mut self.out) {
+    pub(super) fn rang(&mut self, timer: Timer, now: Instant) -> Effects {
+        let awake = self.vigil.look(now);
+        if let foca::Timer::ChangeSuspectToDown { member_id, .. } = &timer.rings
+            && let Some(left) = self.vigil.left(&member_id.node, timer.set)
+        {
+            return Effects { timers: vec![(left, timer)], ..Effects::default() };
+        }
+        if let Err(error) = self.foca.handle_timer(timer.rings, &mut self.out) {
             // A busy machine delivers timers late and out of order; foca recovers by itself.
             tracing::debug!(%error, "failure detector timer");
         }
-        self.drain()
+        self.drain(awake)
     }
 
     /// Asks a node to take this one into its cluster.
-    pub(super) fn announce(&mut self, node: &NodeId, incarnation: Incarnation) -> Effects {
+    pub(super) fn announce(
+        &mut self,
+        node: &NodeId,
+        incarnation: Incarnation,
+        now: Instant,
+    ) -> Effects {
+        let awake = self.vigil.look(now);
         let to = Identity { node: node.clone(), incarnation, renewal: 0 };
         if let Err(error) = self.foca.announce(to, &mut self.out) {
             tracing::debug!(peer = %node, %error, "announce");
         }
-        self.drain()
+        self.drain(awake)
     }
 
     /// Declares this node down itself, so that nobody has to find out.
-    pub(super) fn leave(&mut self) -> Effects {
+    pub(super) fn leave(&mut self, now: Instant) -> Effects {
+        let awake = self.vigil.look(now);
         if let Err(error) = self.foca.leave_cluster(&mut self.out) {
             tracing::debug!(%error, "leave");
         }
-        self.drain()
+        self.drain(awake)
     }
 
-    fn drain(&mut self) -> Effects {
+    fn drain(&mut self, awake: Awake) -> Effects {
         let mut effects = Effects::default();
         while let Some(news) = self.out.to_notify() {
             match news {
-                foca::OwnedNotification::MemberDown(id) => effects.down.push(id.node),
+                foca::OwnedNotification::MemberDown(id) => {
+                    self.vigil.forget(&id.node);
+                    effects.down.push(id.node);
+                }
                 foca::OwnedNotification::Rejoin(_) => self.forget_suspicions(),
                 _ => {}
             }
@@ -175,8 +203,14 @@ impl Swim {
         while let Some((to, packet)) = self.out.to_send() {
             effects.send.push((to.node, packet));
         }
-        while let Some((after, timer)) = self.out.to_schedule() {
-            effects.timers.push((after, timer));
+        while let Some((after, rings)) = self.out.to_schedule() {
+            let after = match &rings {
+                foca::Timer::ChangeSuspectToDown { member_id, .. } => {
+                    self.vigil.left(&member_id.node, awake).unwrap_or(after)
+                }
+                _ => after,
+            };
+            effects.timers.push((after, Timer { rings, set: awake }));
         }
         effects
     }

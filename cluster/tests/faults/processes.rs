@@ -34,7 +34,6 @@ fn after_kill_9_the_others_go_on_and_the_node_comes_back() {
 #[test]
 fn a_node_that_stops_for_a_second_is_not_evicted() {
     let mut cluster = Cluster::here();
-    // A machine that does other work makes a second longer: one that was no longer is enough.
     cluster.evicts_nobody(5, |cluster| {
         cluster.pause("n2", Duration::from_secs(1), |_| {});
     });

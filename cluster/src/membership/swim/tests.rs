@@ -23,6 +23,8 @@ struct Net {
     events: BTreeMap<u64, Event>,
     next: u64,
     now: Duration,
+    /// When it began, by the detectors' clock.
+    began: Instant,
     chance: StdRng,
     /// Share of packets that are lost.
     loss: f64,
@@ -53,6 +55,7 @@ impl Net {
             events: BTreeMap::new(),
             next: 0,
             now: Duration::ZERO,
+            began: Instant::now(),
             chance: StdRng::seed_from_u64(seed),
             loss: 0.0,
             dead: BTreeSet::new(),
@@ -65,6 +68,10 @@ impl Net {
         net.run_for(Duration::from_secs(3));
         assert!(net.all_see(|_| MemberState::Alive), "seed {seed}: the cluster did not form");
         net
+    }
+
+    fn instant(&self) -> Instant {
+        self.began + self.now
     }
 
     fn push(&mut self, at: Duration, event: Event) {
@@ -116,18 +123,22 @@ impl Net {
         if let Some(until) = whom.and_then(|n| self.paused.get(&n)).copied()
             && until > self.now
         {
-            return self.push(until, event);
+            // Its timers ring at once; what came meanwhile lies in its socket.
+            let is_packet = matches!(event, Event::Packet { .. });
+            return self.push(until + if is_packet { DELAY } else { Duration::ZERO }, event);
         }
         if whom.is_some_and(|n| self.dead.contains(&n)) {
             return;
         }
+        let now = self.instant();
         match event {
             Event::Packet { from, to, bytes } => {
-                let effects = self.nodes[to].receive(&name(from), &bytes, |_| true).expect("valid");
+                let taken = self.nodes[to].receive(&name(from), &bytes, |_| true, now);
+                let effects = taken.expect("valid");
                 self.carry_out(to, effects);
             }
             Event::Rang { at, timer } => {
-                let effects = self.nodes[at].rang(timer);
+                let effects = self.nodes[at].rang(timer, now);
                 self.carry_out(at, effects);
             }
             Event::Greet => self.greet(),
@@ -136,10 +147,13 @@ impl Net {
 
     /// As the actor does for linked peers that are no members.
     fn greet(&mut self) {
-        for n in (0..self.nodes.len()).filter(|n| !self.dead.contains(n)).collect::<Vec<_>>() {
+        let now = self.instant();
+        let paused = |n: &usize| self.paused.get(n).is_some_and(|until| *until > self.now);
+        let awake = (0..self.nodes.len()).filter(|n| !self.dead.contains(n) && !paused(n));
+        for n in awake.collect::<Vec<_>>() {
             for peer in (0..self.nodes.len()).filter(|peer| *peer != n).collect::<Vec<_>>() {
                 if !self.dead.contains(&peer) && self.state(n, peer) != Some(MemberState::Alive) {
-                    let effects = self.nodes[n].announce(&name(peer), self.incarnations[peer]);
+                    let effects = self.nodes[n].announce(&name(peer), self.incarnations[peer], now);
                     self.carry_out(n, effects);
                 }
             }
@@ -188,6 +202,7 @@ fn a_killed_node_is_down_for_all_within_two_seconds() {
         let mut times = Vec::new();
         for seed in 0..seeds {
             let mut net = Net::new(size, seed);
+            net.run_for(Duration::from_millis(10 * seed));
             let killed = net.now;
             net.dead.insert(0);
             let end = killed + Duration::from_secs(5);
@@ -200,19 +215,41 @@ fn a_killed_node_is_down_for_all_within_two_seconds() {
         }
         times.sort();
         let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
+        println!("of {size}: {:?} to {longest:?}, median {median:?}", times[0]);
         assert!(longest < Duration::from_secs(2), "of {size}: median {median:?}, {longest:?}");
     }
 }
 
+/// A second is what is promised. The rest is for the busy machine that makes it longer.
 #[test]
-fn a_pause_of_a_second_evicts_nobody() {
+fn a_pause_of_a_second_and_a_fifth_evicts_nobody() {
     for seed in 0..100 {
         let mut net = Net::new(3, seed);
-        let until = net.now + Duration::from_secs(1);
+        net.run_for(Duration::from_millis(10 * seed));
+        let until = net.now + Duration::from_millis(1_200);
         net.paused.insert(0, until);
         let end = until + Duration::from_secs(3);
         assert_eq!(net.run_until(end, Net::anyone_down), None, "seed {seed}");
         assert!(net.all_see(|_| MemberState::Alive), "seed {seed}");
+    }
+}
+
+/// When it goes on, its own timers ring before it reads what came meanwhile.
+#[test]
+fn who_was_paused_itself_declares_nobody_down_for_it() {
+    for seed in 0..100 {
+        let mut net = Net::new(3, seed);
+        net.run_for(Duration::from_millis(10 * seed));
+        let (suspect, accuser) =
+            (net.now + Duration::from_secs(1), net.now + Duration::from_secs(3));
+        net.paused.insert(0, suspect);
+        net.run_for(Duration::from_millis(900));
+        net.paused.insert(1, accuser);
+        let end = accuser + Duration::from_secs(3);
+        let evicted = net.run_until(end, |net| {
+            [0, 2].iter().any(|of| net.state(1, *of) == Some(MemberState::Down))
+        });
+        assert_eq!(evicted, None, "seed {seed}");
     }
 }
 
@@ -282,7 +319,7 @@ fn a_quick_restart_needs_nobody_to_be_declared_down_first() {
 fn a_node_that_leaves_is_down_at_once() {
     for seed in 0..30 {
         let mut net = Net::new(5, seed);
-        let effects = net.nodes[0].leave();
+        let effects = net.nodes[0].leave(net.began + net.now);
         net.carry_out(0, effects);
         net.dead.insert(0);
         net.run_for(Duration::from_millis(400));
@@ -293,8 +330,9 @@ fn a_node_that_leaves_is_down_at_once() {
 #[test]
 fn a_packet_in_the_name_of_another_is_refused() {
     let mut net = Net::new(3, 1);
-    let (_, packet) = net.nodes[0].announce(&name(1), Incarnation(1)).send.remove(0);
-    let error = net.nodes[1].receive(&name(2), &packet, |_| true).err();
+    let now = net.instant();
+    let (_, packet) = net.nodes[0].announce(&name(1), Incarnation(1), now).send.remove(0);
+    let error = net.nodes[1].receive(&name(2), &packet, |_| true, now).err();
     assert!(matches!(error, Some(SwimError::Sender { .. })), "{error:?}");
 }
 
@@ -328,7 +366,8 @@ fn of_nodes_that_nobody_knows_a_peer_is_not_believed() {
         let ghosts = (0..30).map(|n| format!("ghost-{packet}-{n}"));
         let mut names: Vec<_> = ghosts.collect();
         names.push("n2".to_owned());
-        swim.receive(&name(1), &gossip(names.into_iter()), known).expect("a packet");
+        let packet = gossip(names.into_iter());
+        swim.receive(&name(1), &packet, known, Instant::now()).expect("a packet");
     }
     let members: Vec<_> = swim.members().map(|(node, ..)| node.clone()).collect();
     assert_eq!(members.len(), 2, "{members:?}");
