@@ -111,6 +111,8 @@ pub struct StoreConfig {
     /// leading over more nodes and cores; each costs a heartbeat. 0 keeps sessions in the group of
     /// everything else.
     pub groups: u16,
+    /// How long its members wait for each other.
+    pub timing: StoreTiming,
 }
 
 impl StoreConfig {
@@ -126,7 +128,31 @@ impl StoreConfig {
             incarnation: Incarnation(1),
             snapshot_every: 20_000,
             groups: Self::GROUPS,
+            timing: StoreTiming::default(),
         }
+    }
+}
+
+/// How long the members of a group wait for each other. The same on all nodes; a replica does not
+/// start when half the election time is not longer than a heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreTiming {
+    /// How often a leader tells its followers that it leads, and how long their answer may take.
+    /// At least three round trips between the two nodes that are farthest apart: below one, no
+    /// barrier ever succeeds. More bears longer ways, and less silence of a leader; less sends
+    /// more.
+    pub heartbeat: Duration,
+    /// How long a leader that is silent is still believed in, and the longest time that a
+    /// follower waits beyond it; the shortest, and what an answer to a candidate may take, is
+    /// half of it. Writes go on 1.5 to 2 times this after the death of a leader. More bears
+    /// longer pauses of a leader without an election; less fails over sooner.
+    pub election: Duration,
+}
+
+impl Default for StoreTiming {
+    /// For nodes up to 100 ms from each other and back; 1.4 s until a dead leader is replaced.
+    fn default() -> Self {
+        Self { heartbeat: Duration::from_millis(300), election: Duration::from_millis(700) }
     }
 }
 

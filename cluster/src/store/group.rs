@@ -80,8 +80,8 @@ impl Group {
             Ok::<_, WalError>((machine, log))
         });
         let (machine, log) = opened.await.map_err(StoreError::broken)??;
-        let settings =
-            raft::config(id.to_string(), config.snapshot_every).map_err(StoreError::broken)?;
+        let settings = raft::config(id.to_string(), config.snapshot_every, config.timing)
+            .map_err(StoreError::broken)?;
         let log = Log::new(id, wal.clone(), log);
         let network = Network::new(id, rpc);
         let raft = Raft::new(config.node.clone(), settings, network, log, machine).await;

@@ -4,13 +4,21 @@
 //! wire is converted to `odeum_proto::log` first.
 //!
 //! # Timing
-//! A heartbeat every 125 ms; an election after at least 350 ms, at most 700 ms beyond the
+//! A heartbeat every 300 ms; an election after at least 350 ms, at most 700 ms beyond the
 //! leader's lease of 700 ms. A follower therefore stands for election 1.05 to 1.4 s after the
 //! last sign of its leader, and writes work again some fsyncs later: under 2 s after a
-//! `kill -9`, and never for a leader that was silent for less than a second (eight heartbeats).
+//! `kill -9`, and never for a leader that was silent for less than two thirds of a second.
 //! That is deliberate: on a busy machine with two cores beside a build, scheduling gaps of
 //! 300 ms are common, and an election for nothing costs more than a later failover. FACTS has
 //! 0.5 s at 50/150/300 ms for machines that are not shared.
+//!
+//! What bounds the way between two nodes is the heartbeat: openraft itself takes no answer to one
+//! that comes after the interval, whatever the network here would wait for. Over a longer way the
+//! followers still hear their leader, so it leads on; but it never hears that they do, so every
+//! read barrier fails, and nobody can join. So the interval is three round trips of 100 ms: one
+//! for a heartbeat, two more for a packet that is missed and sent again. Nothing else waits for
+//! it: entries, commits and barriers are sent at once. A vote has the shortest election timeout,
+//! three round trips as well. [`StoreTiming`] is for longer ways.
 //!
 //! Pre-vote is on: a node that returns asks first whether it could win and so does not depose a
 //! healthy leader. A restarted leader does not resume its leadership: the commit index is written
@@ -24,6 +32,7 @@ mod network;
 mod snapshot;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use odeum_proto::NodeId;
 use odeum_proto::log::Proposal;
@@ -34,6 +43,8 @@ pub(super) use log::Log;
 pub(super) use machine::{Machine, Replicated};
 pub(super) use network::{Network, serve};
 pub(super) use snapshot::SnapshotFile;
+
+use super::StoreTiming;
 
 openraft::declare_raft_types!(
     /// What openraft is made of here.
@@ -53,11 +64,6 @@ pub(super) type Entry = openraft::alias::EntryOf<Types>;
 pub(super) type StoredMembership = openraft::alias::StoredMembershipOf<Types>;
 pub(super) type Metrics = openraft::RaftMetrics<Types>;
 
-/// Milliseconds between heartbeats. At least three round trips; see the timing above.
-pub(super) const HEARTBEAT_MS: u64 = 125;
-const ELECTION_MIN_MS: u64 = 350;
-const ELECTION_MAX_MS: u64 = 700;
-
 /// Entries that are kept behind a snapshot, so that a follower that was away for a moment gets
 /// entries and not everything.
 const KEPT_BEHIND_SNAPSHOT: u64 = 1_000;
@@ -72,12 +78,13 @@ const SNAPSHOT_MS: u64 = 30_000;
 pub(super) fn config(
     group: String,
     snapshot_every: u64,
+    timing: StoreTiming,
 ) -> Result<Arc<Config>, openraft::ConfigError> {
     let config = Config {
         cluster_name: group,
-        heartbeat_interval: HEARTBEAT_MS,
-        election_timeout_min: ELECTION_MIN_MS,
-        election_timeout_max: ELECTION_MAX_MS,
+        heartbeat_interval: millis(timing.heartbeat),
+        election_timeout_min: millis(timing.election / 2),
+        election_timeout_max: millis(timing.election),
         install_snapshot_timeout: SNAPSHOT_MS,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(snapshot_every),
         max_in_snapshot_log_to_keep: KEPT_BEHIND_SNAPSHOT.min(snapshot_every),
@@ -88,4 +95,8 @@ pub(super) fn config(
         ..Config::default()
     };
     config.validate().map(Arc::new)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

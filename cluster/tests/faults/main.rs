@@ -13,7 +13,7 @@
 //! | a process that stops for a second, and for four | SIGSTOP, SIGCONT | `processes` |
 //! | an entity that does not keep up | the entity | `processes` |
 //! | partitions: full, of one node's sending, of one direction between two | nftables | `networks` |
-//! | a tenth of all packets lost, 50 ms of delay, other order | nftables, [`relay`] | `networks` |
+//! | a tenth of all packets lost, 50 ms of delay each way, other order | nftables, [`relay`] | `networks` |
 //! | a link that flaps every second | a bridge's port | `networks` |
 //! | a certificate of another authority, an expired one | [`rogue`] | `hostile` |
 //! | garbage on every class of stream, in datagrams, before the introduction | [`rogue`] | `hostile` |

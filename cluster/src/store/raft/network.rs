@@ -33,6 +33,10 @@ use crate::store::rpc::{Purpose, Rpc, RpcError};
 /// includes the follower's fsync and a busy machine; a dead follower is known by its link.
 const APPEND: Duration = Duration::from_secs(1);
 
+// Heartbeats and votes may take as long as openraft waits for them, its `hard_ttl`. Its `soft_ttl`
+// is a quarter less, so that a network can say why it failed before it is cut off. Here that would
+// be that the time is over, and over a long way the answer needs the quarter.
+
 /// Makes the clients of a group's peers.
 #[derive(Clone)]
 pub(in crate::store) struct Network {
@@ -67,7 +71,7 @@ pub(in crate::store) struct Peer {
     target: NodeId,
     group: GroupId,
     rpc: Arc<dyn Rpc>,
-    /// How long entries may take, when that is not the heartbeat interval.
+    /// How long entries may take, when that is not what openraft waits for a heartbeat.
     patience: Option<Duration>,
 }
 
@@ -100,7 +104,7 @@ impl Peer {
         request: RaftRequest,
         option: &RPCOption,
     ) -> Answer<VoteResponse<Types>> {
-        match self.ask(&request, Purpose::Consensus, option.soft_ttl()).await? {
+        match self.ask(&request, Purpose::Consensus, option.hard_ttl()).await? {
             RaftReply::Ballot { vote, last, granted } => {
                 Ok(VoteResponse::new(vote_from(vote), last.map(log_id_from), granted))
             }
@@ -131,7 +135,7 @@ impl RaftNetworkV2<Types> for Peer {
             entries: rpc.entries.iter().map(entry_to).collect(),
             committed: rpc.leader_commit.as_ref().map(log_id_to),
         };
-        let deadline = self.patience.unwrap_or_else(|| option.soft_ttl());
+        let deadline = self.patience.unwrap_or_else(|| option.hard_ttl());
         match self.ask(&request, Purpose::Consensus, deadline).await? {
             RaftReply::Appended => Ok(AppendEntriesResponse::Success),
             RaftReply::AppendedUpTo(last) => {
@@ -196,7 +200,7 @@ impl RaftNetworkV2<Types> for Peer {
             to: rpc.to_node_id().clone(),
             last: rpc.last_log_id().map(log_id_to),
         };
-        match self.ask(&request, Purpose::Consensus, option.soft_ttl()).await? {
+        match self.ask(&request, Purpose::Consensus, option.hard_ttl()).await? {
             // One that refused does not stand for election; the leader sees that by the clock.
             RaftReply::Transfer { .. } => Ok(Ok(())),
             other => Err(unexpected(&other)),
