@@ -71,9 +71,9 @@ pub(super) enum EndpointMessage {
 /// Makes connections; shared by the endpoint and its links.
 #[derive(Clone)]
 pub(super) struct Dialler {
-    shared: Arc<Shared>,
-    version: WireVersion,
-    attempts: Arc<AtomicU64>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) version: WireVersion,
+    pub(super) attempts: Arc<AtomicU64>,
 }
 
 impl Dialler {

@@ -2,6 +2,7 @@
 
 mod faults;
 mod introductions;
+mod links;
 mod renewal;
 mod requests;
 mod stats;

@@ -267,6 +267,7 @@ async fn who_does_not_introduce_itself_is_refused() {
     }
 }
 
+/// What was lost when it was not so, in `links.rs`, takes more luck than this has.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_is_in_no_address_book_can_come_back_as_often_as_it_likes() {
     let realm = Realm::new();
