@@ -35,7 +35,7 @@ pub use pattern::{Glob, Patterns};
 pub use refusal::{Quota, SessionRefusal, Setting};
 pub use text::TextError;
 pub use value::{Tensor, Value, ValueFault, ValueType};
-pub use violation::{DefinitionFault, Violation};
+pub use violation::{DefinitionFault, LengthUnit, Rule, Violation};
 
 /// Who sends commands to a group: a start of a node. A later start has nothing outstanding of an
 /// earlier one.

@@ -25,7 +25,7 @@ use odeum_proto::log::{
     Ballot, Change, Entry, Forward, LogId, Membership, Payload, Proposal, RaftReply, RaftRequest,
     Record, SnapshotMeta, StoreReply, StoreRequest, StoredMembership, Vote,
 };
-use odeum_proto::session::{Commit, DataAction, DataOutcome, SessionRefusal, Write};
+use odeum_proto::session::{Commit, DataAction, DataOutcome, Quota, SessionRefusal, Write};
 use odeum_proto::store::{
     Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome, Refusal, ShardMove,
 };
@@ -34,6 +34,9 @@ use odeum_proto::{
     Name, NodeId, Revision, codec, wire,
 };
 use serde::{Serialize, de::DeserializeOwned};
+
+#[path = "store_golden/sessions.rs"]
+mod sessions;
 
 const UUID: &str = "01234567-89ab-4cde-8f01-23456789abcd";
 
@@ -152,7 +155,8 @@ fn outcomes() -> Vec<Outcome> {
             claimed: Epoch(7),
         })),
         Outcome::Data(DataOutcome::Refused(SessionRefusal::TooMuch {
-            what: "bytes".into(),
+            quota: Quota::GroupBytes,
+            what: "".into(),
             got: 2,
             limit: 1,
         })),
@@ -279,6 +283,10 @@ fn the_bytes_on_disk_and_between_replicas_are_those_of_this_wire_version() {
     lines(&mut text, "command", commands());
     lines(&mut text, "refusal", refusals());
     lines(&mut text, "outcome", outcomes());
+    lines(&mut text, "data-command", sessions::commands());
+    lines(&mut text, "data-outcome", sessions::outcomes());
+    lines(&mut text, "data-refusal", sessions::refusals());
+    lines(&mut text, "change", sessions::changes());
     lines(&mut text, "record", changes());
     lines(&mut text, "snapshot-meta", vec![meta()]);
     lines(&mut text, "raft-request", raft_requests());

@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use odeum_proto::{Name, limits, store::Write};
+use odeum_proto::{Name, limits, session::Write};
 
 use super::error::GuestLimit;
 

@@ -328,7 +328,7 @@ impl ApiNode for NodeFacade {
                 self.fresh_of(group).await?;
                 self.store.view_data(group, |data| {
                     let from = after.as_ref().map_or(Unbounded, Excluded);
-                    let rest = data.sessions().range((from, Unbounded));
+                    let rest = data.sessions().range::<SessionId, _>((from, Unbounded));
                     found.extend(rest.take(limit + 1).map(|(id, s)| session_summary(id, s)));
                 });
             }

@@ -55,9 +55,9 @@ async fn what_one_node_writes_every_node_reads_at_once() {
         }
     }
     let glob = "user-*".parse().expect("a pattern");
-    let listed = nodes[2].store.list_sessions(&glob, None, 5, Consistency::Linearizable, |_, s| {
-        s.variables().len()
-    });
+    let listed = nodes[2]
+        .store
+        .list_sessions(&glob, None, 5, Consistency::Linearizable, |_, s| s.variables().len());
     let listed = listed.await.expect("listed");
     let expected: Vec<_> = spread().into_iter().take(5).map(|session| (session, 1)).collect();
     assert_eq!(listed, expected, "over all groups, by id");
@@ -160,9 +160,11 @@ async fn a_request_is_carried_out_once_and_answered_twice_by_whichever_node() {
     let nodes = three(&net, 10_000).await;
     let session = created(&nodes[0], &id("user-1")).await;
     let request: RequestId = "r-1".parse().expect("valid");
-    let add = || async |node: &Node| {
-        let session = node.store.session(id("user-1")).request(request.clone());
-        session.set("n", Value::Integer(1)).await
+    let add = || {
+        async |node: &Node| {
+            let session = node.store.session(id("user-1")).request(request.clone());
+            session.set("n", Value::Integer(1)).await
+        }
     };
     assert_eq!(add()(&nodes[0]).await.expect("written"), 1);
     assert_eq!(add()(&nodes[1]).await.expect("answered"), 1);
@@ -290,8 +292,7 @@ async fn a_batch_that_is_not_atomic_tells_of_each_operation() {
 async fn the_leaders_of_the_groups_spread_over_the_nodes() {
     let net = Net::default();
     let nodes = three(&net, 10_000).await;
-    let leads = |node: usize, group: u16| {
-        nodes[node].store.status_of(GroupId::Data(group)).is_leader()
-    };
+    let leads =
+        |node: usize, group: u16| nodes[node].store.status_of(GroupId::Data(group)).is_leader();
     eventually("each group is led where it prefers", || leads(1, 0) && leads(2, 1)).await;
 }

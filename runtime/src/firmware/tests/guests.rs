@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use odeum_proto::store::{FirmwareLimits, Write};
+use odeum_proto::{session::Write, store::FirmwareLimits};
 
 use super::COUNTER;
 use crate::firmware::{

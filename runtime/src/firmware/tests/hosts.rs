@@ -8,7 +8,7 @@ use std::{
 
 use odeum_proto::{
     call::CallError,
-    store::{Outcome, Refusal},
+    session::{DataOutcome, SessionRefusal},
 };
 
 use super::COUNTER;
@@ -119,7 +119,10 @@ async fn a_commit_that_arrives_after_it_was_given_up_undoes_nothing() {
     let next = stage.call("counter", "r2", "add 1").await.expect("replies");
     assert_eq!(&*next.body, b"2");
     let late = stage.shelf.arrive();
-    assert!(matches!(late[..], [Outcome::Refused(Refusal::StaleEpoch { .. })]), "{late:?}");
+    assert!(
+        matches!(late[..], [DataOutcome::Refused(SessionRefusal::StaleEpoch { .. })]),
+        "{late:?}"
+    );
     assert_eq!(stage.said("counter", "r1", "add 1").await, "3");
     assert_eq!(stage.count().as_deref(), Some("3"));
     assert!(next.epoch > epoch);
