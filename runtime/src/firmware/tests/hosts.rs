@@ -13,7 +13,7 @@ use odeum_proto::{
 
 use super::COUNTER;
 use super::stage::{Mood, PATIENCE, Stage, entity};
-use crate::firmware::{HostState, RestartPolicy};
+use crate::firmware::{HostState, Ledger as _, RestartPolicy};
 
 #[tokio::test]
 async fn a_message_counts_once_whoever_often_it_is_retried() {
@@ -159,7 +159,10 @@ async fn a_host_whose_entity_is_placed_elsewhere_ends_and_changes_nothing() {
     let stage = Stage::new().await;
     let epoch = stage.deploy("counter", COUNTER).await;
     stage.said("counter", "r0", "add 1").await;
-    stage.place("counter", "n2");
+    let there = stage.place("counter", "n2");
+    // As the next host does before it is there for anybody.
+    let taken_over = stage.shelf.fence(&entity("counter"), there, PATIENCE).await;
+    assert!(matches!(taken_over, Ok(DataOutcome::Applied { .. })), "{taken_over:?}");
     // Either the coordinator was faster or the store refuses the old epoch.
     let late = stage.try_call("counter", "r1", "add 1").await.expect_err("is fenced");
     assert!(late.is_retryable(), "{late:?}");
