@@ -371,6 +371,9 @@ impl ClusterNode {
             }) => self.wrong_folder(source),
             other => other,
         })?;
+        if !self.store.settled(self.patience).await {
+            tracing::warn!(waited_ms = self.patience.as_millis(), "sessions are not here yet");
+        }
         Ok(Entry::Joined)
     }
 

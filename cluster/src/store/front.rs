@@ -80,6 +80,26 @@ impl StoreHandle {
         }
     }
 
+    /// Waits until this node, which was taken in, is a member of the groups of sessions as well:
+    /// from then on the cluster can do without those that were there before. What is missing when
+    /// the time is over comes later; whether nothing is.
+    pub async fn settled(&self, deadline: Duration) -> bool {
+        let settled = async {
+            let mut changes = self.shared.control.replicated.changes();
+            // An error means that the store ends.
+            let _ = changes.wait_for(|_| self.shared.groups().is_some()).await;
+            for number in 0..self.shared.groups().unwrap_or_default() {
+                let seat = self.shared.seat(GroupId::Data(number));
+                let mut running = seat.running.subscribe();
+                let group = running.wait_for(Option::is_some).await.ok();
+                if let Some(group) = group.and_then(|group| group.clone()) {
+                    group.settled().await;
+                }
+            }
+        };
+        tokio::time::timeout(deadline, settled).await.is_ok()
+    }
+
     /// Lets a node go at once, whatever it holds: out of the groups of sessions, then out of the
     /// other one and off the record. What is placed on it is placed elsewhere after that. Works on
     /// every member, the node itself included, which learns nothing of the log from then on. Finds

@@ -174,6 +174,16 @@ impl Group {
         }
     }
 
+    /// Returns when this node has the part in the group that it will keep, or the replica ended.
+    pub(super) async fn settled(&self) {
+        let mut metrics = self.raft.metrics();
+        while !self.is_settled() {
+            if metrics.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Whether this node has been founded or admitted.
     pub(super) fn is_member(&self) -> bool {
         is_member(&self.raft.metrics().borrow_watched(), &self.node)

@@ -21,8 +21,12 @@ use super::group::members::VOTERS;
 use super::rounds::Consistency;
 use super::shared::Shared;
 
-/// How often the leader looks: a node that joins waits as long for its part of the sessions.
+/// How often the leader looks, beside when the cluster changes: sessions whose time is over end so
+/// much later.
 const PERIOD: Duration = Duration::from_millis(250);
+
+/// How soon it looks again while there is something to do.
+const SOON: Duration = Duration::from_millis(20);
 
 /// How long a leader is left in office before it hands over to the preferred one: longer than a
 /// node needs to come back from a restart, so that a rolling restart moves each leader once.
@@ -94,10 +98,15 @@ pub(super) fn next(
 /// Looks after `group` until it ends.
 pub(super) async fn run(shared: Arc<Shared>, group: Weak<Group>) {
     let mut since: Option<Instant> = None;
+    let mut cluster = shared.control.replicated.changes();
+    let mut pause = PERIOD;
     loop {
-        tokio::time::sleep(PERIOD).await;
+        // Who belongs to the cluster changes seldom, and is waited for when it does. An error
+        // means that the store ends, and this with it.
+        let _ = tokio::time::timeout(pause, cluster.changed()).await;
         let Some(group) = group.upgrade() else { return };
         let GroupId::Data(number) = group.id() else { return };
+        pause = PERIOD;
         if !group.leads() {
             since = None;
             continue;
@@ -106,7 +115,12 @@ pub(super) async fn run(shared: Arc<Shared>, group: Weak<Group>) {
         expire(&group).await;
         let settled = since.elapsed() > SETTLED;
         let decide = || next(number, &group.sight(), &wanted(&shared)?, settled);
-        let Some(step) = decide() else { continue };
+        let Some(step) = decide() else {
+            // One that is new waits for its vote, and its program for that.
+            pause = if group.is_growing() { SOON } else { PERIOD };
+            continue;
+        };
+        pause = SOON;
         // Who belongs to the cluster may have changed since this replica heard of it.
         let confirmed =
             shared.barrier(&shared.control, Consistency::Linearizable, CONFIRM).await.is_ok();

@@ -151,6 +151,19 @@ impl Group {
         self.raft.change_membership(change, false).await.map(drop).map_err(not_written)
     }
 
+    /// Whether a member waits for its vote.
+    pub(in crate::store) fn is_growing(&self) -> bool {
+        let members = self.members();
+        members.voters.len() < VOTERS && !members.learners.is_empty()
+    }
+
+    /// Whether this node votes, or is a member of a group that has all the voters it can have.
+    pub(in crate::store) fn is_settled(&self) -> bool {
+        let members = self.members();
+        let learns = members.learners.contains(&self.node);
+        members.voters.contains(&self.node) || (learns && members.voters.len() >= VOTERS)
+    }
+
     /// Carries out one step towards the members that the group should have; whether it was done.
     pub(in crate::store) async fn take(&self, step: &Step) -> bool {
         let _one_by_one = self.changing.lock().await;
