@@ -7,6 +7,8 @@
 //! ODEUM_SESSIONS=100000 cargo test --release -p odeum-cluster --test session_memory -- --nocapture
 //! ```
 
+#![expect(clippy::expect_used, reason = "a test says what it expects")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};

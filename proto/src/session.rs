@@ -10,9 +10,12 @@ mod command;
 mod commit;
 mod constraint;
 mod json;
+mod kind;
 mod name;
+mod operation;
 mod outcome;
 mod pattern;
+mod quota;
 mod refusal;
 mod text;
 mod value;
@@ -23,18 +26,20 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Incarnation, NodeId, RequestId};
-use crate::limits;
 
 pub use change::{Change, Ended, What};
-pub use command::{Compare, DataAction, DataCommand, Definition, Operation, Program, Test};
+pub use command::{Compare, DataAction, DataCommand, Test};
 pub use commit::{Commit, Write};
 pub use constraint::Constraints;
+pub use kind::ValueType;
 pub use name::{NameFault, Part};
+pub use operation::{Definition, Operation, Program};
 pub use outcome::{DataOutcome, Done};
 pub use pattern::{Glob, Patterns};
-pub use refusal::{Quota, SessionRefusal, Setting};
+pub use quota::{Quota, Quotas, Setting};
+pub use refusal::SessionRefusal;
 pub use text::TextError;
-pub use value::{Tensor, Value, ValueFault, ValueType};
+pub use value::{Tensor, Value, ValueFault};
 pub use violation::{DefinitionFault, LengthUnit, Rule, Violation};
 
 /// Who sends commands to a group: a start of a node. A later start has nothing outstanding of an
@@ -58,36 +63,6 @@ pub struct Origin {
     /// The client's lowest number without an outcome. It sends none below it again, and their
     /// outcomes are forgotten.
     pub lowest_outstanding: u64,
-}
-
-/// Bounds on what a data group holds. Lowering one removes nothing: what exceeds it stays, and may
-/// shrink but not grow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Quotas {
-    /// Most sessions.
-    pub sessions: u64,
-    /// Most variables in one session.
-    pub variables_per_session: u64,
-    /// Largest value of one variable, in bytes.
-    pub variable_bytes: u64,
-    /// Most data of the group, in bytes with their overhead.
-    pub group_bytes: u64,
-}
-
-impl Quotas {
-    /// The bounds of this build, which are also the highest that can be set.
-    pub const HIGHEST: Self = Self {
-        sessions: limits::SESSIONS as u64,
-        variables_per_session: limits::VARIABLES_PER_SESSION as u64,
-        variable_bytes: limits::VARIABLE_BYTES as u64,
-        group_bytes: limits::GROUP_BYTES,
-    };
-}
-
-impl Default for Quotas {
-    fn default() -> Self {
-        Self::HIGHEST
-    }
 }
 
 /// What a session is created with.
@@ -121,3 +96,6 @@ pub fn note_weight(key: &str, value: &str) -> usize {
 fn request_weight(request: Option<&RequestId>) -> usize {
     request.map_or(0, |request| request.as_str().len() + LENGTH)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ValueType;
 use super::pattern::Patterns;
-use super::value::{Value, ValueType, shown};
+use super::value::{Value, shown};
 use super::violation::{DefinitionFault, LengthUnit, Rule, Violation};
 use crate::limits;
 

@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::value::{Value, ValueFault, ValueType};
+use super::ValueType;
+use super::value::{Value, ValueFault};
 
 /// A constraint by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,7 +10,8 @@ use odeum_proto::limits;
 use odeum_proto::session::{Commit, DataOutcome, Quota, SessionRefusal, Value, ValueType, Write};
 
 use super::draft::{Draft, Scope, at_most};
-use super::session::{Session, Stamp, Variable};
+use super::session::Session;
+use super::variable::{Stamp, Variable};
 use super::window::{kept, request_bytes};
 use super::{Data, Effect};
 

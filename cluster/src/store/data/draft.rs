@@ -10,7 +10,8 @@ use std::sync::Arc;
 use odeum_proto::session::{Patterns, Program, Quota, Quotas, SessionRefusal, What, note_weight};
 use odeum_proto::{SessionId, limits};
 
-use super::session::{Session, Stamp, Variable, program_bytes};
+use super::session::{Session, program_bytes};
+use super::variable::{Stamp, Variable};
 
 /// What bounds a draft.
 #[derive(Debug)]

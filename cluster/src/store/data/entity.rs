@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Data;
 use super::draft::at_most;
-use super::session::Stamp;
+use super::variable::Stamp;
 use super::window::Window;
 
 /// What an entity costs in a snapshot beside its name and window: three lengths, two epochs.

@@ -11,7 +11,7 @@ use odeum_proto::{Revision, SessionId, limits};
 
 use super::draft::{at_most, too_much};
 use super::operate::check_metadata;
-use super::session::Stamp;
+use super::variable::Stamp;
 use super::{Data, Draft, Effect, Scope, Session};
 
 /// The outcome of an action, or why nothing was done.

@@ -7,7 +7,7 @@ use odeum_proto::session::{
 use odeum_proto::{SessionId, limits};
 
 use super::draft::{Draft, at_most};
-use super::session::Variable;
+use super::variable::Variable;
 
 /// What an operation came to, or why it was refused.
 type Answer = Result<Done, SessionRefusal>;

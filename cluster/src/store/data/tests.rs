@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use odeum_proto::session::{
-    ClientId, Commit, Constraints, DataAction, DataCommand, DataOutcome, Definition, Done,
+    ClientId, Commit, Constraints, DataAction, DataCommand, DataOutcome, Definition, Done, Glob,
     Metadata, Operation, Origin, Program, SessionSettings, Value, ValueType, Write,
 };
 use odeum_proto::{EntityId, Epoch, Incarnation, LogTime, NodeId, RequestId, Revision, SessionId};

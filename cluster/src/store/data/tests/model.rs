@@ -3,16 +3,19 @@
 
 use std::collections::BTreeMap;
 
-use odeum_proto::session::{Change, Compare, Ended, Test, What};
+use odeum_proto::session::{Change, Ended, What};
 
 use super::*;
+
+mod working;
+
+use working::Working;
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Model {
     pub(super) now: u64,
     pub(super) sessions: BTreeMap<SessionId, ModelSession>,
-    /// By entity: its epoch, the replies to its requests, the last epoch before it came to be.
-    entities: BTreeMap<EntityId, (u64, BTreeMap<RequestId, Vec<u8>>, u64)>,
+    entities: BTreeMap<EntityId, ModelEntity>,
     floor: u64,
     /// By node: the start, the lowest number, what came of each.
     clients: BTreeMap<NodeId, (u64, u64, BTreeMap<u64, Answer>)>,
@@ -35,6 +38,14 @@ pub(super) struct ModelVariable {
     pub(super) definition: Definition,
     /// Value and version, oldest first; the last one is the present one.
     pub(super) values: Vec<(Value, u64)>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct ModelEntity {
+    epoch: u64,
+    /// The last epoch before it came to be.
+    born: u64,
+    replies: BTreeMap<RequestId, Vec<u8>>,
 }
 
 /// An outcome without the words of refusals.
@@ -160,56 +171,62 @@ impl Model {
                     Some(Answer::Done(DataOutcome::Transaction { revision, succeeded, results }))
                 })
             }
-            DataAction::Expire { max } => {
-                let mut due: Vec<_> = self
-                    .sessions
-                    .iter()
-                    .filter_map(|(id, s)| Some((s.touched + ms(s.ttl?), id.clone())))
-                    .filter(|(due, _)| *due <= self.now)
-                    .collect();
-                due.sort();
-                due.truncate(*max as usize);
-                let sessions = due.len() as u32;
-                for (_, id) in due {
-                    self.end(revision, &id, Ended::Expired);
-                }
-                Answer::Done(DataOutcome::Expired { revision: at, sessions })
-            }
+            DataAction::Expire { max } => self.expire(revision, *max),
             DataAction::Commit(commit) => self.commit(revision, commit),
             DataAction::Fence { entity, epoch, born } => {
-                if !self.current(entity, epoch.0) {
-                    return Answer::Refused;
-                }
-                let row = self.entities.entry(entity.clone()).or_default();
-                row.0 = epoch.0;
-                if row.2 < born.0 {
-                    row.1.clear();
-                    row.2 = born.0;
-                }
-                Answer::Done(DataOutcome::Applied { revision: at })
+                self.fence(revision, entity, epoch.0, born.0)
             }
-            DataAction::Forget { entity, epoch } => {
-                if self.entities.get(entity).is_none_or(|there| there.0 <= epoch.0) {
-                    self.entities.remove(entity);
-                    self.floor = self.floor.max(epoch.0);
-                }
-                Answer::Done(DataOutcome::Applied { revision: at })
-            }
+            DataAction::Forget { entity, epoch } => self.forget(revision, entity, epoch.0),
             DataAction::SetQuotas(_) | DataAction::Compact { .. } => {
                 Answer::Done(DataOutcome::Applied { revision: at })
             }
         }
     }
 
+    fn expire(&mut self, revision: u64, max: u32) -> Answer {
+        let due = |(id, s): (&SessionId, &ModelSession)| {
+            Some((s.touched + ms(s.ttl?), id.clone())).filter(|(due, _)| *due <= self.now)
+        };
+        let mut due: Vec<_> = self.sessions.iter().filter_map(due).collect();
+        due.sort();
+        due.truncate(max as usize);
+        let sessions = due.len() as u32;
+        for (_, id) in due {
+            self.end(revision, &id, Ended::Expired);
+        }
+        Answer::Done(DataOutcome::Expired { revision: Revision(revision), sessions })
+    }
+
+    fn fence(&mut self, revision: u64, entity: &EntityId, epoch: u64, born: u64) -> Answer {
+        if !self.current(entity, epoch) {
+            return Answer::Refused;
+        }
+        let row = self.entities.entry(entity.clone()).or_default();
+        row.epoch = epoch;
+        if row.born < born {
+            row.replies.clear();
+            row.born = born;
+        }
+        Answer::Done(DataOutcome::Applied { revision: Revision(revision) })
+    }
+
+    fn forget(&mut self, revision: u64, entity: &EntityId, epoch: u64) -> Answer {
+        if self.entities.get(entity).is_none_or(|there| there.epoch <= epoch) {
+            self.entities.remove(entity);
+            self.floor = self.floor.max(epoch);
+        }
+        Answer::Done(DataOutcome::Applied { revision: Revision(revision) })
+    }
+
     fn current(&self, entity: &EntityId, epoch: u64) -> bool {
         match self.entities.get(entity) {
-            Some(there) => epoch >= there.0,
+            Some(there) => epoch >= there.epoch,
             None => epoch > self.floor,
         }
     }
 
     fn commit(&mut self, revision: u64, commit: &Commit) -> Answer {
-        let known = self.entities.get(&commit.entity).and_then(|e| e.1.get(&commit.request));
+        let known = self.entities.get(&commit.entity).and_then(|e| e.replies.get(&commit.request));
         if let Some(reply) = known {
             return Answer::Done(DataOutcome::Replayed { reply: Some(reply.clone()) });
         }
@@ -255,8 +272,8 @@ impl Model {
             }
         }
         let row = self.entities.entry(commit.entity.clone()).or_default();
-        row.0 = commit.epoch.0;
-        row.1.insert(commit.request.clone(), commit.reply.clone());
+        row.epoch = commit.epoch.0;
+        row.replies.insert(commit.request.clone(), commit.reply.clone());
         Answer::Done(DataOutcome::Applied { revision: Revision(revision) })
     }
 
@@ -309,135 +326,4 @@ impl Model {
 
 fn ms(duration: Duration) -> u64 {
     duration.as_millis() as u64
-}
-
-struct Working {
-    session: ModelSession,
-    told: Vec<What>,
-}
-
-impl ModelVariable {
-    fn value(&self) -> &Value {
-        &self.values.last().expect("it has one").0
-    }
-
-    pub(super) fn version(&self) -> u64 {
-        self.values.last().expect("it has one").1
-    }
-
-    fn forget(&mut self) {
-        let spare = self.values.len() - 1;
-        self.values.drain(..spare.saturating_sub(usize::from(self.definition.history)));
-    }
-}
-
-impl Working {
-    fn holds(&self, compare: &Compare) -> bool {
-        let there = self.session.variables.get(&compare.key);
-        match &compare.test {
-            Test::Version(version) => there.map_or(0, ModelVariable::version) == *version,
-            Test::Exists(exists) => there.is_some() == *exists,
-            Test::Is(value) => there.is_some_and(|v| v.value() == value),
-        }
-    }
-
-    fn operate(&mut self, operation: &Operation) -> Option<Done> {
-        match operation {
-            Operation::Register { key, definition, initial, replace } => {
-                if !fits(definition, initial) {
-                    return None;
-                }
-                let Some(there) = self.session.variables.get_mut(key) else {
-                    let version = self.put(key, definition, initial);
-                    return Some(Done::Registered { version, changed: true });
-                };
-                let version = there.version();
-                if there.definition == **definition {
-                    return Some(Done::Registered { version, changed: false });
-                }
-                if !replace || !fits(definition, there.value()) {
-                    return None;
-                }
-                there.definition = (**definition).clone();
-                there.forget();
-                self.told.push(What::Defined { key: key.clone() });
-                Some(Done::Registered { version, changed: true })
-            }
-            Operation::Set { key, value, expected, register } => {
-                self.expect(key, *expected)?;
-                let Some(there) = self.session.variables.get_mut(key) else {
-                    if !register {
-                        return None;
-                    }
-                    let version = self.put(key, &Definition::untyped(value.kind()), value);
-                    return Some(Done::Written { version });
-                };
-                if !fits(&there.definition, value) {
-                    return None;
-                }
-                let version = there.version() + 1;
-                there.values.push((value.clone(), version));
-                there.forget();
-                let (key, value) = (key.clone(), value.clone());
-                self.told.push(What::Set { key, value, version });
-                Some(Done::Written { version })
-            }
-            Operation::Delete { key, expected } => {
-                self.expect(key, *expected)?;
-                let gone = self.session.variables.remove(key);
-                if let Some(gone) = &gone {
-                    self.session.last_version = self.session.last_version.max(gone.version());
-                    self.told.push(What::Removed { key: key.clone() });
-                }
-                Some(Done::Removed { existed: gone.is_some() })
-            }
-            Operation::Note { key, value } => {
-                let table = &mut self.session.metadata;
-                let existed = table.remove(key).is_some();
-                if let Some(value) = value {
-                    table.insert(key.clone(), value.clone());
-                }
-                if existed || value.is_some() {
-                    self.told.push(What::Noted { key: key.clone(), value: value.clone() });
-                }
-                Some(if value.is_some() { Done::Stored } else { Done::Removed { existed } })
-            }
-            Operation::PutProgram { name, program } => {
-                self.session.programs.insert(name.clone(), Arc::clone(program));
-                self.told.push(What::ProgramPut { name: name.clone() });
-                Some(Done::Stored)
-            }
-            Operation::DeleteProgram { name } => {
-                let existed = self.session.programs.remove(name).is_some();
-                if existed {
-                    self.told.push(What::ProgramDeleted { name: name.clone() });
-                }
-                Some(Done::Removed { existed })
-            }
-        }
-    }
-
-    fn put(&mut self, key: &str, definition: &Definition, value: &Value) -> u64 {
-        let version = self.session.last_version + 1;
-        let values = vec![(value.clone(), version)];
-        let variable = ModelVariable { definition: definition.clone(), values };
-        self.session.variables.insert(key.into(), variable);
-        self.told.push(What::Set { key: key.into(), value: value.clone(), version });
-        version
-    }
-
-    fn expect(&self, key: &str, expected: Option<u64>) -> Option<()> {
-        let is = self.session.variables.get(key).map_or(0, ModelVariable::version);
-        expected.is_none_or(|expected| expected == is).then_some(())
-    }
-}
-
-/// The constraints that histories use: integers from min to max.
-fn fits(definition: &Definition, value: &Value) -> bool {
-    let number = |value: &Value| if let Value::Integer(n) = value { Some(*n) } else { None };
-    let bound = |bound: &Option<Value>| bound.as_ref().and_then(number);
-    let (min, max) = (bound(&definition.constraints.min), bound(&definition.constraints.max));
-    definition.kind == value.kind()
-        && number(value)
-            .is_none_or(|n| min.is_none_or(|min| n >= min) && max.is_none_or(|max| n <= max))
 }
