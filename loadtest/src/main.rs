@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use odeum_loadtest::remote::Effort;
+use odeum_loadtest::remote::cpus::Cpus;
 use odeum_loadtest::remote::process::{self, PeerArgs};
 use odeum_loadtest::report::Report;
 use odeum_loadtest::run::entities::{self, NodeArgs};
@@ -64,6 +65,10 @@ struct VsArgs {
     /// Threads of each process that is written in Rust; by default what is best for its side.
     #[arg(long)]
     threads: Option<usize>,
+    /// Where the two processes of each side run. A question costs a third when both are on one
+    /// CPU, so that ratios of processes that the system places are drawn by lot.
+    #[arg(long, value_enum, default_value_t)]
+    cpus: Cpus,
     /// Also writes the rows to this file as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -144,7 +149,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
 async fn compare(args: VsArgs) -> anyhow::Result<ExitCode> {
     let (rounds, quick) = (args.rounds.max(1), args.quick.max(1));
-    let effort = Effort { rounds, quick, threads: args.threads };
+    let effort = Effort { rounds, quick, threads: args.threads, cpus: args.cpus };
     let report = match args.peer {
         Peer::Ractor => vs::ractor::run(rounds, quick).await?,
         Peer::RactorCluster => vs::ractor_cluster::run(effort).await?,

@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use crate::report::{Report, Row, Target};
 use crate::vs::erlang;
 
+pub mod cpus;
 pub(crate) mod driver;
 mod ours;
 pub(crate) mod pair;
@@ -25,6 +26,7 @@ pub mod process;
 pub(crate) mod tls;
 pub mod workload;
 
+use self::cpus::{Cpus, Placement};
 use self::pair::Pair;
 use self::process::Side;
 use self::workload::{Outcome, Workload};
@@ -98,10 +100,15 @@ pub(crate) enum Party {
 }
 
 impl Party {
-    async fn start(self, stage: &Path, threads: Option<usize>) -> anyhow::Result<Pair> {
+    async fn start(
+        self,
+        stage: &Path,
+        placement: Placement,
+        threads: Option<usize>,
+    ) -> anyhow::Result<Pair> {
         match self {
-            Self::Rust(side) => process::start(side, stage, threads).await,
-            Self::Erlang => erlang::start(stage).await,
+            Self::Rust(side) => process::start(side, stage, placement, threads).await,
+            Self::Erlang => erlang::start(stage, placement).await,
         }
     }
 }
@@ -115,10 +122,12 @@ pub struct Effort {
     pub quick: usize,
     /// Threads of each process in Rust, instead of what is best for its side.
     pub threads: Option<usize>,
+    /// Where the processes run.
+    pub cpus: Cpus,
 }
 
-/// Runs all rows. Each round has processes of its own: where the system happens to place them
-/// makes a difference of its own.
+/// Runs all rows. Each round has processes of its own, for what a process happens to have in
+/// which part of its memory makes a difference of its own.
 pub(crate) async fn compare(
     peer: &'static str,
     theirs: Party,
@@ -126,12 +135,13 @@ pub(crate) async fn compare(
     effort: Effort,
 ) -> anyhow::Result<Report> {
     let lines = lines(targets, effort.quick as u64);
+    let placement = effort.cpus.place()?;
     let mut measured = vec![Vec::with_capacity(effort.rounds); lines.len()];
     for _ in 0..effort.rounds {
         let stages = [stage(&[HOLD, DRIVE])?, stage(&[HOLD, DRIVE])?];
         let [ours_in, theirs_in] = stages.each_ref().map(TempDir::path);
-        let mut us = Party::Rust(Side::Odeum).start(ours_in, effort.threads).await?;
-        let mut them = theirs.start(theirs_in, effort.threads).await?;
+        let mut us = Party::Rust(Side::Odeum).start(ours_in, placement, effort.threads).await?;
+        let mut them = theirs.start(theirs_in, placement, effort.threads).await?;
         for (Line { row, workload, value, .. }, measured) in lines.iter().zip(&mut measured) {
             let ours = us.measure(*workload).await.with_context(|| format!("ours, {row}"))?;
             let theirs = them.measure(*workload).await.with_context(|| format!("{peer}, {row}"))?;
@@ -142,7 +152,7 @@ pub(crate) async fn compare(
     }
     let rows = lines.iter().zip(&measured);
     let rows = rows.map(|(line, measured)| Row::new(line.row, line.unit, line.target, measured));
-    Ok(Report { peer, rows: rows.collect() })
+    Ok(Report { peer, conditions: vec![placement.to_string()], rows: rows.collect() })
 }
 
 /// A folder for the files of a comparison, with certificates of one authority for its processes.

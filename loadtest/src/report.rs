@@ -97,6 +97,9 @@ pub fn median(values: impl Iterator<Item = f64>) -> f64 {
 pub struct Report {
     /// Whom we are compared with.
     pub peer: &'static str,
+    /// Under which conditions both were measured, one line each: what the reader needs to judge
+    /// the figures or to get them again.
+    pub conditions: Vec<String>,
     /// The rows.
     pub rows: Vec<Row>,
 }
@@ -111,6 +114,9 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for condition in &self.conditions {
+            writeln!(f, "{condition}")?;
+        }
         let mut table = Table::new();
         table.set_header(["row", "ours", self.peer, "unit", "ratio", "target", "verdict"]);
         for row in &self.rows {

@@ -43,7 +43,10 @@ fn check(peer: &str) {
     }
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(matches!(output.status.code(), Some(0 | 99)), "{output:?}");
-    assert!(said.contains("tell 64 B") && said.contains("verdict"), "{said}");
+    assert!(
+        said.contains("hold on CPU") && said.contains("tell 64 B") && said.contains("verdict"),
+        "{said}"
+    );
     assert_eq!(rows.len(), 7, "{said}");
     for row in &rows {
         let positive = |key: &str| row[key].as_f64().is_some_and(|value| value > 0.0);

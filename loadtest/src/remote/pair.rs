@@ -8,6 +8,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
+use super::cpus;
 use super::driver::PATIENCE;
 use super::workload::{Outcome, Workload};
 
@@ -28,18 +29,17 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `command` and waits until it is ready; returns what it said then.
+    /// Starts `command`, on one CPU if that is given, and waits until it is ready; returns what
+    /// it said then.
     pub(crate) async fn start(
         name: impl Into<String>,
         command: &mut Command,
+        cpu: Option<usize>,
     ) -> anyhow::Result<(Self, String)> {
         let name = name.into();
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("cannot start {name}"))?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child =
+            cpus::spawn_on(cpu, command).with_context(|| format!("cannot start {name}"))?;
         let stdin = child.stdin.take().context("no stdin")?;
         let lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
         let mut process = Self { name, child, stdin, lines };

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use tokio::process::Command;
 use tokio::runtime::{Builder, Runtime};
 
+use super::cpus::Placement;
 use super::ours;
 use super::pair::{Pair, Process};
 use super::{DRIVE, HOLD};
@@ -97,6 +98,7 @@ fn runtime(threads: usize) -> std::io::Result<Runtime> {
 pub(crate) async fn start(
     side: Side,
     stage: &Path,
+    placement: Placement,
     threads: Option<usize>,
 ) -> anyhow::Result<Pair> {
     let program = std::env::current_exe()?;
@@ -110,8 +112,10 @@ pub(crate) async fn start(
         }
         command
     };
-    let (hold, at) = Process::start(format!("{name} {HOLD}"), &mut command(HOLD)).await?;
+    let Placement { hold: hold_on, drive: drive_on } = placement;
+    let (hold, at) = Process::start(format!("{name} {HOLD}"), &mut command(HOLD), hold_on).await?;
     let mut command = command(DRIVE);
-    let (drive, _) = Process::start(format!("{name} {DRIVE}"), command.args(["--at", &at])).await?;
+    command.args(["--at", &at]);
+    let (drive, _) = Process::start(format!("{name} {DRIVE}"), &mut command, drive_on).await?;
     Ok(Pair::new(hold, drive))
 }

@@ -93,6 +93,7 @@ pub async fn run(rounds: usize, quick: usize) -> anyhow::Result<Report> {
     let names = resident + passing;
     Ok(Report {
         peer: "ractor or budget",
+        conditions: Vec::new(),
         rows: vec![
             Row::new(format!("memory of each of {resident} resident"), "bytes", at_most, &stays),
             Row::new(
@@ -172,7 +173,7 @@ async fn start(stage: &Path, role: Role, at: Option<&str>) -> anyhow::Result<(Pr
     if let Some(at) = at {
         command.args(["--at", at]);
     }
-    Process::start(format!("node {name}"), &mut command).await
+    Process::start(format!("node {name}"), &mut command, None).await
 }
 
 fn name(role: Role) -> &'static str {

@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use odeum_cluster::transport::pki;
 use tokio::process::Command;
 
+use crate::remote::cpus::Placement;
 use crate::remote::pair::{Pair, Process};
 use crate::remote::{self, DRIVE, Effort, HOLD, Party, Targets, certs, tls};
 use crate::report::{Report, Target};
@@ -74,7 +75,7 @@ pub async fn run(effort: Effort) -> anyhow::Result<Report> {
 }
 
 /// Starts both nodes.
-pub(crate) async fn start(stage: &Path) -> anyhow::Result<Pair> {
+pub(crate) async fn start(stage: &Path, placement: Placement) -> anyhow::Result<Pair> {
     let dir = stage.join("erlang");
     std::fs::create_dir(&dir)?;
     std::fs::write(dir.join("odeum_peer.erl"), SOURCE)?;
@@ -88,13 +89,12 @@ pub(crate) async fn start(stage: &Path) -> anyhow::Result<Pair> {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
     let mut hold = node(stage, &dir, HOLD, port)?;
     hold.args(["-eval", "odeum_peer:main([hold])."]);
-    let (hold, at) = Process::start("Erlang hold", &mut hold).await?;
+    let (hold, at) = Process::start("Erlang hold", &mut hold, placement.hold).await?;
     let mut drive = node(stage, &dir, DRIVE, port)?;
     // It only dials: the port is the other's.
     drive.args(["-dist_listen", "false", "-eval"]);
-    let (drive, _) =
-        Process::start("Erlang drive", drive.arg(format!("odeum_peer:main([drive, '{at}']).")))
-            .await?;
+    drive.arg(format!("odeum_peer:main([drive, '{at}'])."));
+    let (drive, _) = Process::start("Erlang drive", &mut drive, placement.drive).await?;
     Ok(Pair::new(hold, drive))
 }
 

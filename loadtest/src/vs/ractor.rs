@@ -88,7 +88,7 @@ async fn measure(rounds: usize, quick: usize) -> anyhow::Result<Report> {
         Row::new("memory of an idle supervised actor", "bytes", Target::AtMost(1.2), &memory),
     ];
     rows.extend(restart_rows(rounds, load).await?);
-    Ok(Report { peer: "ractor", rows })
+    Ok(Report { peer: "ractor", conditions: Vec::new(), rows })
 }
 
 /// Restart of one of N: ours at N against ours at 10, for raw ractor restarts nothing. One
