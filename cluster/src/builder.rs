@@ -11,6 +11,7 @@ use odeum_proto::{EntityId, EntityKind, Label, NodeId};
 
 use crate::entity::{EntitiesHandle, EntityMessage, EntityRef, Kind};
 use crate::node::{ClusterNode, Entry, NodeError, NodeOptions};
+use crate::store::StoreTiming;
 use crate::topic::{Topic, TopicError};
 
 /// The port that nodes listen on by default (UDP).
@@ -78,6 +79,12 @@ impl ClusterNodeBuilder {
     /// How long joining may take before it is given up; 60 s by default.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.options.patience = patience;
+        self
+    }
+
+    /// How long the members of the store wait for each other; the same on all nodes.
+    pub fn store_timing(mut self, timing: StoreTiming) -> Self {
+        self.options.store_timing = timing;
         self
     }
 

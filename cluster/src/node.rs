@@ -29,7 +29,10 @@ use crate::{
     placement,
     roster::{self, Gate, JoinError},
     router::{Activations, Doorway, RouterHandle, RouterParts, router},
-    store::{DataFolder, FolderError, Health, State, StoreConfig, StoreError, StoreHandle, store},
+    store::{
+        DataFolder, FolderError, Health, State, StoreConfig, StoreError, StoreHandle, StoreTiming,
+        store,
+    },
     topic::{TopicsHandle, topics},
     transport::{ClusterCell, Service, Services, TransportConfig, TransportError, TransportHandle},
 };
@@ -62,6 +65,8 @@ pub struct NodeOptions {
     pub patience: Duration,
     /// Log entries between two snapshots of the store.
     pub snapshot_every: u64,
+    /// How long the members of the store wait for each other.
+    pub store_timing: StoreTiming,
     /// The kinds of entities it hosts besides firmware. Into how many shards each is divided is
     /// the same on every node, for ever.
     pub kinds: Vec<Kind>,
@@ -90,6 +95,7 @@ impl NodeOptions {
             join: Vec::new(),
             patience: JOIN_PATIENCE,
             snapshot_every: SNAPSHOT_EVERY,
+            store_timing: StoreTiming::default(),
             kinds: Vec::new(),
             labels: BTreeMap::new(),
             zone: None,
@@ -234,6 +240,7 @@ impl ClusterNode {
         };
         let store_config = StoreConfig {
             snapshot_every: options.snapshot_every,
+            timing: options.store_timing,
             incarnation: folder.incarnation(),
             ..StoreConfig::new(options.data_dir.join("store"), options.node.clone())
         };

@@ -24,6 +24,7 @@ use odeum_actors::{Exit, StartError, Strategy, Supervisor, SupervisorSpec};
 use odeum_cluster::{
     blobs::{BlobDoor, Blobs},
     node::{ClusterNode, Entry, NodeOptions},
+    store::StoreTiming,
     transport::{Service, pki::PkiError},
 };
 use odeum_proto::IdError;
@@ -175,6 +176,7 @@ async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Tree, Supervisor)
         join: config.cluster.join.clone(),
         patience: JOIN_PATIENCE,
         snapshot_every: config.store.snapshot_every.get(),
+        store_timing: StoreTiming::default(),
         kinds: Vec::new(),
         labels: config.node.labels.clone(),
         zone: config.node.zone.clone(),
