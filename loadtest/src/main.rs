@@ -14,7 +14,7 @@ use odeum_loadtest::remote::cpus::Cpus;
 use odeum_loadtest::remote::process::{self, PeerArgs};
 use odeum_loadtest::report::Report;
 use odeum_loadtest::run::entities::{self, NodeArgs};
-use odeum_loadtest::vs;
+use odeum_loadtest::{store, vs};
 
 /// Exit code when a row misses its target.
 const MISSED: u8 = 99;
@@ -42,6 +42,9 @@ enum Command {
     /// One of the two processes of a side; a step of most comparisons.
     #[command(hide = true)]
     Peer(PeerArgs),
+    /// A process that drives a replicated store; a step of `vs etcd`.
+    #[command(hide = true)]
+    StorePeer(store::process::PeerArgs),
     /// Prints the memory of idle actors in this process; a step of `vs ractor`.
     #[command(hide = true)]
     Memory {
@@ -109,6 +112,8 @@ enum Peer {
     BareQuinn,
     /// Erlang/OTP's distribution, over TLS.
     Erlang,
+    /// etcd's replicated store, three members on this machine.
+    Etcd,
 }
 
 fn main() -> ExitCode {
@@ -142,6 +147,10 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 entities::node(args).await?;
                 Ok(ExitCode::SUCCESS)
             }
+            Command::StorePeer(args) => {
+                store::process::run(args).await?;
+                Ok(ExitCode::SUCCESS)
+            }
             Command::Peer(_) => Ok(ExitCode::SUCCESS),
         }
     })
@@ -157,15 +166,28 @@ async fn compare(args: VsArgs) -> anyhow::Result<ExitCode> {
         Peer::Erlang => {
             if !vs::erlang::is_installed().await {
                 if !args.install {
-                    eprintln!("odeum-loadtest: Erlang is not installed; --install gets it");
-                    return Ok(ExitCode::from(NOT_INSTALLED));
+                    return Ok(not_installed("Erlang"));
                 }
                 vs::erlang::install().await?;
             }
             vs::erlang::run(effort).await?
         }
+        Peer::Etcd => {
+            if !vs::etcd::is_installed().await {
+                if !args.install {
+                    return Ok(not_installed("etcd"));
+                }
+                vs::etcd::install().await?;
+            }
+            vs::etcd::run(store::Effort { rounds, quick }).await?
+        }
     };
     conclude(&report, args.json)
+}
+
+fn not_installed(peer: &str) -> ExitCode {
+    eprintln!("odeum-loadtest: {peer} is not installed; --install gets it");
+    ExitCode::from(NOT_INSTALLED)
 }
 
 /// Shows the report; the exit code says whether it passes.

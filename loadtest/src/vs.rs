@@ -2,5 +2,6 @@
 
 pub mod bare_quinn;
 pub mod erlang;
+pub mod etcd;
 pub mod ractor;
 pub mod ractor_cluster;

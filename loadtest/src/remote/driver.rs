@@ -195,7 +195,8 @@ async fn ask<R: Remote>(remote: &R, body: &Bytes) -> anyhow::Result<u64> {
     Ok(u64::try_from(took.as_nanos())?)
 }
 
-fn outcome(mut nanos: Vec<u64>, took: Duration) -> Outcome {
+/// What requests that took so long came to, within `took`.
+pub(crate) fn outcome(mut nanos: Vec<u64>, took: Duration) -> Outcome {
     nanos.sort_unstable();
     let at = |share: f64| {
         let index = (nanos.len().saturating_sub(1) as f64 * share).round() as usize;

@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use rustix::process::Pid;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
@@ -66,6 +67,12 @@ impl Process {
 
     async fn measure(&mut self, workload: Workload) -> anyhow::Result<Outcome> {
         self.exchange(&workload.to_string()).await?.parse()
+    }
+
+    /// Its number.
+    pub(crate) fn id(&self) -> anyhow::Result<Pid> {
+        let id = self.child.id().with_context(|| format!("{} has ended", self.name))?;
+        Pid::from_raw(i32::try_from(id)?).context("no process has the number 0")
     }
 
     /// Lets it end.

@@ -9,10 +9,10 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use anyhow::Context as _;
 use odeum_cluster::transport::pki;
 use tokio::process::Command;
 
+use crate::debian;
 use crate::remote::cpus::Placement;
 use crate::remote::pair::{Pair, Process};
 use crate::remote::{self, DRIVE, Effort, HOLD, Party, Targets, certs, tls};
@@ -41,18 +41,7 @@ pub async fn is_installed() -> bool {
 /// # Errors
 /// If `apt-get` fails, which it does without the rights of root.
 pub async fn install() -> anyhow::Result<()> {
-    let apt = |args: &[&str]| {
-        let mut command = Command::new("apt-get");
-        command.args(args).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
-        command
-    };
-    let mut install = vec!["install", "--yes", "--no-install-recommends"];
-    install.extend(PACKAGES);
-    for mut command in [apt(&["update"]), apt(&install)] {
-        let status = command.status().await.context("apt-get cannot be run")?;
-        anyhow::ensure!(status.success(), "apt-get failed: {status}");
-    }
-    Ok(())
+    debian::install(&PACKAGES).await
 }
 
 async fn succeeds(command: &mut Command) -> bool {
