@@ -60,7 +60,7 @@ pub struct Snapshot {
     quotas: Quotas,
     sessions: BTreeMap<SessionId, Arc<Session>>,
     entities: BTreeMap<EntityId, Arc<Entity>>,
-    /// The highest epoch of an entity that was forgotten.
+    /// The highest epoch of an entity of which not even the name was kept.
     floor: Epoch,
     clients: Clients,
     ring: Ring,

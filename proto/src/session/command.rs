@@ -108,8 +108,7 @@ pub enum DataAction {
     Forget {
         /// The entity.
         entity: EntityId,
-        /// The highest epoch it can ever have had. An entity of which the group knows nothing
-        /// needs a higher one from here on, so that nothing late comes after the end.
+        /// The epoch of its last activation, which is over with this.
         epoch: Epoch,
     },
 }

@@ -18,7 +18,7 @@ use odeum_cluster::{
     membership::MembershipHandle,
     node::ClusterNode,
     router::RouterHandle,
-    store::{Consistency, Health, State, StoreError, StoreHandle},
+    store::{Consistency, Health, StoreError, StoreHandle},
     transport::{Class, Service, TransportHandle},
 };
 use odeum_proto::{
@@ -297,12 +297,13 @@ impl ApiNode for NodeFacade {
 
     fn remove(&self, name: Name) -> BoxFuture<'_, Result<(), Problem>> {
         async move {
+            let entity = EntityId::firmware(name.clone());
+            let last = self.store.view(|state| state.placements().get(&entity).map(|at| at.epoch));
             self.write(Command::DeleteFirmware { name: name.clone() }).await?;
-            let epoch = self.store.view(State::last_epoch);
-            let forget = DataAction::Forget { entity: EntityId::firmware(name.clone()), epoch };
-            let group = self.store.group_of_entity(&EntityId::firmware(name.clone()));
+            let group = self.store.group_of_entity(&entity);
+            let forget = last.map(|epoch| DataAction::Forget { entity, epoch });
             // It only frees space: a later firmware of that name starts anew in any case.
-            if let Ok(group) = group
+            if let (Ok(group), Some(forget)) = (group, forget)
                 && let Err(error) = self.store.write_data(group, forget, WRITE_DEADLINE).await
             {
                 tracing::warn!(%name, %error, "requests to a deleted firmware not forgotten");

@@ -3,9 +3,9 @@
 //!
 //! Placement is another group's matter, so the highest epoch that was seen here stands for the
 //! current one. A new activation writes a fence before it serves; after that nothing of an
-//! earlier one is taken. When an entity is forgotten its epoch goes into the floor: an entity
-//! that is not known needs a higher one. Epochs come from one counter for all entities, so
-//! whatever is placed after that has one.
+//! earlier one is taken. Of an entity that is forgotten only its name stays, at an epoch that none
+//! of its activations had. When there are too many such names, the one with the lowest epoch goes,
+//! which then is the floor: an entity that is not known needs a higher one.
 
 use std::sync::Arc;
 
@@ -18,20 +18,22 @@ use super::draft::at_most;
 use super::variable::Stamp;
 use super::window::Window;
 
-/// What an entity costs in a snapshot beside its name and window: three lengths, two epochs.
-const ENTITY_OVERHEAD: u64 = 27;
+/// What an entity costs in a snapshot beside its name and window: three lengths, two epochs, a flag.
+const ENTITY_OVERHEAD: u64 = 28;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Entity {
     pub(super) epoch: Epoch,
     /// The last epoch before the entity came to be, under whatever activation.
     born: Epoch,
+    /// Whether it is no more.
+    gone: bool,
     pub(super) window: Window,
 }
 
 impl Entity {
     pub(super) fn new(epoch: Epoch) -> Self {
-        Self { epoch, born: Epoch::default(), window: Window::default() }
+        Self { epoch, born: Epoch::default(), gone: false, window: Window::default() }
     }
 
     /// What it counts against the group's quota.
@@ -73,11 +75,11 @@ impl Data {
         epoch: Epoch,
     ) -> DataOutcome {
         // A later activation is another entity of that name; it was not meant.
-        if self.epoch(id).is_none_or(|is| is <= epoch) {
-            if let Some(gone) = self.state.entities.remove(id) {
-                self.index.bytes -= gone.bytes(id);
-            }
-            self.state.floor = self.state.floor.max(epoch);
+        if self.epoch(id).is_some_and(|is| is <= epoch) {
+            let entity = self.entity(id, epoch.next());
+            entity.gone = true;
+            let former = std::mem::take(&mut entity.window);
+            self.index.bytes -= former.bytes();
         }
         DataOutcome::Applied { revision }
     }
@@ -97,12 +99,32 @@ impl Data {
         if self.state.entities.contains_key(id) {
             return Ok(0);
         }
-        at_most(Quota::Entities, "", self.state.entities.len() + 1, limits::ENTITIES)?;
+        if self.first_gone().is_none() {
+            at_most(Quota::Entities, "", self.state.entities.len() + 1, limits::ENTITIES)?;
+        }
         Ok(empty_bytes(id))
+    }
+
+    /// The entity that has been gone the longest, when there are as many as there may be.
+    fn first_gone(&self) -> Option<&EntityId> {
+        let entities = &self.state.entities;
+        if entities.len() < limits::ENTITIES {
+            return None;
+        }
+        let gone = entities.iter().filter(|(_, entity)| entity.gone);
+        gone.min_by_key(|(_, entity)| entity.epoch).map(|(id, _)| id)
     }
 
     /// The entity, which is at `epoch` from here on.
     pub(super) fn entity(&mut self, id: &EntityId, epoch: Epoch) -> &mut Entity {
+        if !self.state.entities.contains_key(id)
+            && let Some(first) = self.first_gone().cloned()
+            && let Some(gone) = self.state.entities.remove(&first)
+        {
+            self.index.bytes -= gone.bytes(&first);
+            // Its activations were all before the epoch it was left at.
+            self.state.floor = self.state.floor.max(Epoch(gone.epoch.0.saturating_sub(1)));
+        }
         let bytes = &mut self.index.bytes;
         let entity = self.state.entities.entry(id.clone()).or_insert_with(|| {
             *bytes += empty_bytes(id);
@@ -110,6 +132,7 @@ impl Data {
         });
         let entity = Arc::make_mut(entity);
         entity.epoch = epoch;
+        entity.gone = false;
         entity
     }
 }

@@ -12,9 +12,14 @@ use crate::remote::pair::Process;
 use crate::store::MEMBERS;
 
 /// Runs etcd beside a shell that ends it when the shell's input ends, so that nothing outlives
-/// the comparison, however that ends. Says the process's number for who wants to kill it.
-const KEEPER: &str =
-    r#"log=$1; shift; "$@" >"$log" 2>&1 & echo "ready $!"; cat >/dev/null; kill -9 $! 2>/dev/null"#;
+/// the comparison, however that ends, and waits for it, so that nothing writes to its folder when
+/// that is removed. Says the process's number for who wants to kill it.
+const KEEPER: &str = r#"
+log=$1; shift
+"$@" >"$log" 2>&1 & echo "ready $!"
+cat >/dev/null
+kill -9 $! 2>/dev/null; wait
+"#;
 
 /// The members of a cluster.
 pub(super) struct Members {

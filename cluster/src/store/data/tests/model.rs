@@ -16,7 +16,6 @@ pub(super) struct Model {
     pub(super) now: u64,
     pub(super) sessions: BTreeMap<SessionId, ModelSession>,
     entities: BTreeMap<EntityId, ModelEntity>,
-    floor: u64,
     /// By node: the start, the lowest number, what came of each.
     clients: BTreeMap<NodeId, (u64, u64, BTreeMap<u64, Answer>)>,
     pub(super) changes: Vec<Change>,
@@ -211,18 +210,17 @@ impl Model {
     }
 
     fn forget(&mut self, revision: u64, entity: &EntityId, epoch: u64) -> Answer {
-        if self.entities.get(entity).is_none_or(|there| there.epoch <= epoch) {
-            self.entities.remove(entity);
-            self.floor = self.floor.max(epoch);
+        if let Some(row) = self.entities.get_mut(entity)
+            && row.epoch <= epoch
+        {
+            row.epoch = epoch + 1;
+            row.replies.clear();
         }
         Answer::Done(DataOutcome::Applied { revision: Revision(revision) })
     }
 
     fn current(&self, entity: &EntityId, epoch: u64) -> bool {
-        match self.entities.get(entity) {
-            Some(there) => epoch >= there.epoch,
-            None => epoch > self.floor,
-        }
+        self.entities.get(entity).is_none_or(|there| epoch >= there.epoch)
     }
 
     fn commit(&mut self, revision: u64, commit: &Commit) -> Answer {
