@@ -139,9 +139,14 @@ impl<R: serde::Serialize> ReplyTo<R> {
         }
     }
 
-    /// Whether nobody waits for the answer any more.
+    /// Whether nobody waits for the answer any more. What a peer has asked that is gone is not
+    /// worth the time of those who are there: it may have asked much.
     pub(super) fn is_closed(&self) -> bool {
-        matches!(&self.0, Some(Way::Here(sender, _)) if sender.is_closed())
+        match &self.0 {
+            Some(Way::Here(sender, _)) => sender.is_closed(),
+            Some(Way::There { from: Source::Peer(peer), .. }) => peer.is_gone(),
+            _ => false,
+        }
     }
 }
 

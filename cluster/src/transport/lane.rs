@@ -72,6 +72,11 @@ impl LanePeer {
         self.lane == other.lane && Arc::ptr_eq(&self.conn, &other.conn)
     }
 
+    /// Whether the connection is over: no answer reaches the peer any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.conn.quic.close_reason().is_some()
+    }
+
     /// Where answers go.
     pub(crate) fn outlet(&self) -> Option<&Arc<Outlet>> {
         self.conn.lane(self.lane)
