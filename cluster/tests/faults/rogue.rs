@@ -4,6 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use odeum_proto::wire::{self, Hello, WireVersion};
@@ -36,6 +37,10 @@ pub(crate) const LANE: u8 = 5;
 
 /// Why a node closes a connection: the peer broke the protocol.
 const BROKE_PROTOCOL: u32 = 1;
+
+/// Introductions so far: of two connections a node keeps the later attempt, should it not have
+/// seen yet that the earlier one is over.
+static ATTEMPTS: AtomicU64 = AtomicU64::new(1);
 
 /// Where rogues come from, as whom.
 pub(crate) struct Rogue {
@@ -77,7 +82,7 @@ impl Rogue {
             node: self.name.clone(),
             incarnation: Incarnation(1),
             cluster: None,
-            attempt: rand::random(),
+            attempt: ATTEMPTS.fetch_add(1, Ordering::Relaxed),
         };
         let (mut send, mut recv) = quic.open_bi().await.expect("a stream");
         let hello = wire::preamble(WireVersion::CURRENT, &hello).expect("encodes");
