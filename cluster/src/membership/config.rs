@@ -19,16 +19,17 @@ pub struct MembershipConfig {
     /// the largest part of the longest time to notice a dead node.
     pub suspicion: Duration,
     /// How long nothing has come from a suspect itself when it is declared down. More bears longer
-    /// pauses of a healthy process: up to this, less the time between two signs of life, half a
-    /// second at most among three nodes. It is the shortest time to notice a dead node; beyond
-    /// the suspicion and four periods it makes the longest one longer too.
+    /// pauses of a healthy process: up to this, less the time between two signs of life, 0.6 s at
+    /// most among three nodes, and never less than period and suspicion together. It is the
+    /// shortest time to notice a dead node; beyond the suspicion and four periods it makes the
+    /// longest one longer too.
     pub silence: Duration,
     /// How often news are passed on besides the probes. Less spreads them sooner.
     pub gossip_period: Duration,
 }
 
 impl Default for MembershipConfig {
-    /// A pause of 1 s is survived with 200 ms to spare; a death is noticed in 1.2 to 2 s.
+    /// A pause of 1 s is survived with 150 ms to spare at least; a death is noticed in 1.2 to 2 s.
     fn default() -> Self {
         Self {
             probe_period: Duration::from_millis(200),

@@ -25,7 +25,7 @@ pub(in crate::store) const VOTERS: usize = 5;
 /// a busy group writes within some round trips.
 const CLOSE: u64 = 1_000;
 
-/// A member that answered the leader within this time is there: sixteen heartbeats, and longer
+/// A member that answered the leader within this time is there: five heartbeats, and longer
 /// than a pause that evicts nobody.
 const THERE: Duration = Duration::from_secs(2);
 
