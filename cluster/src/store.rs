@@ -80,7 +80,7 @@ pub use folder::{DataFolder, FolderError};
 pub use front::StoreHandle;
 pub use rounds::Consistency;
 pub use sessions::{SessionError, SessionHandle, Watch, WatchEvent};
-pub use state::{KindState, State};
+pub use state::{BlobIndex, BlobRecord, KindState, State};
 pub use status::{Health, Member, StoreStatus};
 
 use journal::JournalActor;

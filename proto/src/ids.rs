@@ -200,6 +200,25 @@ text_id! {
     TopicName, "topic name", |what, text| check_printable(what, text, limits::KEY_BYTES)
 }
 
+text_id! {
+    /// Who needs a blob, as `<word>/<name>`: it is kept until the last of its owners has let go.
+    BlobOwner, "blob owner", |what, text| check_printable(what, text, limits::OWNER_BYTES)
+}
+
+impl BlobOwner {
+    /// The firmware called `name`, which owns its package.
+    #[must_use]
+    pub fn package(name: &Name) -> Self {
+        Self(format!("package/{name}").into())
+    }
+
+    /// The entity `entity`, which owns its latest checkpoint.
+    #[must_use]
+    pub fn checkpoint(entity: &EntityId) -> Self {
+        Self(format!("checkpoint/{entity}").into())
+    }
+}
+
 impl EntityKind {
     /// The kind of everything that a firmware package runs as.
     pub const FIRMWARE: &'static str = "firmware";
@@ -463,6 +482,22 @@ impl Digest {
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
+    }
+
+    /// The digest of all that `from` gives, read piece by piece: of a file too large for memory.
+    ///
+    /// # Errors
+    /// What `from` fails with.
+    pub fn of_reader(from: impl std::io::Read) -> std::io::Result<Self> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(from)?;
+        Ok(Self(*hasher.finalize().as_bytes()))
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 }
 

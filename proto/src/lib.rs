@@ -23,6 +23,6 @@ pub mod topic;
 pub mod wire;
 
 pub use ids::{
-    ClusterId, Digest, DiskId, EntityId, EntityKey, EntityKind, Epoch, GroupId, IdError,
+    BlobOwner, ClusterId, Digest, DiskId, EntityId, EntityKey, EntityKind, Epoch, GroupId, IdError,
     Incarnation, Label, LogTime, Name, NodeId, RequestId, Revision, SessionId, TopicName,
 };

@@ -149,6 +149,26 @@ pub const BULK_BYTES: usize = 256 << 20;
 /// Largest firmware package, in bytes.
 pub const PACKAGE_BYTES: usize = 64 << 20;
 
+/// Largest blob, in bytes: with its envelope it travels in one transfer of [`BULK_BYTES`].
+pub const BLOB_BYTES: usize = BULK_BYTES - (1 << 10);
+
+/// Most blobs of a cluster. Every replica has the index of them in memory: a row with two holders
+/// and one owner has some 200 bytes, so all of them 13 MB.
+pub const BLOBS: usize = 65_536;
+
+/// Most owners of one blob: all firmware of a cluster may run the same package.
+pub const OWNERS_PER_BLOB: usize = FIRMWARES;
+
+/// Most owners of all blobs together, each counted once per blob that it owns: two for each of the
+/// most [`BLOBS`]. Their names have 26 MB at most.
+pub const BLOB_OWNERS: usize = 2 * BLOBS;
+
+/// Longest name of a blob's owner, in bytes: a word, a slash, and the id of an entity.
+pub const OWNER_BYTES: usize = NAME_BYTES + 1 + NAME_BYTES + 1 + KEY_BYTES;
+
+/// Most nodes that hold one blob. A few are safe; more are for a cluster that wants it everywhere.
+pub const HOLDERS_PER_BLOB: usize = 16;
+
 /// Largest datagram, in bytes: what QUIC always carries in one packet, so that a probe is never
 /// refused for its size before path MTU discovery is done.
 pub const DATAGRAM_BYTES: usize = 1_150;

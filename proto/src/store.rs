@@ -6,15 +6,15 @@
 
 mod refusal;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{
-    ClusterId, Digest, DiskId, EntityId, EntityKind, Epoch, Incarnation, Label, Name, NodeId,
-    Revision,
+    BlobOwner, ClusterId, Digest, DiskId, EntityId, EntityKind, Epoch, Incarnation, Label, Name,
+    NodeId, Revision,
 };
 use crate::session::{DataCommand, DataOutcome};
 
@@ -146,6 +146,42 @@ pub enum Command {
         /// Whether it is.
         leaving: bool,
     },
+    /// Notes that these nodes have a blob on their disks, in addition to those that are known to.
+    /// One that nobody owns is removed some time after the last of these.
+    PutBlob {
+        /// Its name.
+        digest: Digest,
+        /// Its length in bytes.
+        size: u64,
+        /// Who has it.
+        holders: BTreeSet<NodeId>,
+        /// Who needs it. Without anybody it waits for a command that says so, such as
+        /// [`PutFirmware`](Self::PutFirmware).
+        owner: Option<BlobOwner>,
+    },
+    /// An owner needs a blob no more; it is no error when it never did.
+    ReleaseBlob {
+        /// The blob.
+        digest: Digest,
+        /// The owner.
+        owner: BlobOwner,
+    },
+    /// Changes who holds a blob, if that is still what the planner saw.
+    SetHolders {
+        /// The blob.
+        digest: Digest,
+        /// Who holds it from now on; at least one.
+        holders: BTreeSet<NodeId>,
+        /// The last change of its holders that the planner saw.
+        expected: Revision,
+    },
+    /// Forgets a blob that nobody owns, if nobody has asked for it since.
+    RemoveBlob {
+        /// The blob.
+        digest: Digest,
+        /// Since when the planner saw it without an owner.
+        unowned_since: Revision,
+    },
 }
 
 impl std::fmt::Display for Command {
@@ -166,6 +202,14 @@ impl std::fmt::Display for Command {
             }
             Self::SetLeaving { node, leaving: true } => write!(f, "let node {node} leave"),
             Self::SetLeaving { node, leaving: false } => write!(f, "let node {node} stay"),
+            Self::PutBlob { digest, holders, .. } => {
+                write!(f, "put blob {digest} on {} nodes", holders.len())
+            }
+            Self::ReleaseBlob { digest, owner } => write!(f, "release blob {digest} of {owner}"),
+            Self::SetHolders { digest, holders, .. } => {
+                write!(f, "set {} holders of blob {digest}", holders.len())
+            }
+            Self::RemoveBlob { digest, .. } => write!(f, "remove blob {digest}"),
         }
     }
 }

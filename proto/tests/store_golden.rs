@@ -30,8 +30,8 @@ use odeum_proto::store::{
     Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome, Refusal, ShardMove,
 };
 use odeum_proto::{
-    ClusterId, Digest, DiskId, EntityId, EntityKind, Epoch, GroupId, Incarnation, Label, LogTime,
-    Name, NodeId, Revision, codec, wire,
+    BlobOwner, ClusterId, Digest, DiskId, EntityId, EntityKind, Epoch, GroupId, Incarnation, Label,
+    LogTime, Name, NodeId, Revision, codec, wire,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -120,6 +120,22 @@ fn commands() -> Vec<Command> {
             ],
         },
         Command::SetLeaving { node: node(), leaving: true },
+        Command::PutBlob {
+            digest: Digest::of(b"wasm"),
+            size: 300,
+            holders: BTreeSet::from([node()]),
+            owner: Some(BlobOwner::package(&name())),
+        },
+        Command::ReleaseBlob {
+            digest: Digest::of(b"wasm"),
+            owner: BlobOwner::checkpoint(&entity()),
+        },
+        Command::SetHolders {
+            digest: Digest::of(b"wasm"),
+            holders: BTreeSet::from([node()]),
+            expected: Revision(300),
+        },
+        Command::RemoveBlob { digest: Digest::of(b"wasm"), unowned_since: Revision(300) },
     ]
 }
 
@@ -139,6 +155,10 @@ fn refusals() -> Vec<Refusal> {
         Refusal::UnknownShard { kind: kind(), shards: 64, shard: 300 },
         Refusal::StaleShards { kind: kind() },
         Refusal::LosesQuorum { node: node(), others: 2, there: 1 },
+        Refusal::UnknownBlob { digest: Digest::of(b"wasm") },
+        Refusal::StaleBlob { digest: Digest::of(b"wasm") },
+        Refusal::NoHolder { digest: Digest::of(b"wasm") },
+        Refusal::OtherSize { digest: Digest::of(b"wasm"), is: 300, claimed: 7 },
     ]
 }
 

@@ -11,6 +11,7 @@
 //! Firmware is placed one by one. Entities of other kinds are placed by shard: a row per shard of
 //! the kind, however many entities there are.
 
+mod blob;
 mod kind;
 mod node;
 
@@ -24,6 +25,7 @@ use odeum_proto::store::{Command, FirmwareSpec, NodeRecord, Outcome, Placement, 
 use odeum_proto::{ClusterId, DiskId, EntityId, EntityKind, Epoch, Name, NodeId, Revision, limits};
 use serde::{Deserialize, Serialize};
 
+pub use blob::{BlobIndex, BlobRecord};
 pub use kind::KindState;
 
 /// Everything the cluster has agreed on, but for its sessions.
@@ -42,6 +44,7 @@ pub struct State {
     born: BTreeMap<Name, Epoch>,
     placements: BTreeMap<EntityId, Placement>,
     kinds: BTreeMap<EntityKind, KindState>,
+    blobs: BlobIndex,
     /// The highest epoch ever given to anything.
     last_epoch: Epoch,
     layout: Revision,
@@ -60,12 +63,14 @@ impl State {
             Command::RemoveNode { node } => {
                 self.remove_node(node).map(|()| self.laid_out(revision, true))
             }
-            Command::PutFirmware(spec) => {
-                self.put_firmware(spec).map(|changed| self.laid_out(revision, changed))
-            }
-            Command::DeleteFirmware { name } => {
-                self.delete_firmware(name).map(|()| self.laid_out(revision, true))
-            }
+            Command::PutFirmware(spec) => self.put_firmware(spec).map(|changed| {
+                self.own_package(revision, spec);
+                self.laid_out(revision, changed)
+            }),
+            Command::DeleteFirmware { name } => self.delete_firmware(name).map(|()| {
+                self.disown_packages(revision, name, None);
+                self.laid_out(revision, true)
+            }),
             Command::Place { entity, node, expected } => {
                 self.place(entity, node, *expected).map(|epoch| {
                     self.layout = revision;
@@ -82,6 +87,19 @@ impl State {
             }
             Command::SetLeaving { node, leaving } => {
                 self.set_leaving(node, *leaving).map(|changed| self.laid_out(revision, changed))
+            }
+            Command::PutBlob { digest, size, holders, owner } => self
+                .put_blob(revision, (*digest, *size), holders, owner.as_ref())
+                .map(|()| applied(revision)),
+            Command::ReleaseBlob { digest, owner } => {
+                self.release_blob(revision, *digest, owner);
+                Ok(applied(revision))
+            }
+            Command::SetHolders { digest, holders, expected } => {
+                self.set_holders(revision, *digest, holders, *expected).map(|()| applied(revision))
+            }
+            Command::RemoveBlob { digest, unowned_since } => {
+                self.remove_blob(revision, *digest, *unowned_since).map(|()| applied(revision))
             }
         };
         result.unwrap_or_else(Outcome::Refused)

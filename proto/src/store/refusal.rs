@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{ClusterId, DiskId, EntityId, EntityKind, Epoch, Incarnation, Name, NodeId};
+use crate::ids::{
+    ClusterId, Digest, DiskId, EntityId, EntityKind, Epoch, Incarnation, Name, NodeId,
+};
 
 /// Why the state machine refused a command. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -131,5 +133,33 @@ pub enum Refusal {
         others: u64,
         /// How many of them the leader can reach.
         there: u64,
+    },
+    /// No such blob is known.
+    #[error("no blob {digest} is known")]
+    UnknownBlob {
+        /// The name.
+        digest: Digest,
+    },
+    /// The blob was changed by somebody else since it was looked at. Look again.
+    #[error("blob {digest} was changed in the meantime")]
+    StaleBlob {
+        /// The blob.
+        digest: Digest,
+    },
+    /// A blob must be somewhere.
+    #[error("blob {digest} would have no holder")]
+    NoHolder {
+        /// The blob.
+        digest: Digest,
+    },
+    /// The same digest came with another length, which one of both got wrong.
+    #[error("blob {digest} has {is} bytes, not {claimed}")]
+    OtherSize {
+        /// The blob.
+        digest: Digest,
+        /// The length on record, in bytes.
+        is: u64,
+        /// The length that was claimed.
+        claimed: u64,
     },
 }
