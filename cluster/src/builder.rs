@@ -9,6 +9,7 @@ use std::time::Duration;
 use odeum_actors::{ChildSpec, Exit, Strategy, Supervisor, SupervisorSpec};
 use odeum_proto::{EntityId, EntityKind, Label, NodeId};
 
+use crate::blobs::{Blobs, BlobsConfig};
 use crate::entity::{EntitiesHandle, EntityMessage, EntityRef, Kind};
 use crate::node::{ClusterNode, Entry, NodeError, NodeOptions};
 use crate::store::StoreTiming;
@@ -112,6 +113,12 @@ impl ClusterNodeBuilder {
         self
     }
 
+    /// How it keeps blobs; how many copies there are of each should be the same on all nodes.
+    pub fn blobs(mut self, config: BlobsConfig) -> Self {
+        self.options.blobs = config;
+        self
+    }
+
     /// An actor or supervisor of the program, supervised beside the node's own and stopped
     /// before them.
     pub fn child(mut self, child: ChildSpec) -> Self {
@@ -207,6 +214,12 @@ impl RunningNode {
     /// [`TopicError`] when the name cannot be one.
     pub fn topic<T>(&self, name: &str) -> Result<Topic<T>, TopicError> {
         self.cluster.topics.topic(name)
+    }
+
+    /// Bytes that outlive the node they came to.
+    #[must_use]
+    pub fn blobs(&self) -> &Blobs {
+        &self.cluster.blobs
     }
 
     /// How many entities of each kind are in memory on this node.

@@ -2,8 +2,8 @@
 //!
 //! 1. It is marked as leaving, in the store. From then on it gets nothing new: the leader places
 //!    its firmware elsewhere, and it gives its shards away by itself.
-//! 2. When it holds nothing that others can take, it is removed from the Raft group and from the record, by whoever
-//!    sees that first: the one who asked, or the leader, so that it is finished whoever dies.
+//! 2. When it holds nothing that others can take, blobs included, it is removed from the Raft group and from the
+//!    record, by whoever sees that first: the one who asked, or the leader, so that it is finished whoever dies.
 //! 3. It learns of that, and its process ends. The log will not tell it, since it gets no more of
 //!    that; so while it is leaving, and whenever it has no leader, it asks its peers. A peer that
 //!    has seen all that this node has seen, and does not know it, settles the question.
@@ -34,12 +34,16 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::{
+    blobs::planner::{Site, Standing, leaves_behind},
     store::{Health, State, StoreError, StoreHandle},
     transport::{Class, Service, TransportHandle},
 };
 
 /// How often a node looks whether it is still wanted.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// The shortest time between two looks at what a leaving node has.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Peers that are asked at a time. One that is not behind is enough.
 const ASKED: usize = 3;
@@ -68,8 +72,8 @@ pub enum LeaveError {
     Refused(Refusal),
     /// Not everything it has was taken over in time. It stays marked, and goes when it is empty.
     #[error(
-        "after {waited:?} {node} still has {firmware} firmware and {shards} shards; it leaves \
-         when others have taken them"
+        "after {waited:?} {node} still has {firmware} firmware, {shards} shards and {blobs} blobs \
+         that are to go to others; it leaves when they have taken them"
     )]
     StillHolds {
         /// The node.
@@ -78,6 +82,8 @@ pub enum LeaveError {
         firmware: usize,
         /// Shards that are placed on it.
         shards: usize,
+        /// Blobs that others could hold instead of it and do not yet.
+        blobs: usize,
         /// How long was waited.
         waited: Duration,
     },
@@ -91,6 +97,8 @@ pub enum LeaveError {
 pub struct DepartureHandle {
     store: StoreHandle,
     local: NodeId,
+    /// On how many nodes a blob is to be.
+    copies: usize,
     left: Arc<watch::Sender<bool>>,
     /// The incarnation that the own record has at least when this life is a member.
     since: Arc<AtomicU64>,
@@ -112,14 +120,20 @@ impl DepartureHandle {
         let mut changes = self.store.changes();
         loop {
             let (firmware, shards) = self.store.view(|state| holdings(state, node));
-            if firmware + shards == 0 {
+            let blobs = self.store.view(|state| blobs_of(state, node, self.copies));
+            if firmware + shards + blobs == 0 {
                 break;
             }
-            if left().is_zero() {
-                let node = node.clone();
-                return Err(LeaveError::StillHolds { node, firmware, shards, waited: patience });
+            if *node == self.local && *self.left.borrow() {
+                // The leader was faster, and this replica learns nothing more.
+                return Ok(());
             }
-            // Either way the loop looks again.
+            if left().is_zero() {
+                let (node, waited) = (node.clone(), patience);
+                return Err(LeaveError::StillHolds { node, firmware, shards, blobs, waited });
+            }
+            // Either way the loop looks again; not at once, for a busy store changes all the time.
+            tokio::time::sleep(left().min(LOOK_PAUSE)).await;
             let _ = timeout(left().min(LOOK_EVERY), changes.changed()).await;
         }
         match self.store.remove_node(node, left().max(REMOVAL)).await {
@@ -190,13 +204,28 @@ fn holdings(state: &State, node: &NodeId) -> (usize, usize) {
     (firmware, kinds.map(|(_, row)| row.shards_of(node).count()).sum())
 }
 
+/// How many blobs others could hold instead of `node` and do not yet. Who is alive is not known
+/// here: when that makes it too many, the leader knows better and removes the node.
+fn blobs_of(state: &State, node: &NodeId, copies: usize) -> usize {
+    let site = |(id, record)| {
+        let leaving = state.leaving().contains(id);
+        (id, Site { record, standing: Standing::Here, leaving })
+    };
+    leaves_behind(state.blobs(), state.nodes().iter().map(site).collect(), node, copies)
+}
+
 /// The handle, and the actor that finds out whether this node has left: a child of the
 /// `ClusterSupervisor`.
 #[must_use]
-pub fn departure(store: StoreHandle, transport: TransportHandle) -> (DepartureHandle, ChildSpec) {
+pub fn departure(
+    store: StoreHandle,
+    transport: TransportHandle,
+    copies: usize,
+) -> (DepartureHandle, ChildSpec) {
     let handle = DepartureHandle {
         store,
         local: transport.local().clone(),
+        copies,
         left: Arc::new(watch::Sender::new(false)),
         since: Arc::new(AtomicU64::new(NEVER)),
     };

@@ -142,6 +142,7 @@
 //! | a singleton is active on one node, and on another when that stops | `entity::tests::lives::a_singleton_is_active_unasked_and_follows_when_its_node_stops` |
 //! | what a crashed node owned is active elsewhere | `entity::tests::moves::entities_of_a_node_that_crashed_are_active_elsewhere` |
 //! | a subscriber gets a topic's messages in order, or is told how many it missed | `tests/topics.rs` |
+//! | a blob is on several nodes, is repaired when one is lost, and goes when nobody owns it | `tests/blobs.rs` |
 //! | a peer is who its certificate says, or is refused with the reason | `transport::tests::introductions` |
 //! | certificates are renewed and authorities changed without an outage | `transport::tests::renewal` |
 //! | process groups and remote calls work between all nodes, and again after a link came back | `tests/control_plane.rs` |
@@ -150,7 +151,7 @@
 //! | bytes from peers are packets or errors | the fuzz targets in `cluster/fuzz`, and a bounded run of them in `fuzz::tests` |
 //!
 //! What each part promises in detail stands on its own page: [`entity`], [`transport`],
-//! [`membership`], [`store`], [`topic`].
+//! [`membership`], [`store`], [`topic`], [`blobs`].
 //!
 //! Not promised (yet): that no entity is ever active twice while a node is cut off without knowing
 //! it. Its epochs keep it from writing to the store; its answers are not fenced.

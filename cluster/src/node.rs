@@ -20,6 +20,7 @@ use odeum_proto::{
 };
 
 use crate::{
+    blobs::{BlobDoor, Blobs, BlobsConfig, BlobsParts, shelf::ShelfError},
     clock::Clock,
     control_plane::ControlPlaneHandle,
     departure::{DepartureHandle, LeaveError, departure},
@@ -77,6 +78,8 @@ pub struct NodeOptions {
     /// How much it takes on in proportion to others, usually [`NodeRecord::CAPACITY`]; with 0 it
     /// hosts nothing.
     pub capacity: u32,
+    /// How it keeps blobs.
+    pub blobs: BlobsConfig,
 }
 
 impl NodeOptions {
@@ -100,6 +103,7 @@ impl NodeOptions {
             labels: BTreeMap::new(),
             zone: None,
             capacity: NodeRecord::CAPACITY,
+            blobs: BlobsConfig::default(),
         }
     }
 }
@@ -119,6 +123,9 @@ pub enum NodeError {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The folder of the blobs cannot be used.
+    #[error(transparent)]
+    Blobs(#[from] ShelfError),
     /// The cluster was not joined.
     #[error(transparent)]
     Join(#[from] JoinError),
@@ -195,6 +202,8 @@ pub struct ClusterNode {
     pub entities: EntitiesHandle,
     /// Messages to all who subscribe.
     pub topics: TopicsHandle,
+    /// Bytes that outlive the node they came to.
+    pub blobs: Blobs,
     /// This node as the cluster will know it.
     pub record: NodeRecord,
     folder: DataFolder,
@@ -226,18 +235,7 @@ impl ClusterNode {
         let (network, supervisor) =
             network(config, Services::default(), MembershipConfig::default(), version)?;
         let Network { transport, control_plane, membership } = network;
-        let record = NodeRecord {
-            id: options.node.clone(),
-            disk: folder.disk(),
-            incarnation: folder.incarnation(),
-            cluster_addr: options.advertise.unwrap_or_else(|| reachable(transport.local_addr())),
-            api_addr: options.api_addr,
-            version: version.to_owned(),
-            kinds: shards_of(&options.kinds),
-            labels: options.labels,
-            zone: options.zone,
-            capacity: options.capacity,
-        };
+        let record = record_of(&options, &folder, transport.local_addr(), version);
         let store_config = StoreConfig {
             snapshot_every: options.snapshot_every,
             timing: options.store_timing,
@@ -246,7 +244,15 @@ impl ClusterNode {
         };
         let (store, store_supervisor) = store(store_config, Arc::new(transport.clone()));
 
-        let (departure, departure_spec) = departure(store.clone(), transport.clone());
+        let blobs = Blobs::open(BlobsParts {
+            folder: options.data_dir.join("blobs"),
+            store: store.clone(),
+            transport: transport.clone(),
+            live: membership.live(),
+            config: options.blobs,
+        })?;
+        let (departure, departure_spec) =
+            departure(store.clone(), transport.clone(), blobs.copies());
         let activations = Activations::default();
         let (router, router_spec) = router(RouterParts {
             local: options.node.clone(),
@@ -261,6 +267,7 @@ impl ClusterNode {
         services.insert(Service::Call, Arc::new(doorway));
         services.insert(Service::Join, Arc::new(Gate::new(store.clone())));
         services.insert(Service::Clock, Arc::new(Clock));
+        services.insert(Service::Blob, Arc::new(BlobDoor(blobs.clone())));
         let (entities, entities_supervisor) = entities(HubParts {
             node: options.node.clone(),
             transport: transport.clone(),
@@ -273,6 +280,7 @@ impl ClusterNode {
             (resident.residents().values().sum::<usize>() + activations.count()) as u64
         });
         let (topics, topics_spec) = topics(transport.clone(), membership.live());
+        let [repair, keeper] = blobs.children();
         let cluster_supervisor = supervisor
             .child(roster::spec(
                 store.clone(),
@@ -281,15 +289,17 @@ impl ClusterNode {
                 options.join.clone(),
             ))
             .child(departure_spec)
-            .child(placement::spec(store.clone(), membership.live(), options.node))
+            .child(placement::spec(store.clone(), membership.live(), options.node, blobs.copies()))
             .child(router_spec)
             .supervisor(entities_supervisor)
-            .child(topics_spec);
+            .child(topics_spec)
+            .child(repair)
+            .child(keeper);
 
         let (join, patience) = (options.join, options.patience);
         #[rustfmt::skip]
         let node = Self {
-            store, transport, membership, control_plane, departure, router, entities, topics, record,
+            store, transport, membership, control_plane, departure, router, entities, topics, blobs, record,
             folder, cluster, join, patience,
         };
         Ok((node, [store_supervisor, cluster_supervisor]))
@@ -407,6 +417,27 @@ impl ClusterNode {
 
     fn wrong_folder(&self, source: TransportError) -> NodeError {
         NodeError::WrongFolder { folder: self.folder.dir().to_owned(), source }
+    }
+}
+
+/// A node as the cluster will know it, when its socket is bound to `bound`.
+fn record_of(
+    options: &NodeOptions,
+    folder: &DataFolder,
+    bound: SocketAddr,
+    version: &str,
+) -> NodeRecord {
+    NodeRecord {
+        id: options.node.clone(),
+        disk: folder.disk(),
+        incarnation: folder.incarnation(),
+        cluster_addr: options.advertise.unwrap_or_else(|| reachable(bound)),
+        api_addr: options.api_addr,
+        version: version.to_owned(),
+        kinds: shards_of(&options.kinds),
+        labels: options.labels.clone(),
+        zone: options.zone.clone(),
+        capacity: options.capacity,
     }
 }
 

@@ -32,6 +32,7 @@ use self::{
     shards::{Weights, plan_shards, weights},
 };
 use crate::{
+    blobs::planner::{Site, Sites, Standing, leaves_behind},
     membership::{LiveSet, MemberState},
     store::{State, StoreHandle},
 };
@@ -51,13 +52,20 @@ const COMMIT_DEADLINE: Duration = Duration::from_secs(2);
 /// leads, an election before them.
 const REMOVAL_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The actor's spec, a child of the `ClusterSupervisor`.
+/// The actor's spec, a child of the `ClusterSupervisor`. A node that leaves goes when others have
+/// its blobs, each on `copies` nodes.
 #[must_use]
-pub fn spec(store: StoreHandle, live: watch::Receiver<Arc<LiveSet>>, local: NodeId) -> ChildSpec {
+pub fn spec(
+    store: StoreHandle,
+    live: watch::Receiver<Arc<LiveSet>>,
+    local: NodeId,
+    copies: usize,
+) -> ChildSpec {
     let (_, spec) = child("Placement", move || PlacementActor {
         store: store.clone(),
         live: live.clone(),
         local: local.clone(),
+        copies,
         leading_since: None,
         settled: None,
         removing: false,
@@ -75,6 +83,7 @@ struct PlacementActor {
     store: StoreHandle,
     live: watch::Receiver<Arc<LiveSet>>,
     local: NodeId,
+    copies: usize,
     leading_since: Option<Instant>,
     /// What was there when nothing had to be done, so that not every commit is a reason to look
     /// at the whole table.
@@ -150,7 +159,9 @@ impl PlacementActor {
             return;
         }
         let (steps, gone) = self.store.view(|state| self.plan(state, &sight));
-        if steps.is_empty() && gone.is_empty() {
+        // What a leaving node has of blobs is no part of the layout.
+        let nobody_leaves = self.store.view(|state| state.leaving().is_empty());
+        if steps.is_empty() && gone.is_empty() && nobody_leaves {
             self.settled = Some(sight);
         }
         for step in steps {
@@ -181,7 +192,9 @@ impl PlacementActor {
         let mut steps = plan(firmware, state.placements(), &hosts);
         let kinds = state.kinds().iter();
         steps.extend(kinds.filter_map(|(kind, row)| plan_shards(kind, row, &hosts)));
-        (steps, departures(state.placements(), state.kinds(), &hosts))
+        let mut gone = departures(state.placements(), state.kinds(), &hosts);
+        gone.retain(|node| leaves_behind(state.blobs(), sites(&hosts), node, self.copies) == 0);
+        (steps, gone)
     }
 
     async fn commit(&self, step: Command) {
@@ -225,6 +238,19 @@ pub fn hosts<'a>(
 #[must_use]
 pub fn shard_weights(state: &State, live: &LiveSet, local: &NodeId, kind: &EntityKind) -> Weights {
     weights(kind, &hosts(state, live, local, false))
+}
+
+/// The same nodes as those who look after blobs see them.
+fn sites<'a>(hosts: &[Host<'a>]) -> Sites<'a> {
+    let site = |host: &Host<'a>| {
+        let standing = match host.health {
+            Health::Alive => Standing::Here,
+            Health::Unknown => Standing::Away,
+            Health::Down => Standing::Gone,
+        };
+        (&host.record.id, Site { record: host.record, standing, leaving: host.leaving })
+    };
+    hosts.iter().map(site).collect()
 }
 
 fn health(live: &LiveSet, node: &NodeId, local: &NodeId, grace_is_over: bool) -> Health {

@@ -19,6 +19,7 @@
 //! | `PUT /v1/firmware/{name}?memory=&time=` wasm or wat | 201 [`types::Deployed`] |
 //! | `DELETE /v1/firmware/{name}` | 204 |
 //! | `POST /v1/firmware/{name}/call` message | 200 reply; headers `Odeum-Node`, `Odeum-Epoch`, `Odeum-Replayed` |
+//! | `GET /v1/blobs?limit=&after=` | [`types::BlobPage`] |
 //! | `GET /v1/sessions?limit=&after=` | [`types::SessionPage`] |
 //! | `GET /v1/sessions/{id}` | [`types::Session`] |
 //! | `DELETE /v1/sessions/{id}` | 204 |

@@ -70,7 +70,7 @@ enum Command {
     Run(run::RunArgs),
     /// Send a message to a firmware and print its reply
     Call(call::CallArgs),
-    /// Show nodes, links, firmware, sessions or actors
+    /// Show nodes, links, firmware, blobs, sessions or actors
     #[command(subcommand)]
     Get(get::GetCommand),
     /// Check a node's certificates, clock, ports, paths, disk and limits, and say what to do

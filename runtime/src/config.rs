@@ -8,9 +8,11 @@ mod node;
 
 use std::path::Path;
 
+use odeum_cluster::blobs::BlobsConfig;
+
 pub use node::{
-    ApiConfig, ClusterConfig, FirmwareConfig, LogConfig, LogFormat, NodeConfig, NodeSection,
-    StoreConfig,
+    ApiConfig, BlobConfig, ClusterConfig, FirmwareConfig, LogConfig, LogFormat, NodeConfig,
+    NodeSection, StoreConfig,
 };
 pub use odeum_actors::config::{
     ByteSize, ConfigError, Entry, HumanDuration, Origin, Sources, UnitError,
@@ -51,6 +53,13 @@ fn with_log_filters(sources: Sources) -> Sources {
 
 /// What no single value can know about itself.
 fn check(resolved: &Resolved) -> Result<(), ConfigError> {
+    let (copies, most) = (resolved.config.blobs.copies.get(), BlobsConfig::MOST_COPIES);
+    if usize::try_from(copies).is_ok_and(|copies| copies > most) {
+        let key = "blobs.copies";
+        let (at, reason) =
+            (resolved.origin(key), format!("{copies} where at most {most} are kept"));
+        return Err(ConfigError::BadValue { key: key.into(), at, reason: reason.into() });
+    }
     let ApiConfig { listen, allow_remote, .. } = resolved.config.api;
     if listen.ip().is_loopback() || allow_remote {
         return Ok(());

@@ -1,6 +1,6 @@
 //! WebAssembly guests: packages, their cache, and the instances that handle messages.
 //!
-//! A package is checked and compiled once (`module`), kept by its content (`cache`), and run as
+//! A package is checked and compiled once (`module`), found by its content (`cache`), and run as
 //! instances that are at rest between messages (`instance`). What a guest writes while it handles
 //! a message is buffered (`effect`) and committed whole, together with the reply, or not at all.
 //! A guest that traps or exceeds a limit costs its own instance and that one message.
@@ -20,7 +20,7 @@ mod plan;
 mod restart;
 mod status;
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use odeum_actors::{Strategy, SupervisorSpec};
 use odeum_proto::{Incarnation, NodeId};
@@ -48,11 +48,9 @@ pub struct FirmwareParts {
     pub node: NodeId,
     /// This start of it.
     pub life: Incarnation,
-    /// Where packages are kept, `<data-dir>/packages`.
-    pub packages: PathBuf,
     /// Compiles and interrupts guests.
     pub engine: Engine,
-    /// Where packages come from that are not on this node.
+    /// Where packages come from.
     pub source: Arc<dyn PackageSource>,
     /// Says what should run here, and keeps what guests write.
     pub ledger: Arc<dyn Ledger>,
@@ -78,12 +76,10 @@ pub struct FirmwareHandle {
 }
 
 /// The `FirmwareSupervisor`: the package cache, the hosts, the coordinator that starts them.
-///
-/// # Errors
-/// [`CacheError::Io`] when the folder of the packages cannot be opened.
-pub fn firmware(parts: FirmwareParts) -> Result<(FirmwareHandle, SupervisorSpec), CacheError> {
-    let FirmwareParts { node, life, packages, engine, source, ledger, activate, restarts } = parts;
-    let (cache, cache_spec) = package_cache(CacheParts { folder: packages, engine, source })?;
+#[must_use]
+pub fn firmware(parts: FirmwareParts) -> (FirmwareHandle, SupervisorSpec) {
+    let FirmwareParts { node, life, engine, source, ledger, activate, restarts } = parts;
+    let (cache, cache_spec) = package_cache(CacheParts { engine, source });
     let (hosts, hosts_spec) = SupervisorSpec::new("Hosts", Strategy::OneForOne).nested();
     let coordinator_parts =
         CoordinatorParts { node, life, cache: cache.clone(), ledger, activate, restarts };
@@ -94,7 +90,7 @@ pub fn firmware(parts: FirmwareParts) -> Result<(FirmwareHandle, SupervisorSpec)
         .child(cache_spec)
         .child(hosts_spec)
         .child(coordinator_spec);
-    Ok((FirmwareHandle { cache, coordinator }, spec))
+    (FirmwareHandle { cache, coordinator }, spec)
 }
 
 #[cfg(test)]

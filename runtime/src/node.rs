@@ -11,6 +11,7 @@
 //! Start order is top to bottom and stop order bottom to top: the API closes first, so that
 //! nobody is promised anything by a node that is leaving.
 
+mod blobs;
 mod facade;
 mod facts;
 mod identity;
@@ -22,7 +23,6 @@ use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use odeum_actors::{Exit, StartError, Strategy, Supervisor, SupervisorSpec};
 use odeum_cluster::{
-    blobs::{BlobDoor, Blobs},
     node::{ClusterNode, Entry, NodeOptions},
     store::StoreTiming,
     transport::{Service, pki::PkiError},
@@ -42,7 +42,7 @@ use self::{
 use crate::{
     api::{self, BindError},
     config::{FirmwareConfig, NodeConfig},
-    firmware::{CacheError, Engine, EngineError, FirmwareParts, RestartPolicy, firmware},
+    firmware::{Engine, EngineError, FirmwareParts, RestartPolicy, firmware},
 };
 
 /// How long a node tries to become a member before it gives up and ends: long enough for the
@@ -96,9 +96,6 @@ pub enum NodeError {
     /// The engine that runs guests cannot be had on this machine.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The folder of the packages cannot be used.
-    #[error(transparent)]
-    Packages(#[from] CacheError),
     /// A part of the node did not start.
     #[error("the node did not start: {0}")]
     Start(#[from] StartError),
@@ -181,21 +178,18 @@ async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Tree, Supervisor)
         labels: config.node.labels.clone(),
         zone: config.node.zone.clone(),
         capacity: config.node.capacity,
+        blobs: (&config.blobs).into(),
     })?;
-    let blobs = Blobs::new(cluster.transport.clone(), cluster.membership.live());
     let (firmware, firmware_supervisor) = firmware(FirmwareParts {
         node,
         life: cluster.record.incarnation,
-        packages: data_dir.join("packages"),
         engine: Engine::new()?,
-        source: Arc::new(reports::Elsewhere(blobs.clone())),
+        source: Arc::new(reports::Packages(cluster.blobs.clone())),
         ledger: Arc::new(cluster.store.clone()),
         activate: Arc::new(reports::Announcer(cluster.router.activations().clone())),
         restarts: restarts(&config.firmware),
-    })?;
+    });
     let services = cluster.transport.services();
-    let shelf = Arc::new(reports::Shelf(firmware.cache.clone()));
-    services.insert(Service::Blob, Arc::new(BlobDoor::new(shelf)));
     services.insert(Service::Firmware, Arc::new(Reports(firmware.coordinator.clone())));
 
     Ports::of(&listening, &cluster.transport)
@@ -204,7 +198,7 @@ async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Tree, Supervisor)
 
     let tree = Tree::default();
     let places = facts::Places { certs, data: data_dir };
-    let facade = NodeFacade::new(&cluster, firmware, blobs, config, places, tree.clone());
+    let facade = NodeFacade::new(&cluster, firmware, config, places, tree.clone());
     let http = api::spec(listening, Arc::new(facade), config.api.drain.0);
     let mut root = SupervisorSpec::new("Node", Strategy::OneForOne);
     for supervisor in supervisors {

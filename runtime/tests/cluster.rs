@@ -7,8 +7,8 @@ mod cluster;
 use std::{fs, time::Duration};
 
 use cluster::{Callers, Cluster, PATIENCE, counter, counter_number, name};
-use odeum_proto::SessionId;
-use odeum_runtime::api::types::{ActorNode, DeployOptions, FirmwareState, NodeState};
+use odeum_proto::{Digest, SessionId};
+use odeum_runtime::api::types::{ActorNode, BlobSummary, DeployOptions, FirmwareState, NodeState};
 use rustix::process::Signal;
 use tokio::time::sleep;
 
@@ -330,4 +330,64 @@ async fn traps_and_redeployments_leave_nothing_behind() {
         })
         .await;
     assert_eq!(cluster.number("n1", "counter", "get").await, 40);
+}
+
+/// What the cluster knows of its only package: who holds it, who owns it; `None` while there is
+/// another number of packages.
+async fn only_blob(cluster: &Cluster, via: &str) -> Option<BlobSummary> {
+    let mut blobs = cluster.api(via).blobs(10, None).await.ok()?.blobs;
+    blobs.pop().filter(|_| blobs.is_empty())
+}
+
+/// Whether a node has a package on its disk.
+fn has_file(cluster: &Cluster, node: &str, digest: Digest) -> bool {
+    let name = digest.to_string();
+    cluster.data(node).join("blobs").join(&name[..2]).join(name).exists()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_package_outlives_the_kill_of_its_holders_one_after_the_other_and_goes_when_it_is_deleted()
+ {
+    // Longer than from the package's files to the deployment in the log, and not much longer.
+    const SOON: &str = "5s";
+    let settings = [
+        ("ODEUM_BLOBS__LOST_AFTER", "1s"),
+        ("ODEUM_BLOBS__UNOWNED_FOR", SOON),
+        ("ODEUM_BLOBS__STRAY_FOR", SOON),
+    ];
+    let mut cluster = Cluster::of(3, &settings).await;
+    cluster.deploy("n1", "counter", counter()).await;
+    let first = only_blob(&cluster, "n1").await.expect("it is kept");
+    assert_eq!((first.digest, first.holders.len()), (Digest::of(&counter()), 2));
+    assert_eq!(first.owners, ["package/counter".parse().expect("an owner")]);
+    for _ in 0..2 {
+        let via = cluster.other_than("");
+        let victim = only_blob(&cluster, &via).await.expect("it is kept").holders[0].to_string();
+        cluster.kill(std::slice::from_ref(&victim));
+        let via = cluster.other_than(&victim);
+        let holders = cluster
+            .until("another holder", PATIENCE, async || {
+                let holders = only_blob(&cluster, &via).await?.holders;
+                let is_whole = holders.len() == 2 && holders.iter().all(|h| h.as_str() != victim);
+                is_whole.then_some(holders)
+            })
+            .await;
+        assert!(holders.iter().all(|node| has_file(&cluster, node.as_str(), first.digest)));
+        cluster.running(&via, "counter").await;
+        cluster.start(&victim, None).await;
+        cluster.whole().await;
+    }
+
+    cluster.deploy("n2", "counter", counter_number(1)).await;
+    let second = Digest::of(&counter_number(1));
+    let gone = |digest| cluster.ids().iter().all(|node| !has_file(&cluster, node, digest));
+    cluster
+        .until("the former package to go", PATIENCE, async || {
+            let left = only_blob(&cluster, "n3").await?;
+            (left.digest == second && gone(first.digest)).then_some(())
+        })
+        .await;
+    cluster.api("n1").delete_firmware(&name("counter")).await.expect("is deleted");
+    cluster.until("all packages to go", PATIENCE, async || gone(second).then_some(())).await;
+    assert!(cluster.api("n2").blobs(10, None).await.expect("answers").blobs.is_empty());
 }

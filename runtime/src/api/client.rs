@@ -4,14 +4,14 @@ mod error;
 
 use std::{fmt, time::Duration};
 
-use odeum_proto::{Name, NodeId, RequestId, SessionId};
+use odeum_proto::{Digest, Name, NodeId, RequestId, SessionId};
 use reqwest::{Client, Method, RequestBuilder, Response, Url, header::HeaderMap};
 use serde::de::DeserializeOwned;
 
 use super::types::{
-    ActorNode, CallAnswer, CallOptions, DEADLINE_HEADER, DeployOptions, Deployed, EPOCH_HEADER,
-    ErrorBody, FirmwareSummary, LinksReport, NODE_HEADER, NodeStatus, NodeSummary, REPLAYED_HEADER,
-    REQUEST_HEADER, SESSION_HEADER, Session, SessionPage,
+    ActorNode, BlobPage, CallAnswer, CallOptions, DEADLINE_HEADER, DeployOptions, Deployed,
+    EPOCH_HEADER, ErrorBody, FirmwareSummary, LinksReport, NODE_HEADER, NodeStatus, NodeSummary,
+    REPLAYED_HEADER, REQUEST_HEADER, SESSION_HEADER, Session, SessionPage,
 };
 
 pub use error::ApiError;
@@ -219,6 +219,19 @@ impl ApiClient {
         let (node, epoch, replayed) = self.call_headers(answer.headers())?;
         let body = self.body(answer).await?;
         Ok(CallAnswer { body, request: id, node, epoch, replayed })
+    }
+
+    /// A page of at most `limit` blobs with digests behind `after`.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn blobs(&self, limit: usize, after: Option<Digest>) -> Result<BlobPage, ApiError> {
+        let mut url = self.path(&["v1", "blobs"]);
+        url.query_pairs_mut().append_pair("limit", &limit.to_string());
+        if let Some(after) = after {
+            url.query_pairs_mut().append_pair("after", &after.to_string());
+        }
+        self.json(self.send(self.http.get(url)).await?).await
     }
 
     /// A page of at most `limit` sessions with ids behind `after`.

@@ -9,14 +9,15 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use odeum_actors::Tree;
 use odeum_proto::{
-    Name, NodeId, SessionId,
+    Digest, Name, NodeId, SessionId,
     call::{CallError, CallReply, CallRequest},
 };
 
 use super::{
     problem::Problem,
     types::{
-        Deployed, FirmwareSummary, LinksReport, NodeStatus, NodeSummary, Session, SessionPage,
+        BlobPage, Deployed, FirmwareSummary, LinksReport, NodeStatus, NodeSummary, Session,
+        SessionPage,
     },
 };
 use crate::{
@@ -75,6 +76,13 @@ pub trait ApiNode: Send + Sync + 'static {
 
     /// Sends a message to an entity, wherever it is active.
     fn call(&self, call: CallRequest) -> BoxFuture<'_, Result<CallReply, CallError>>;
+
+    /// At most `limit` blobs behind `after`, by digest.
+    fn blobs(
+        &self,
+        limit: usize,
+        after: Option<Digest>,
+    ) -> BoxFuture<'_, Result<BlobPage, Problem>>;
 
     /// At most `limit` sessions behind `after`, by id.
     fn sessions(

@@ -1,5 +1,6 @@
 //! The paths of the API, their bounds, and what answers where nothing else does.
 
+mod blob;
 mod call;
 mod firmware;
 mod node;
@@ -53,6 +54,7 @@ pub(super) fn routes(node: Arc<dyn ApiNode>) -> Router {
         .route("/v1/firmware", get(firmware::list))
         .route("/v1/firmware/{name}", get(firmware::one))
         .route("/v1/firmware/{name}", delete(firmware::remove))
+        .route("/v1/blobs", get(blob::page))
         .route("/v1/sessions", get(session::page))
         .route("/v1/sessions/{*id}", get(session::one))
         .route("/v1/sessions/{*id}", delete(session::remove));

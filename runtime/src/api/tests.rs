@@ -19,8 +19,9 @@ use tokio::sync::Semaphore;
 use super::{
     client::{ApiClient, ApiError},
     types::{
-        CallOptions, DeployOptions, Deployed, ErrorBody, FirmwareSummary, LinksReport, NodeStatus,
-        NodeSummary, Session, SessionPage, SessionSummary, SessionVariable, StoreSummary, Text,
+        BlobPage, BlobSummary, BlobUsage, CallOptions, DeployOptions, Deployed, ErrorBody,
+        FirmwareSummary, LinksReport, NodeStatus, NodeSummary, Session, SessionPage,
+        SessionSummary, SessionVariable, StoreSummary, Text,
     },
     *,
 };
@@ -135,6 +136,22 @@ impl ApiNode for MadeUp {
             }
             Ok(CallReply { body: call.body, node: id("n2"), epoch: Epoch(7), replayed: true })
         })
+    }
+
+    fn blobs(
+        &self,
+        limit: usize,
+        after: Option<Digest>,
+    ) -> BoxFuture<'_, Result<BlobPage, Problem>> {
+        let blob = BlobSummary {
+            digest: after.unwrap_or_else(|| Digest::of(b"first")),
+            size: limit as u64,
+            holders: vec![id("n1")],
+            owners: vec![id("package/counter")],
+        };
+        let next = after.is_some().then_some(blob.digest);
+        let page = BlobPage { node: id("n1"), here: BlobUsage::default(), blobs: vec![blob], next };
+        Box::pin(async { Ok(page) })
     }
 
     fn sessions(
@@ -283,6 +300,8 @@ async fn what_is_wrong_with_a_request_is_said_in_json() {
         (Method::POST, "/v1/firmware/counter", vec![], 405, "method-not-allowed"),
         (Method::GET, "/v1/firmware/Not%20A%20Name", vec![], 400, "bad-request"),
         (Method::GET, "/v1/sessions?limit=0", vec![], 400, "bad-request"),
+        (Method::GET, "/v1/blobs?limit=0", vec![], 400, "bad-request"),
+        (Method::GET, "/v1/blobs?after=no-digest", vec![], 400, "bad-request"),
         (Method::GET, "/v1/sessions?limit=many", vec![], 400, "bad-request"),
         (Method::GET, "/v1/actors?format=xml", vec![], 400, "bad-request"),
         (Method::PUT, "/v1/firmware/counter?memory=lots", vec![1], 400, "bad-request"),
@@ -348,6 +367,17 @@ async fn a_message_of_the_largest_size_is_taken() {
     let options = CallOptions::default();
     let answer = served.client.call(&id("counter"), body.clone(), &options).await;
     assert_eq!(answer.expect("replied").body, body);
+}
+
+#[tokio::test]
+async fn blobs_are_shown_page_by_page() {
+    let served = Served::start().await;
+    let page = served.client.blobs(5, None).await.expect("a page");
+    assert_eq!((page.blobs[0].size, page.next), (5, None));
+    let after = Digest::of(b"some");
+    let page = served.client.blobs(1, Some(after)).await.expect("a page");
+    assert_eq!((page.blobs[0].digest, page.next), (after, Some(after)));
+    served.root.shutdown().await;
 }
 
 #[tokio::test]

@@ -3,16 +3,19 @@
 //! One home for both sides, so that the command line, the demo and the server cannot drift apart.
 //! Fields are only ever added; a client ignores those it does not know.
 
+mod blob;
 mod call;
 mod firmware;
 mod link;
 mod node;
 mod session;
+mod text;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use blob::{BlobPage, BlobSummary, BlobUsage};
 pub use call::{
     CallAnswer, CallOptions, DEADLINE_HEADER, DEFAULT_DEADLINE, EPOCH_HEADER, MAX_DEADLINE,
     NODE_HEADER, REPLAYED_HEADER, REQUEST_HEADER, SESSION_HEADER,

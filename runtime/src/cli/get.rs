@@ -1,10 +1,11 @@
 //! `odeum get`: what there is.
 
+mod blobs;
 mod links;
 mod nodes;
 
 use clap::Subcommand;
-use odeum_proto::{Name, NodeId, SessionId};
+use odeum_proto::{Digest, Name, NodeId, SessionId};
 
 use super::{
     CliError, Invocation,
@@ -36,6 +37,17 @@ pub(crate) enum GetCommand {
     Firmware {
         /// Only this one
         name: Option<Name>,
+    },
+    /// Packages and other bytes that are kept on several nodes: who holds and who needs them
+    #[command(visible_alias = "blob")]
+    Blobs {
+        /// Most blobs to show
+        #[arg(long, default_value_t = DEFAULT_PAGE as u64,
+              value_parser = clap::value_parser!(u64).range(1..=MAX_PAGE as u64))]
+        limit: u64,
+        /// Begin behind this blob
+        #[arg(long, value_name = "DIGEST")]
+        after: Option<Digest>,
     },
     /// Sessions in the replicated store; with an ID, the variables of that one
     #[command(visible_alias = "session")]
@@ -72,6 +84,16 @@ pub(super) async fn get(invocation: &Invocation, command: GetCommand) -> Result<
         }
         GetCommand::Firmware { name: None } => {
             invocation.out.result(&api.firmware().await?, |all| firmware_table(all))
+        }
+        GetCommand::Blobs { limit, after } => {
+            let limit = usize::try_from(limit).unwrap_or(MAX_PAGE);
+            let page = api.blobs(limit, after).await?;
+            invocation.out.result(&page, blobs::table_of)?;
+            invocation.out.note(&blobs::note_of(&page));
+            if let Some(next) = &page.next {
+                invocation.out.note(&format!("there are more: add `--after {next}`"));
+            }
+            Ok(())
         }
         GetCommand::Sessions { id: Some(id), .. } => {
             invocation.out.result(&api.session(&id).await?, session_table)

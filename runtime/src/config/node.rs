@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use odeum_cluster::blobs::BlobsConfig;
 use odeum_proto::{Label, NodeId, store::NodeRecord};
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,8 @@ pub struct NodeConfig {
     pub firmware: FirmwareConfig,
     /// The replicated store.
     pub store: StoreConfig,
+    /// Packages and other bytes that are kept on several nodes.
+    pub blobs: BlobConfig,
     /// What it logs.
     pub log: LogConfig,
 }
@@ -163,6 +166,61 @@ pub struct StoreConfig {
 impl Default for StoreConfig {
     fn default() -> Self {
         Self { snapshot_every: const { NonZeroU64::new(20_000).unwrap() } }
+    }
+}
+
+/// `[blobs]`: packages and other bytes that are kept on several nodes. What is said of the whole
+/// cluster should be the same on all nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct BlobConfig {
+    /// On how many nodes each is, at most 8. More survives the loss of more nodes at a time, less
+    /// costs less disk and fewer transfers.
+    pub copies: NonZeroU32,
+    /// Bytes on this node's disk that they may take together.
+    pub quota: ByteSize,
+    /// Bytes of these for copies of what other nodes hold, kept because it was needed once. More
+    /// saves transfers.
+    pub spare: ByteSize,
+    /// How long a node may be away until others take what it held. Less is sooner safe again, more
+    /// saves transfers when nodes are merely restarted.
+    pub lost_after: HumanDuration,
+    /// How long one is kept that nobody needs any more. It must be longer than a deployment takes.
+    pub unowned_for: HumanDuration,
+    /// How long a file is kept of one that the cluster knows nothing of. It must be longer than a
+    /// deployment takes.
+    pub stray_for: HumanDuration,
+    /// How often each file is read to see whether the disk has damaged it.
+    pub verify_every: HumanDuration,
+}
+
+impl Default for BlobConfig {
+    fn default() -> Self {
+        let BlobsConfig { copies, quota, spare, lost_after, unowned_for, stray_for, verify_every } =
+            BlobsConfig::default();
+        Self {
+            copies: u32::try_from(copies).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN),
+            quota: ByteSize(quota),
+            spare: ByteSize(spare),
+            lost_after: HumanDuration(lost_after),
+            unowned_for: HumanDuration(unowned_for),
+            stray_for: HumanDuration(stray_for),
+            verify_every: HumanDuration(verify_every),
+        }
+    }
+}
+
+impl From<&BlobConfig> for BlobsConfig {
+    fn from(config: &BlobConfig) -> Self {
+        Self {
+            copies: usize::try_from(config.copies.get()).unwrap_or(usize::MAX),
+            quota: config.quota.0,
+            spare: config.spare.0,
+            lost_after: config.lost_after.0,
+            unowned_for: config.unowned_for.0,
+            stray_for: config.stray_for.0,
+            verify_every: config.verify_every.0,
+        }
     }
 }
 

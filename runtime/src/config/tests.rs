@@ -123,6 +123,7 @@ fn a_value_that_does_not_fit_is_refused_where_it_stands() {
         ("[api]\ndrain = 250", "odeum.toml:2:1: `api.drain`: "),
         ("[firmware]\nmemory = '4 MiBs'", "odeum.toml:2:1: `firmware.memory`: "),
         ("[node]\nname = 'Not A Name'", "odeum.toml:2:1: `node.name`: "),
+        ("[blobs]\ncopies = 9", "odeum.toml:2:1: `blobs.copies`: 9 where at most 8"),
         ("[store]\nsnapshot-every = 0", "odeum.toml:2:1: `store.snapshot-every`: "),
         ("[log]\nformat = 'xml'", "odeum.toml:2:1: `log.format`: "),
         ("api = 1", "odeum.toml:1:1: `api`: this is a section"),

@@ -1,6 +1,6 @@
 //! What can go wrong with firmware, by area: the engine, a package, a guest at work, the cache.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 use odeum_proto::Digest;
 
@@ -189,14 +189,6 @@ pub enum CacheError {
         /// The digest they came under.
         claimed: Digest,
     },
-    /// A file of the cache cannot be read or written.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        source: Arc<std::io::Error>,
-    },
     /// It is not on this node and could not be fetched from another.
     #[error("package {digest} is not on this node, and no other node gave it: {reason}")]
     Fetch {
@@ -217,6 +209,6 @@ impl CacheError {
     /// Whether the same request may succeed a moment later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Fetch { .. } | Self::Unavailable { .. } | Self::Io { .. })
+        matches!(self, Self::Fetch { .. } | Self::Unavailable { .. })
     }
 }

@@ -12,7 +12,7 @@ use futures::{
 };
 use odeum_actors::Supervisor;
 use odeum_cluster::{
-    blobs::Blobs,
+    blobs::{BlobError, Blobs},
     control_plane::ControlPlaneHandle,
     departure::DepartureHandle,
     membership::MembershipHandle,
@@ -22,7 +22,7 @@ use odeum_cluster::{
     transport::{Class, Service, TransportHandle},
 };
 use odeum_proto::{
-    EntityId, GroupId, Name, NodeId, Revision, SessionId,
+    Digest, EntityId, GroupId, Name, NodeId, Revision, SessionId,
     call::{CallError, CallReply, CallRequest},
     report::{FirmwareReport, HostState},
     session::DataAction,
@@ -32,6 +32,7 @@ use odeum_proto::{
 mod nodes;
 
 use super::{
+    blobs,
     facts::{self, Places},
     links, millis, reports,
 };
@@ -39,13 +40,13 @@ use crate::{
     api::{
         ApiNode, Deployment, Problem,
         types::{
-            Deployed, FirmwareState, FirmwareSummary, LinksReport, NodeStatus, NodeSummary,
-            Session, SessionPage, SessionSummary, SessionVariable, StoreSummary, Text,
+            BlobPage, Deployed, FirmwareState, FirmwareSummary, LinksReport, NodeStatus,
+            NodeSummary, Session, SessionPage, SessionSummary, SessionVariable, StoreSummary, Text,
         },
     },
     config::NodeConfig,
     doctor::Facts,
-    firmware::{CacheError, FirmwareHandle},
+    firmware::{CacheError, FirmwareHandle, Package},
 };
 
 /// How long a change may wait for a majority: an election and some more.
@@ -56,10 +57,6 @@ const READ_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How long another node may take to say what runs there. Shorter than anybody waits for a table.
 const REPORT_DEADLINE: Duration = Duration::from_millis(500);
-
-/// Nodes beside this one that keep a package before it counts as deployed, so that it outlives
-/// the node it came to.
-const COPIES: usize = 1;
 
 /// The node's supervision tree, known once it runs.
 #[derive(Clone, Default)]
@@ -92,7 +89,6 @@ impl NodeFacade {
     pub(super) fn new(
         cluster: &ClusterNode,
         firmware: FirmwareHandle,
-        blobs: Blobs,
         config: &NodeConfig,
         places: Places,
         tree: Tree,
@@ -106,7 +102,7 @@ impl NodeFacade {
             control_plane: cluster.control_plane.clone(),
             router: cluster.router.clone(),
             departure: cluster.departure.clone(),
-            blobs,
+            blobs: cluster.blobs.clone(),
             firmware,
             defaults: FirmwareLimits {
                 memory_bytes: config.firmware.memory.0,
@@ -136,22 +132,19 @@ impl NodeFacade {
     }
 
     async fn deploy(&self, deployment: Deployment) -> Result<Deployed, Problem> {
-        let package = self.firmware.cache.put(deployment.package).await.map_err(package_problem)?;
-        let stored = self.firmware.cache.read(package.digest).await.map_err(package_problem)?;
-        let bytes = stored.ok_or_else(|| Problem::Internal {
-            reason: format!("package {} vanished from the cache", package.digest).into(),
-        })?;
-        self.blobs
-            .spread(package.digest, &bytes, COPIES)
-            .await
-            .map_err(|error| Problem::Unavailable { reason: error.to_string().into() })?;
+        let checked = self.firmware.cache.check(deployment.package).await;
+        let Package { digest, wasm } = checked.map_err(package_problem)?;
+        let size = wasm.len() as u64;
+        // The deployment itself makes the firmware its owner, and takes the former package from it:
+        // in one step, so that nothing is left over whoever dies in between.
+        self.blobs.put_unowned(wasm).await.map_err(|error| blob_problem(&error))?;
         let memory = deployment.memory.map_or(self.defaults.memory_bytes, |memory| memory.0);
         let message_time =
             deployment.message_time.map_or(self.defaults.message_time, |time| time.0);
         let spec = FirmwareSpec {
             name: deployment.name.clone(),
-            digest: package.digest,
-            size: package.size,
+            digest,
+            size,
             limits: FirmwareLimits { memory_bytes: memory, message_time },
         };
         let entity = EntityId::firmware(deployment.name.clone());
@@ -166,7 +159,7 @@ impl NodeFacade {
         }
         let placed = |placement: &Placement| placement.node.clone();
         let node = self.store.view(|state| state.placements().get(&entity).map(placed));
-        Ok(Deployed { name: deployment.name, digest: package.digest, size: package.size, node })
+        Ok(Deployed { name: deployment.name, digest, size, node })
     }
 
     /// Starts an entity anew where it is: what is deployed again as it was changes nothing that
@@ -317,6 +310,18 @@ impl ApiNode for NodeFacade {
         self.router.call(call).boxed()
     }
 
+    fn blobs(
+        &self,
+        limit: usize,
+        after: Option<Digest>,
+    ) -> BoxFuture<'_, Result<BlobPage, Problem>> {
+        async move {
+            self.fresh().await?;
+            Ok(blobs::page(&self.blobs, &self.record.id, limit, after))
+        }
+        .boxed()
+    }
+
     fn sessions(
         &self,
         limit: usize,
@@ -431,6 +436,16 @@ fn store_problem(error: &StoreError) -> Problem {
         | StoreError::NoSpace { .. } => Problem::Unavailable { reason },
         StoreError::Refused(refusal) => refusal.clone().into(),
         StoreError::Files(_) | StoreError::Broken { .. } => Problem::Internal { reason },
+    }
+}
+
+fn blob_problem(error: &BlobError) -> Problem {
+    let reason = error.to_string().into();
+    match error {
+        BlobError::Store(error) => store_problem(error),
+        BlobError::Refused(refusal) => refusal.clone().into(),
+        error if error.is_retryable() => Problem::Unavailable { reason },
+        _ => Problem::Internal { reason },
     }
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use odeum_actors::AskError;
 use odeum_cluster::{
-    blobs::{BlobError, BlobShelf, Blobs},
+    blobs::{BlobError, Blobs},
     router::{Activations, Entity},
     transport::{Serve, ServeError},
 };
@@ -18,43 +18,21 @@ use odeum_proto::{
 };
 
 use crate::firmware::{
-    Activate, CacheHandle, CoordinatorHandle, FetchError, FirmwareStatus, HostHandle, HostState,
-    PackageSource,
+    Activate, CoordinatorHandle, FetchError, FirmwareStatus, HostHandle, HostState, PackageSource,
 };
 
-/// Packages that are on other nodes.
-pub(super) struct Elsewhere(pub(super) Blobs);
+/// Packages, which are blobs of the cluster. Where one is used a copy stays on the disk, so that it
+/// can run there again when nobody else is to be reached.
+pub(super) struct Packages(pub(super) Blobs);
 
-impl PackageSource for Elsewhere {
+impl PackageSource for Packages {
     fn fetch(&self, digest: Digest) -> BoxFuture<'static, Result<Bytes, FetchError>> {
         let blobs = self.0.clone();
         Box::pin(async move {
-            blobs.fetch(digest).await.map_err(|error| match error {
+            blobs.get_keeping_copy(digest).await.map_err(|error| match error {
                 BlobError::Missing { asked, .. } => FetchError::Missing { asked },
                 error => FetchError::Failed { reason: error.to_string().into() },
             })
-        })
-    }
-}
-
-/// Packages of this node, for others.
-pub(super) struct Shelf(pub(super) CacheHandle);
-
-impl BlobShelf for Shelf {
-    fn get(&self, digest: Digest) -> BoxFuture<'static, Option<Bytes>> {
-        let cache = self.0.clone();
-        Box::pin(async move {
-            cache.read(digest).await.unwrap_or_else(|error| {
-                tracing::warn!(%digest, %error, "package not readable");
-                None
-            })
-        })
-    }
-
-    fn put(&self, digest: Digest, bytes: Bytes) -> BoxFuture<'static, Result<(), Box<str>>> {
-        let cache = self.0.clone();
-        Box::pin(async move {
-            cache.keep(digest, bytes).await.map_err(|error| error.to_string().into())
         })
     }
 }

@@ -164,6 +164,11 @@ impl Cluster {
         self.member(id).client.clone()
     }
 
+    /// The data folder of a node.
+    pub(crate) fn data(&self, id: &str) -> PathBuf {
+        self.folder.path().join(format!("{id}.data"))
+    }
+
     pub(crate) fn pid(&self, id: &str) -> u32 {
         self.member(id).process.id()
     }

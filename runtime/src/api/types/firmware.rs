@@ -3,7 +3,7 @@
 use odeum_proto::{Digest, Epoch, Name, NodeId};
 use serde::{Deserialize, Serialize};
 
-use super::displayed_as_in_json;
+use super::{displayed_as_in_json, text};
 
 /// `GET /v1/firmware` and `GET /v1/firmware/{name}`: one deployed firmware.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,28 +84,6 @@ pub struct Deployed {
     pub size: u64,
     /// Where it is placed, if that is decided.
     pub node: Option<NodeId>,
-}
-
-/// Something that prints as text and can be read back, as a JSON string.
-mod text {
-    use std::{fmt::Display, str::FromStr};
-
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<T: Display, S: Serializer>(
-        value: &T,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(value)
-    }
-
-    pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
-    where
-        T: FromStr<Err: Display>,
-        D: Deserializer<'de>,
-    {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
 }
 
 #[cfg(test)]

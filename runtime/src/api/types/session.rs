@@ -6,9 +6,9 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use odeum_proto::{Revision, SessionId};
 use serde::{Deserialize, Serialize};
 
-/// Sessions on one page when the client does not say.
+/// Sessions, or blobs, on one page when the client does not say.
 pub const DEFAULT_PAGE: usize = 100;
-/// Most sessions on one page.
+/// Most sessions, or blobs, on one page.
 pub const MAX_PAGE: usize = 1_000;
 
 /// `GET /v1/sessions`: a page of sessions, by id.

@@ -188,7 +188,7 @@ async fn a_new_package_takes_over_from_the_old_one() {
         (func (export "odeum_alloc") (param i32) (result i32) i32.const 8)
         (func (export "odeum_handle") (param i32 i32) (result i32)
           (call $reply (local.get 0) (local.get 1)) i32.const 0))"#;
-    let package = stage.handle.cache.put(echo[..].into()).await.expect("is kept");
+    let package = stage.checked(echo).await;
     stage.apply_spec("counter", package.digest);
     let end = Instant::now() + PATIENCE;
     let mut n = 0;
@@ -228,7 +228,7 @@ async fn a_firmware_that_cannot_start_is_given_up_alone() {
     assert!(stage.try_call("broken", "r1", "").await.is_err());
     assert_eq!(stage.said("counter", "r1", "add 1").await, "1");
     // Deployed anew it is tried again.
-    let package = stage.handle.cache.put(COUNTER.into()).await.expect("is kept");
+    let package = stage.checked(COUNTER).await;
     stage.apply_spec("broken", package.digest);
     assert_eq!(stage.said("broken", "r2", "add 3").await, "3");
 }

@@ -17,12 +17,11 @@ use odeum_proto::{
     session::{Commit, DataAction, DataOutcome},
     store::{Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome},
 };
-use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::firmware::{
     Activate, Engine, FetchError, FirmwareHandle, FirmwareParts, FirmwareStatus, HostHandle,
-    HostState, Ledger, PackageSource, RestartPolicy, Wanted, firmware,
+    HostState, Ledger, Package, PackageSource, RestartPolicy, Wanted, firmware,
 };
 
 /// Long enough for a machine that builds something beside the tests.
@@ -242,7 +241,6 @@ pub(super) struct Stage {
     pub(super) active: Arc<Active>,
     pub(super) handle: FirmwareHandle,
     pub(super) root: Supervisor,
-    pub(super) folder: TempDir,
 }
 
 pub(super) fn node() -> NodeId {
@@ -255,7 +253,6 @@ impl Stage {
     }
 
     pub(super) async fn with(restarts: RestartPolicy) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
         let (shelf, peers) = (Arc::new(Shelf::new()), Arc::<Peers>::default());
         let active = Arc::<Active>::default();
         for id in ["n1", "n2"] {
@@ -276,23 +273,29 @@ impl Stage {
         let (handle, spec) = firmware(FirmwareParts {
             node: node(),
             life: Incarnation(1),
-            packages: folder.path().to_owned(),
             engine: Engine::new().expect("an engine"),
             source: Arc::clone(&peers) as _,
             ledger: Arc::clone(&shelf) as _,
             activate: Arc::clone(&active) as _,
             restarts,
-        })
-        .expect("opens");
+        });
         let root = spec.start().await.expect("starts");
-        Self { shelf, peers, active, handle, root, folder }
+        Self { shelf, peers, active, handle, root }
     }
 
     /// Deploys a package under a name and places it on this node.
     pub(super) async fn deploy(&self, name: &str, file: &[u8]) -> Epoch {
-        let package = self.handle.cache.put(Bytes::copy_from_slice(file)).await.expect("is kept");
+        let package = self.checked(file).await;
         self.apply_spec(name, package.digest);
         self.place(name, "n1")
+    }
+
+    /// Checks a package and gives it to those who keep packages.
+    pub(super) async fn checked(&self, file: &[u8]) -> Package {
+        let package = self.handle.cache.check(Bytes::copy_from_slice(file)).await;
+        let package = package.expect("it can run");
+        self.peers.give(package.digest, &package.wasm);
+        package
     }
 
     pub(super) fn apply_spec(&self, name: &str, digest: Digest) {
