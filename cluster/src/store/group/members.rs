@@ -21,6 +21,9 @@ use crate::store::steward::{Sight, Step};
 /// slower. Nodes beyond are learners: they have all data and vote on nothing.
 pub(in crate::store) const VOTERS: usize = 5;
 
+/// How long a step may take: round trips and fsyncs of a majority, on a busy machine.
+const STEP: Duration = Duration::from_secs(5);
+
 /// Who is so many entries behind or fewer has the log, for the purpose of voting or leading: what
 /// a busy group writes within some round trips.
 const CLOSE: u64 = 1_000;
@@ -80,10 +83,16 @@ impl Group {
     }
 
     async fn promote(&self, node: &NodeId) -> Result<(), WriteError> {
+        let index = self.give_vote(node).await?;
+        self.has_matched(node, index).await;
+        Ok(())
+    }
+
+    /// Where in the log it stands that `node` has a vote.
+    async fn give_vote(&self, node: &NodeId) -> Result<u64, WriteError> {
         let add = ChangeMembers::AddVoterIds(BTreeSet::from([node.clone()]));
         let changed = self.raft.change_membership(add, true).await?;
-        self.has_matched(node, changed.log_id.index()).await;
-        Ok(())
+        Ok(changed.log_id.index())
     }
 
     /// Returns when `node` has the log up to `index`, so that it knows of its own admission, or
@@ -164,18 +173,24 @@ impl Group {
         members.voters.contains(&self.node) || (learns && members.voters.len() >= VOTERS)
     }
 
-    /// Carries out one step towards the members that the group should have; whether it was done.
+    /// Carries out one step towards the members that the group should have; whether it was done
+    /// in time.
     pub(in crate::store) async fn take(&self, step: &Step) -> bool {
-        let _one_by_one = self.changing.lock().await;
-        let done = match step {
-            Step::Add(node) => self.raft.add_learner(node.clone(), (), false).await.map(drop),
-            Step::Promote(node) => self.promote(node).await,
-            Step::Remove(node) => return self.let_go(node).await.is_ok(),
-            Step::HandOver(node) => return self.hand_over(Some(node)).await,
-        };
         let group = self.id;
-        done.inspect_err(|error| tracing::debug!(%group, ?step, %error, "members not changed"))
-            .is_ok()
+        let taken = async {
+            let _one_by_one = self.changing.lock().await;
+            let done = match step {
+                Step::Add(node) => self.raft.add_learner(node.clone(), (), false).await.map(drop),
+                // Nobody waits for its answer here: it may be gone before it gives it.
+                Step::Promote(node) => self.give_vote(node).await.map(drop),
+                Step::Remove(node) => return self.let_go(node).await.is_ok(),
+                Step::HandOver(node) => return self.hand_over(Some(node)).await,
+            };
+            done.inspect_err(|error| tracing::debug!(%group, ?step, %error, "members not changed"))
+                .is_ok()
+        };
+        // One without a majority holds up nobody who wants to do without somebody else.
+        tokio::time::timeout(STEP, taken).await.unwrap_or(false)
     }
 
     /// What the leader of the group sees of its members.
