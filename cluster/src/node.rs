@@ -42,8 +42,9 @@ use crate::{
 /// started by one command in any order.
 const JOIN_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Log entries between two snapshots by default: a second of writes at full speed to replay.
-const SNAPSHOT_EVERY: u64 = 20_000;
+/// Log entries between two snapshots by default: some seconds of writes at full speed, which are
+/// read again in less than one.
+const SNAPSHOT_EVERY: u64 = 100_000;
 
 /// How a node takes part in a cluster.
 #[derive(Debug, Clone)]

@@ -126,7 +126,7 @@ impl StoreConfig {
             dir,
             node,
             incarnation: Incarnation(1),
-            snapshot_every: 20_000,
+            snapshot_every: 100_000,
             groups: Self::GROUPS,
             timing: StoreTiming::default(),
         }

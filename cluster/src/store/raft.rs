@@ -65,8 +65,8 @@ pub(super) type StoredMembership = openraft::alias::StoredMembershipOf<Types>;
 pub(super) type Metrics = openraft::RaftMetrics<Types>;
 
 /// Entries that are kept behind a snapshot, so that a follower that was away for a moment gets
-/// entries and not everything.
-const KEPT_BEHIND_SNAPSHOT: u64 = 1_000;
+/// entries and not everything: the most that a busy group writes in half a second.
+const KEPT_BEHIND_SNAPSHOT: u64 = 10_000;
 
 /// Milliseconds for a snapshot's way: 256 MiB at 10 MB/s.
 const SNAPSHOT_MS: u64 = 30_000;

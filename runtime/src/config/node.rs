@@ -165,7 +165,7 @@ pub struct StoreConfig {
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { snapshot_every: const { NonZeroU64::new(20_000).unwrap() } }
+        Self { snapshot_every: const { NonZeroU64::new(100_000).unwrap() } }
     }
 }
 
