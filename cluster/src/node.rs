@@ -237,13 +237,8 @@ impl ClusterNode {
             network(config, Services::default(), MembershipConfig::default(), version)?;
         let Network { transport, control_plane, membership } = network;
         let record = record_of(&options, &folder, transport.local_addr(), version);
-        let store_config = StoreConfig {
-            snapshot_every: options.snapshot_every,
-            timing: options.store_timing,
-            incarnation: folder.incarnation(),
-            ..StoreConfig::new(options.data_dir.join("store"), options.node.clone())
-        };
-        let (store, store_supervisor) = store(store_config, Arc::new(transport.clone()));
+        let (store, store_supervisor) =
+            store(store_config(&options, &folder), Arc::new(transport.clone()));
 
         let blobs = Blobs::open(BlobsParts {
             folder: options.data_dir.join("blobs"),
@@ -418,6 +413,15 @@ impl ClusterNode {
 
     fn wrong_folder(&self, source: TransportError) -> NodeError {
         NodeError::WrongFolder { folder: self.folder.dir().to_owned(), source }
+    }
+}
+
+fn store_config(options: &NodeOptions, folder: &DataFolder) -> StoreConfig {
+    StoreConfig {
+        snapshot_every: options.snapshot_every,
+        timing: options.store_timing,
+        incarnation: folder.incarnation(),
+        ..StoreConfig::new(options.data_dir.join("store"), options.node.clone())
     }
 }
 
