@@ -289,6 +289,14 @@ impl StoreHandle {
         self.shared.seat(group).look()
     }
 
+    /// How long this node has heard nothing of a leader of `group`, itself included: what it shows
+    /// without a barrier may be behind by as much, and by little more while it hears of one.
+    /// `None` while its replica does not run.
+    #[must_use]
+    pub fn silence_of(&self, group: GroupId) -> Option<Duration> {
+        self.shared.seat(group).silence()
+    }
+
     /// How all groups are doing that this node has heard of, as of now.
     #[must_use]
     pub fn statuses(&self) -> Vec<StoreStatus> {

@@ -277,7 +277,7 @@ impl Group {
             member: is_member(&metrics, &self.node),
             disk_full: *self.wal.health().borrow() == wal::Health::Full,
             leader_known: metrics.current_leader.is_some(),
-            silence: self.silence(&metrics),
+            silence: self.silence_at(&metrics),
         };
         StoreStatus {
             group: self.id,
@@ -294,7 +294,13 @@ impl Group {
     }
 
     /// How long nothing was heard of a leader.
-    fn silence(&self, metrics: &Metrics) -> Duration {
+    pub(super) fn silence(&self) -> Duration {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        self.silence_at(&metrics)
+    }
+
+    fn silence_at(&self, metrics: &Metrics) -> Duration {
         let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         if metrics.current_leader.as_ref() != Some(&self.node) {
             return heard.elapsed();

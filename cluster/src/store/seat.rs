@@ -74,6 +74,11 @@ impl Seat {
         }
     }
 
+    /// How long nothing was heard of a leader; `None` while no replica runs.
+    pub(super) fn silence(&self) -> Option<Duration> {
+        self.running.borrow().as_ref().map(|group| group.silence())
+    }
+
     fn applied(&self) -> Option<Revision> {
         let revision = *self.replicated.changes().borrow();
         Some(revision).filter(|revision| *revision > Revision::default())

@@ -308,7 +308,12 @@ impl SessionHandle {
         }
     }
 
-    async fn act(&self, action: impl FnOnce(SessionId) -> DataAction) -> Result<DataOutcome> {
+    /// Makes the change that `action` says of this session; what it came to, with its revision,
+    /// for who passes changes on for others.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub async fn act(&self, action: impl FnOnce(SessionId) -> DataAction) -> Result<DataOutcome> {
         let action = action(self.id.clone());
         let request = self.request.clone();
         self.store.change(self.group()?, action, request, self.deadline).await
