@@ -15,7 +15,10 @@ mod leave;
 pub mod logs;
 mod out;
 mod run;
+mod session;
+mod store;
 mod up;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -73,6 +76,14 @@ enum Command {
     /// Show nodes, links, firmware, blobs, sessions or actors
     #[command(subcommand)]
     Get(get::GetCommand),
+    /// Create, read, write and delete sessions and what is in them
+    #[command(subcommand)]
+    Session(session::SessionCommand),
+    /// Print changes of sessions as they happen
+    Watch(watch::WatchArgs),
+    /// Look at the replicated store
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Check a node's certificates, clock, ports, paths, disk and limits, and say what to do
     Doctor(doctor::DoctorArgs),
     /// Remove a firmware or a session
@@ -126,6 +137,9 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitCode,
         Command::Run(args) => run::run(invocation, args).await,
         Command::Call(args) => call::call(invocation, args).await,
         Command::Get(command) => get::get(invocation, command).await,
+        Command::Session(command) => session::session(invocation, command).await,
+        Command::Watch(args) => watch::watch(invocation, args).await,
+        Command::Store(command) => store::store(invocation, command).await,
         Command::Delete(command) => delete::delete(invocation, command).await,
         Command::Certs(command) => certs::certs(invocation, command),
         Command::Config(command) => config::config(invocation, command),

@@ -151,7 +151,10 @@ fn without_a_node_every_client_command_exits_with_1_and_says_what_to_do() {
     let guest = folder.path().join("guest.wasm");
     std::fs::write(&guest, b"\0asm\x01\0\0\0").expect("the file is written");
     let guest = guest.display().to_string();
-    let commands: [&[&str]; 8] = [
+    let commands: [&[&str]; 11] = [
+        &["session", "set", "s", "x", "1"],
+        &["watch", "s"],
+        &["store", "status"],
         &["get", "nodes"],
         &["get", "firmware"],
         &["get", "sessions"],
@@ -263,8 +266,25 @@ fn certificates_are_rotated_in_place_and_the_authority_in_three_steps() {
 
 #[test]
 fn every_command_explains_itself() {
-    let commands: [&[&str]; 19] = [
+    let commands: [&[&str]; 36] = [
         &[],
+        &["session"],
+        &["session", "create"],
+        &["session", "get"],
+        &["session", "list"],
+        &["session", "set"],
+        &["session", "cas"],
+        &["session", "register"],
+        &["session", "unset"],
+        &["session", "delete"],
+        &["session", "touch"],
+        &["session", "ttl"],
+        &["session", "history"],
+        &["session", "program"],
+        &["session", "meta"],
+        &["watch"],
+        &["store"],
+        &["store", "status"],
         &["up"],
         &["demo"],
         &["certs"],

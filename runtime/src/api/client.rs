@@ -1,20 +1,26 @@
 //! A client of the HTTP API: what the command line and the demo speak to a node with.
 
+mod contents;
 mod error;
+mod session;
+mod watch;
 
 use std::{fmt, time::Duration};
 
-use odeum_proto::{Digest, Name, NodeId, RequestId, SessionId};
+use odeum_proto::{Digest, Name, NodeId, RequestId};
 use reqwest::{Client, Method, RequestBuilder, Response, Url, header::HeaderMap};
 use serde::de::DeserializeOwned;
 
 use super::types::{
     ActorNode, BlobPage, CallAnswer, CallOptions, DEADLINE_HEADER, DeployOptions, Deployed,
     EPOCH_HEADER, ErrorBody, FirmwareSummary, LinksReport, NODE_HEADER, NodeStatus, NodeSummary,
-    REPLAYED_HEADER, REQUEST_HEADER, SESSION_HEADER, Session, SessionPage,
+    REPLAYED_HEADER, REQUEST_HEADER, SESSION_HEADER, StoreReport,
 };
 
+pub use contents::SetOptions;
 pub use error::ApiError;
+pub use session::{SessionQuery, VariableQuery};
+pub use watch::{WatchLines, Watched};
 
 use crate::doctor::Facts;
 
@@ -23,6 +29,9 @@ use crate::doctor::Facts;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long any request other than a call or a deployment may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a change of a session may take: the node tries for 10 s, and its answer that it does not
+/// know is worth more than none.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a deployment may take: 64 MiB are sent, checked, compiled and copied to another node.
 const DEPLOY_TIMEOUT: Duration = Duration::from_secs(180);
 /// What a call's answer may take longer than its deadline: the node answers at the deadline, and
@@ -149,6 +158,14 @@ impl ApiClient {
         self.get_json(&["v1", "links"]).await
     }
 
+    /// The groups of the store, as the node sees them.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn store(&self) -> Result<StoreReport, ApiError> {
+        self.get_json(&["v1", "store"]).await
+    }
+
     /// Everything that is deployed.
     ///
     /// # Errors
@@ -232,39 +249,6 @@ impl ApiClient {
             url.query_pairs_mut().append_pair("after", &after.to_string());
         }
         self.json(self.send(self.http.get(url)).await?).await
-    }
-
-    /// A page of at most `limit` sessions with ids behind `after`.
-    ///
-    /// # Errors
-    /// See [`ApiError`].
-    pub async fn sessions(
-        &self,
-        limit: usize,
-        after: Option<&SessionId>,
-    ) -> Result<SessionPage, ApiError> {
-        let mut url = self.path(&["v1", "sessions"]);
-        url.query_pairs_mut().append_pair("limit", &limit.to_string());
-        if let Some(after) = after {
-            url.query_pairs_mut().append_pair("after", after.as_str());
-        }
-        self.json(self.send(self.http.get(url)).await?).await
-    }
-
-    /// A session with its variables.
-    ///
-    /// # Errors
-    /// See [`ApiError`]; an unknown one is [`ApiError::Refused`] with status 404.
-    pub async fn session(&self, id: &SessionId) -> Result<Session, ApiError> {
-        self.get_json(&session_path(id)).await
-    }
-
-    /// Deletes a session with its variables.
-    ///
-    /// # Errors
-    /// See [`ApiError`]; an unknown one is [`ApiError::Refused`] with status 404.
-    pub async fn delete_session(&self, id: &SessionId) -> Result<(), ApiError> {
-        self.send(self.request(Method::DELETE, &session_path(id))).await.map(drop)
     }
 
     /// The node's supervision tree.
@@ -374,12 +358,6 @@ impl ApiClient {
     }
 }
 
-/// Session ids are `<firmware>/<name>`: one path segment each, so that `/` stays readable. The
-/// name may contain more of them.
-fn session_path(id: &SessionId) -> Vec<&str> {
-    ["v1", "sessions"].into_iter().chain(id.as_str().split('/')).collect()
-}
-
 /// An error with its causes on one line. reqwest's own text stops before the cause.
 fn chain(error: &reqwest::Error) -> Box<str> {
     let mut text = error.to_string();
@@ -410,16 +388,6 @@ mod tests {
         for bad in ["", "localhost:7070", "https://127.0.0.1:7070", "127.0.0.1"] {
             assert!(matches!(ApiClient::new(bad), Err(ApiError::BadUrl { .. })), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_session_id_with_slashes_and_odd_characters_reaches_the_server_whole() {
-        let client = ApiClient::new("http://127.0.0.1:7070/").expect("an address");
-        let id: SessionId = "counter/a?b#c%2F/d".parse().expect("an id");
-        assert_eq!(
-            client.path(&session_path(&id)).as_str(),
-            "http://127.0.0.1:7070/v1/sessions/counter/a%3Fb%23c%252F/d"
-        );
     }
 
     #[tokio::test]

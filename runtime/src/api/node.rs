@@ -3,21 +3,23 @@
 //! A trait, so that the paths can be tested without a cluster and the node's parts need not know
 //! of HTTP.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::{future::BoxFuture, stream::BoxStream};
 use odeum_actors::Tree;
+use odeum_cluster::store::{Consistency, Session, WatchEvent};
 use odeum_proto::{
-    Digest, Name, NodeId, SessionId,
+    Digest, GroupId, Name, NodeId, RequestId, Revision, SessionId,
     call::{CallError, CallReply, CallRequest},
+    session::{DataAction, DataOutcome, Glob},
 };
 
 use super::{
     problem::Problem,
     types::{
-        BlobPage, Deployed, FirmwareSummary, LinksReport, NodeStatus, NodeSummary, Session,
-        SessionPage,
+        After, BlobPage, Deployed, FirmwareSummary, LinksReport, NodeStatus, NodeSummary,
+        SessionPage, StoreReport,
     },
 };
 use crate::{
@@ -37,6 +39,51 @@ pub struct Deployment {
     /// Time for one message; the node's default when `None`.
     pub message_time: Option<HumanDuration>,
 }
+
+/// A session as it is, or was, on a node.
+#[derive(Debug, Clone)]
+pub struct Sight {
+    /// The session; `None` when it is not there.
+    pub session: Option<Arc<Session>>,
+    /// As of which revision of its group.
+    pub at: Revision,
+    /// For how long the node has heard nothing of a leader, when it did not ask one.
+    pub leader_heard: Option<Duration>,
+}
+
+/// Which sessions are listed.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    /// Those with such ids.
+    pub matching: Glob,
+    /// Behind this one.
+    pub after: Option<SessionId>,
+    /// At most so many.
+    pub limit: usize,
+    /// How fresh the list must be.
+    pub consistency: Consistency,
+}
+
+/// Which sessions are watched.
+#[derive(Debug, Clone)]
+pub enum Subject {
+    /// One.
+    Session(SessionId),
+    /// All with such ids.
+    Matching(Glob),
+}
+
+/// What a watch says of one group.
+#[derive(Debug, Clone)]
+pub enum Told {
+    /// Something has changed.
+    Event(WatchEvent),
+    /// Nothing has, up to here.
+    Progress(Revision),
+}
+
+/// A watch of some groups. It never ends by itself.
+pub type Feed = BoxStream<'static, (GroupId, Told)>;
 
 /// The node behind the API. Each method ends in bounded time: the API waits no longer than the
 /// deadline of its path.
@@ -84,18 +131,29 @@ pub trait ApiNode: Send + Sync + 'static {
         after: Option<Digest>,
     ) -> BoxFuture<'_, Result<BlobPage, Problem>>;
 
-    /// At most `limit` sessions behind `after`, by id.
-    fn sessions(
+    /// A page of sessions, by id.
+    fn sessions(&self, listing: Listing) -> BoxFuture<'_, Result<SessionPage, Problem>>;
+
+    /// One session.
+    fn session(
         &self,
-        limit: usize,
-        after: Option<SessionId>,
-    ) -> BoxFuture<'_, Result<SessionPage, Problem>>;
+        id: SessionId,
+        consistency: Consistency,
+    ) -> BoxFuture<'_, Result<Sight, Problem>>;
 
-    /// One session with its variables.
-    fn session(&self, id: SessionId) -> BoxFuture<'_, Result<Session, Problem>>;
+    /// Makes a change to the session that it names, once per `request`; no outcome is a refusal.
+    fn change(
+        &self,
+        action: DataAction,
+        request: Option<RequestId>,
+    ) -> BoxFuture<'_, Result<DataOutcome, Problem>>;
 
-    /// Deletes a session.
-    fn delete_session(&self, id: SessionId) -> BoxFuture<'_, Result<(), Problem>>;
+    /// Every change of what is watched after a revision, once and in order.
+    fn watch(&self, subject: Subject, after: Option<After>)
+    -> BoxFuture<'_, Result<Feed, Problem>>;
+
+    /// The groups of its store.
+    fn store(&self) -> StoreReport;
 
     /// Its supervision tree.
     fn actors(&self) -> BoxFuture<'_, Result<Tree, Problem>>;

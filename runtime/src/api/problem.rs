@@ -9,7 +9,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use humantime::format_duration;
-use odeum_proto::{call::CallError, store::Refusal};
+use odeum_proto::{
+    call::CallError,
+    session::{Quota, SessionRefusal},
+    store::Refusal,
+};
 
 use super::types::ErrorBody;
 
@@ -21,17 +25,19 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 ///
 /// | status | when |
 /// |---|---|
-/// | 400 | the request itself is malformed: a name, a query, a header |
+/// | 400 | the request itself is malformed: a name, a query, a header, JSON |
 /// | 404 | nothing has that name, or no such path |
 /// | 405 | the path knows no such method |
 /// | 409 | it contradicts what is there; a reply that is known to have been too large to keep |
-/// | 413 | a message or package larger than the bound |
-/// | 422 | the package is no valid firmware; the firmware refused the message |
+/// | 412 | the variable has another version than expected |
+/// | 413 | a message, package, variable or batch larger than the bound |
+/// | 422 | the package is no valid firmware; the firmware refused the message; a value that its variable does not allow |
 /// | 429 | too much at once; with `Retry-After` |
 /// | 500 | a defect of the node |
 /// | 502 | the firmware trapped or exceeded a limit on this message |
 /// | 503 | not now: starting, restarting, unreachable, no majority; with `Retry-After` |
 /// | 504 | the deadline passed; whether there was an effect is unknown |
+/// | 507 | the store has no room for more; with `Retry-After` |
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// The request is malformed. Correct it.
@@ -74,6 +80,12 @@ pub enum Problem {
         /// What is wrong with it.
         reason: Box<str>,
     },
+    /// The JSON is no value, or no definition, of the type. Correct it.
+    #[error("{reason}")]
+    BadValue {
+        /// Which variable of which session, and what is wrong.
+        reason: Box<str>,
+    },
     /// Too many requests at once. Slow down and retry.
     #[error("{limit} requests are under way, the limit of this node")]
     Overloaded {
@@ -104,6 +116,9 @@ pub enum Problem {
         /// What went wrong.
         reason: Box<str>,
     },
+    /// The store did not change a session, as all its replicas agree.
+    #[error(transparent)]
+    Session(#[from] Box<SessionRefusal>),
     /// A call has no reply.
     #[error(transparent)]
     Call(#[from] CallError),
@@ -121,12 +136,63 @@ impl Problem {
             Self::Conflict { .. } => (StatusCode::CONFLICT, "conflict", false),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", false),
             Self::BadPackage { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "bad-package", false),
+            Self::BadValue { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "bad-value", false),
             Self::Overloaded { .. } => (StatusCode::TOO_MANY_REQUESTS, "overloaded", true),
             Self::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", true),
             Self::NoQuorum { .. } => (StatusCode::SERVICE_UNAVAILABLE, "no-quorum", true),
             Self::Deadline { .. } => (StatusCode::GATEWAY_TIMEOUT, "deadline-exceeded", false),
             Self::Internal { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "internal", false),
+            Self::Session(refusal) => {
+                let (status, code) = session_status(refusal);
+                (status, code, refusal.is_retryable())
+            }
             Self::Call(error) => (call_status(error), error.code(), error.is_retryable()),
+        }
+    }
+}
+
+/// The status and the fixed word of a refusal.
+fn session_status(refusal: &SessionRefusal) -> (StatusCode, &'static str) {
+    use SessionRefusal as R;
+    match refusal {
+        R::UnknownSession { .. } => (StatusCode::NOT_FOUND, "unknown-session"),
+        R::UnknownVariable { .. } => (StatusCode::NOT_FOUND, "unknown-variable"),
+        R::SessionDiffers { .. } => (StatusCode::CONFLICT, "session-differs"),
+        R::DefinitionDiffers { .. } => (StatusCode::CONFLICT, "definition-differs"),
+        R::RequestReused { .. } => (StatusCode::CONFLICT, "request-reused"),
+        R::VersionConflict { .. } => (StatusCode::PRECONDITION_FAILED, "version-conflict"),
+        R::NoTtl { .. } => (StatusCode::BAD_REQUEST, "bad-ttl"),
+        R::Name { .. } => (StatusCode::BAD_REQUEST, "bad-name"),
+        R::TypeMismatch { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "type-mismatch"),
+        R::Value { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "bad-value"),
+        R::Violated { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "constraint-violated"),
+        R::Definition { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "bad-definition"),
+        R::TooMuch { quota, .. } => (quota_status(*quota), "quota-exceeded"),
+        R::Operation { refusal, .. } => session_status(refusal),
+        R::StaleEpoch { .. }
+        | R::OldIncarnation { .. }
+        | R::Acknowledged { .. }
+        | R::CompactsFuture { .. } => (StatusCode::CONFLICT, "conflict"),
+    }
+}
+
+fn quota_status(quota: Quota) -> StatusCode {
+    match quota {
+        // There is room again when others have gone.
+        Quota::Sessions | Quota::GroupBytes | Quota::Entities | Quota::Clients => {
+            StatusCode::INSUFFICIENT_STORAGE
+        }
+        Quota::Outstanding => StatusCode::TOO_MANY_REQUESTS,
+        Quota::KeyBytes | Quota::TtlSeconds => StatusCode::BAD_REQUEST,
+        Quota::VariableBytes
+        | Quota::ProgramBytes
+        | Quota::MetadataBytes
+        | Quota::Operations
+        | Quota::CommandBytes
+        | Quota::Writes
+        | Quota::ReplyBytes => StatusCode::PAYLOAD_TOO_LARGE,
+        Quota::VariablesPerSession | Quota::ProgramsPerSession | Quota::MetadataEntries => {
+            StatusCode::UNPROCESSABLE_ENTITY
         }
     }
 }
@@ -151,11 +217,12 @@ fn call_status(error: &CallError) -> StatusCode {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let (status, code, retryable) = self.parts();
+        let (status, ..) = self.parts();
         if status == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!(error = %self, "request failed");
         }
-        let body = ErrorBody { error: code.to_owned(), message: self.to_string(), retryable };
+        let body = self.body();
+        let retryable = body.retryable;
         let mut answer = (status, Json(body)).into_response();
         if retryable {
             answer.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
@@ -187,7 +254,19 @@ impl From<Refusal> for Problem {
     }
 }
 
+impl From<SessionRefusal> for Problem {
+    fn from(refusal: SessionRefusal) -> Self {
+        Self::Session(Box::new(refusal))
+    }
+}
+
 impl Problem {
+    /// As JSON has it.
+    pub(super) fn body(&self) -> ErrorBody {
+        let (_, code, retryable) = self.parts();
+        ErrorBody { error: code.to_owned(), message: self.to_string(), retryable }
+    }
+
     /// What a body that could not be read comes to.
     pub(super) fn of_body(rejection: &BytesRejection, what: &'static str, limit: usize) -> Self {
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {

@@ -1,15 +1,23 @@
 //! The paths of the API, their bounds, and what answers where nothing else does.
 
+mod batch;
 mod blob;
 mod call;
+mod decode;
 mod firmware;
 mod node;
+mod program;
+mod request;
+mod segment;
 mod session;
+mod store;
+mod variable;
+mod watch;
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::{DefaultBodyLimit, Request, State},
     http::{Method, Uri},
     middleware::{self, Next},
@@ -18,6 +26,7 @@ use axum::{
 };
 use odeum_proto::limits;
 use tokio::{sync::Semaphore, time::timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     node::ApiNode,
@@ -30,8 +39,17 @@ use super::{
 const IN_FLIGHT: usize = 1_024;
 /// Most packages that are received at once: each may hold 64 MiB.
 const DEPLOYMENTS: usize = 4;
+/// Most batches and transactions that are received at once: together they hold as much as
+/// [`IN_FLIGHT`] messages.
+const BATCHES: usize = 256;
+/// Most bytes of a batch or a transaction in JSON: what a command of the store has at most, and
+/// what quotes, names and digits add to that.
+const BATCH_BODY: usize = 4 << 20;
 /// How long a request may take that only looks or deletes.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
+/// How long a request about a session may take: what the store may take for it, and time to
+/// receive its body before.
+const SESSION_TIME: Duration = Duration::from_secs(20);
 /// How long a deployment may take: 64 MiB are received, checked, compiled and copied.
 const DEPLOY_TIME: Duration = Duration::from_secs(170);
 /// How long a call may take: the longest deadline, and time to receive the message before it.
@@ -43,8 +61,8 @@ const LEAVE_TIME: Duration = MAX_PATIENCE.saturating_add(Duration::from_secs(30)
 /// What every handler gets.
 type Node = State<Arc<dyn ApiNode>>;
 
-/// The API of `node` as a service.
-pub(super) fn routes(node: Arc<dyn ApiNode>) -> Router {
+/// The API of `node` as a service; its watches end with `stop`.
+pub(super) fn routes(node: Arc<dyn ApiNode>, stop: CancellationToken) -> Router {
     let looks = Router::new()
         .route("/v1/status", get(node::status))
         .route("/v1/nodes", get(node::nodes))
@@ -55,9 +73,8 @@ pub(super) fn routes(node: Arc<dyn ApiNode>) -> Router {
         .route("/v1/firmware/{name}", get(firmware::one))
         .route("/v1/firmware/{name}", delete(firmware::remove))
         .route("/v1/blobs", get(blob::page))
-        .route("/v1/sessions", get(session::page))
-        .route("/v1/sessions/{*id}", get(session::one))
-        .route("/v1/sessions/{*id}", delete(session::remove));
+        .route("/v1/store", get(store::report))
+        .route("/v1/sessions", get(session::page));
     let calls = Router::new().route("/v1/firmware/{name}/call", post(call::call));
     let departures = Router::new()
         .route("/v1/nodes/{id}/leave", post(node::leave))
@@ -69,14 +86,59 @@ pub(super) fn routes(node: Arc<dyn ApiNode>) -> Router {
         Router::new().route("/healthz", get(node::healthz)).route("/readyz", get(node::readyz));
     let small = bounded(looks, REQUEST_TIME, 0)
         .merge(bounded(calls, CALL_TIME, limits::MESSAGE_BYTES))
-        .merge(bounded(departures, LEAVE_TIME, 0));
+        .merge(bounded(departures, LEAVE_TIME, 0))
+        .merge(bounded(sessions(), SESSION_TIME, limits::MESSAGE_BYTES));
     let large = bounded(deployments, DEPLOY_TIME, limits::PACKAGE_BYTES);
-    admitting(small, IN_FLIGHT)
+    let several = bounded(batches(), SESSION_TIME, BATCH_BODY);
+    let by_path = admitting(small, IN_FLIGHT)
         .merge(admitting(large, DEPLOYMENTS))
+        .merge(admitting(several, BATCHES))
+        .merge(watches(stop))
         .merge(probes)
         .fallback(no_path)
         .method_not_allowed_fallback(wrong_method)
-        .with_state(node)
+        .with_state(node);
+    // Around it, because the path decides where a request goes.
+    Router::new()
+        .fallback_service(by_path)
+        .layer(middleware::map_request(async |request: Request| segment::joined(request)))
+}
+
+/// One session and what is in it.
+fn sessions() -> Router<Arc<dyn ApiNode>> {
+    let session = get(session::one).put(session::create).delete(session::remove);
+    let variable = get(variable::one).put(variable::put).delete(variable::remove);
+    let program = get(program::one).put(program::put).delete(program::remove);
+    Router::new()
+        .route("/v1/sessions/{id}", session)
+        .route("/v1/sessions/{id}/touch", post(session::touch))
+        .route("/v1/sessions/{id}/ttl", put(session::set_ttl))
+        .route("/v1/sessions/{id}/variables", get(variable::page))
+        .route("/v1/sessions/{id}/variables/{key}", variable)
+        .route("/v1/sessions/{id}/variables/{key}/definition", put(variable::define))
+        .route("/v1/sessions/{id}/variables/{key}/history", get(variable::history))
+        .route("/v1/sessions/{id}/programs", get(program::list))
+        .route("/v1/sessions/{id}/programs/{name}", program)
+        .route(
+            "/v1/sessions/{id}/metadata/{key}",
+            put(session::set_note).delete(session::remove_note),
+        )
+}
+
+/// Several changes as one.
+fn batches() -> Router<Arc<dyn ApiNode>> {
+    Router::new()
+        .route("/v1/sessions/{id}/batch", post(batch::batch))
+        .route("/v1/sessions/{id}/transaction", post(batch::transaction))
+}
+
+/// What is answered for as long as its client stays. Bounded by its own number.
+fn watches(stop: CancellationToken) -> Router<Arc<dyn ApiNode>> {
+    Router::new()
+        .route("/v1/sessions/{id}/watch", get(watch::session))
+        .route("/v1/watch", get(watch::matching))
+        .layer(DefaultBodyLimit::max(0))
+        .layer(Extension(watch::Watches::new(stop)))
 }
 
 /// `router` with a bound on the time and on the body of each request.

@@ -135,8 +135,8 @@ impl Actor for HttpActor {
         tracing::info!(addr = %self.addr, "api listening");
         let stop = CancellationToken::new();
         let (sender, ended) = oneshot::channel();
-        let accepting =
-            accept(listener, routes::routes(Arc::clone(&self.node)), stop.clone(), self.drain);
+        let service = routes::routes(Arc::clone(&self.node), stop.clone());
+        let accepting = accept(listener, service, stop.clone(), self.drain);
         let own = ctx.handle().clone();
         ctx.spawn(async move {
             accepting.await;

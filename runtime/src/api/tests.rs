@@ -1,5 +1,9 @@
 //! The promises of the API, over real connections to a server whose node is made up.
 
+mod made_up;
+mod sessions;
+mod watches;
+
 use std::{
     io::{Read, Write},
     sync::{Arc, Mutex},
@@ -7,11 +11,14 @@ use std::{
 };
 
 use futures::future::BoxFuture;
+use made_up::Sessions;
 use odeum_actors::{Kind, Phase, Strategy, Supervisor, SupervisorSpec, Tree};
+use odeum_cluster::store::Consistency;
 use odeum_proto::{
     Digest, EntityId, Epoch, Incarnation, Name, NodeId, RequestId, Revision, SessionId,
     call::{CallError, CallReply, CallRequest},
     limits,
+    session::{DataAction, DataOutcome},
 };
 use reqwest::{Method, StatusCode};
 use tokio::sync::Semaphore;
@@ -19,9 +26,9 @@ use tokio::sync::Semaphore;
 use super::{
     client::{ApiClient, ApiError},
     types::{
-        BlobPage, BlobSummary, BlobUsage, CallOptions, DeployOptions, Deployed, ErrorBody,
-        FirmwareSummary, LinksReport, NodeStatus, NodeSummary, Session, SessionPage,
-        SessionSummary, SessionVariable, StoreSummary, Text,
+        After, BlobPage, BlobSummary, BlobUsage, CallOptions, DeployOptions, Deployed, ErrorBody,
+        FirmwareSummary, LinksReport, NodeStatus, NodeSummary, SessionPage, StoreReport,
+        StoreSummary,
     },
     *,
 };
@@ -37,6 +44,7 @@ struct MadeUp {
     calls: Mutex<Vec<CallRequest>>,
     arrived: Signals,
     let_go: Signals,
+    sessions: Sessions,
 }
 
 /// Signals that are counted, so that none is lost when it comes before it is waited for.
@@ -154,24 +162,40 @@ impl ApiNode for MadeUp {
         Box::pin(async { Ok(page) })
     }
 
-    fn sessions(
+    fn sessions(&self, listing: Listing) -> BoxFuture<'_, Result<SessionPage, Problem>> {
+        let page = self.sessions.list(&listing);
+        Box::pin(async { Ok(page) })
+    }
+
+    fn session(
         &self,
-        limit: usize,
-        after: Option<SessionId>,
-    ) -> BoxFuture<'_, Result<SessionPage, Problem>> {
-        let id = after.unwrap_or_else(|| id("counter/first"));
-        let summary = SessionSummary { id: id.clone(), variables: limit, revision: Revision(1) };
-        Box::pin(async { Ok(SessionPage { sessions: vec![summary], next: Some(id) }) })
+        id: SessionId,
+        consistency: Consistency,
+    ) -> BoxFuture<'_, Result<Sight, Problem>> {
+        let sight = self.sessions.look_at(&id, consistency);
+        Box::pin(async { Ok(sight) })
     }
 
-    fn session(&self, id: SessionId) -> BoxFuture<'_, Result<Session, Problem>> {
-        let value = Text::of(&[0xff]);
-        let variable = SessionVariable { value, version: 1, revision: Revision(1) };
-        Box::pin(async move { Ok(Session { id, variables: [("x".to_owned(), variable)].into() }) })
+    fn change(
+        &self,
+        action: DataAction,
+        request: Option<RequestId>,
+    ) -> BoxFuture<'_, Result<DataOutcome, Problem>> {
+        let outcome = self.sessions.change(action, request);
+        Box::pin(async { outcome })
     }
 
-    fn delete_session(&self, _: SessionId) -> BoxFuture<'_, Result<(), Problem>> {
-        Box::pin(async { Ok(()) })
+    fn watch(
+        &self,
+        subject: Subject,
+        after: Option<After>,
+    ) -> BoxFuture<'_, Result<Feed, Problem>> {
+        let feed = self.sessions.watch(subject, after.as_ref());
+        Box::pin(async { Ok(feed) })
+    }
+
+    fn store(&self) -> StoreReport {
+        StoreReport { node: id("n1"), groups: vec![] }
     }
 
     fn actors(&self) -> BoxFuture<'_, Result<Tree, Problem>> {
@@ -378,20 +402,6 @@ async fn blobs_are_shown_page_by_page() {
     let page = served.client.blobs(1, Some(after)).await.expect("a page");
     assert_eq!((page.blobs[0].digest, page.next), (after, Some(after)));
     served.root.shutdown().await;
-}
-
-#[tokio::test]
-async fn sessions_are_found_by_ids_of_any_form() {
-    let served = Served::start().await;
-    for text in ["counter/default", "counter/a/b", "counter/a?b#c%2F", "counter/a+b&c"] {
-        let wanted: SessionId = id(text);
-        let session = served.client.session(&wanted).await.expect("found");
-        assert_eq!(session.id, wanted);
-        assert_eq!(session.variables["x"].value.bytes(), Some(vec![0xff]));
-        let page = served.client.sessions(5, Some(&wanted)).await.expect("a page");
-        assert_eq!((page.next, page.sessions[0].variables), (Some(wanted.clone()), 5));
-        served.client.delete_session(&wanted).await.expect("deleted");
-    }
 }
 
 #[tokio::test]

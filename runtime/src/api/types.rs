@@ -5,11 +5,16 @@
 
 mod blob;
 mod call;
+mod change;
 mod firmware;
 mod link;
 mod node;
+mod program;
 mod session;
+mod store;
 mod text;
+mod watch;
+mod word;
 
 use std::time::Duration;
 
@@ -20,15 +25,24 @@ pub use call::{
     CallAnswer, CallOptions, DEADLINE_HEADER, DEFAULT_DEADLINE, EPOCH_HEADER, MAX_DEADLINE,
     NODE_HEADER, REPLAYED_HEADER, REQUEST_HEADER, SESSION_HEADER,
 };
+pub use change::{
+    BatchAnswer, BatchBody, Changed, CompareBody, DefinitionBody, OperationBody, OperationResult,
+    SessionCreated, SettingsBody, TransactionAnswer, TransactionBody, TtlBody, Written,
+};
 pub use firmware::{DeployOptions, Deployed, FirmwareState, FirmwareSummary};
 pub use link::{CertificateSummary, ClassTraffic, LinkReport, LinkState, LinksReport};
 pub use node::{
     ActorNode, LinkSummary, LoadSummary, NodeState, NodeStatus, NodeSummary, StoreRole,
     StoreSummary,
 };
+pub use program::{ProgramSummary, SessionProgram, Text};
 pub use session::{
-    DEFAULT_PAGE, MAX_PAGE, Session, SessionPage, SessionSummary, SessionVariable, Text,
+    DEFAULT_PAGE, LEADER_HEARD_HEADER, MAX_PAGE, PastValue, REVISION_HEADER, Session, SessionPage,
+    SessionSummary, SessionVariable, VariableHistory, VariablePage,
 };
+pub use store::{GroupHealth, GroupReport, MemberReport, StoreReport};
+pub use watch::{After, WatchChange, WatchLine, WatchWhat};
+pub use word::{Reading, UnknownWord, value_type};
 
 /// How long a node that leaves may take to give away what it has, unless told otherwise.
 pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(30);

@@ -58,6 +58,22 @@ pub(crate) enum CliError {
         /// What the system said.
         reason: std::io::Error,
     },
+    /// What was given as JSON is none.
+    #[error("{what} is no JSON: {error}")]
+    BadJson {
+        /// What was given.
+        what: Box<str>,
+        /// What is wrong, and where.
+        error: serde_json::Error,
+    },
+    /// What was given as a text is none.
+    #[error(
+        "the value is no text in UTF-8: byte {at} cannot be in it; bytes are of `--type bytes`"
+    )]
+    NoText {
+        /// Which byte, from 0.
+        at: usize,
+    },
     /// Something is larger than a node takes.
     #[error("{what} has more than {limit}, the most a node takes")]
     TooLarge {
@@ -127,7 +143,10 @@ impl From<ApiError> for CliError {
 impl CliError {
     pub(crate) fn exit_code(&self) -> ExitCode {
         let usage = match self {
-            Self::Api { error: ApiError::BadUrl { .. } } | Self::NoName { .. } => true,
+            Self::Api { error: ApiError::BadUrl { .. } | ApiError::NoPath { .. } }
+            | Self::BadJson { .. }
+            | Self::NoText { .. }
+            | Self::NoName { .. } => true,
             Self::Config(error) => error.is_usage(),
             Self::Join(error) => error.is_usage(),
             _ => false,

@@ -10,16 +10,18 @@ use odeum_proto::{Digest, Name, NodeId, SessionId};
 use super::{
     CliError, Invocation,
     out::{cell, table},
+    session,
 };
 use crate::{
-    api::types::{ActorNode, DEFAULT_PAGE, FirmwareSummary, MAX_PAGE, Session, SessionPage, Text},
+    api::{
+        client::SessionQuery,
+        types::{ActorNode, DEFAULT_PAGE, FirmwareSummary, MAX_PAGE},
+    },
     config::{ByteSize, HumanDuration},
 };
 
 /// Hex digits of a digest that a table shows; `-o json` shows all.
 const SHORT_DIGEST: usize = 12;
-/// Characters of a value that a table shows; `-o json` shows all.
-const SHORT_VALUE: usize = 60;
 
 /// What to show.
 #[derive(Debug, Subcommand)]
@@ -96,16 +98,12 @@ pub(super) async fn get(invocation: &Invocation, command: GetCommand) -> Result<
             Ok(())
         }
         GetCommand::Sessions { id: Some(id), .. } => {
-            invocation.out.result(&api.session(&id).await?, session_table)
+            invocation.out.result(&api.session(&id).await?, session::session_table)
         }
         GetCommand::Sessions { id: None, limit, after } => {
-            let limit = usize::try_from(limit).unwrap_or(MAX_PAGE);
-            let page = api.sessions(limit, after.as_ref()).await?;
-            invocation.out.result(&page, sessions_table)?;
-            if let Some(next) = &page.next {
-                invocation.out.note(&format!("there are more: add `--after {next}`"));
-            }
-            Ok(())
+            let limit = usize::try_from(limit).ok();
+            let query = SessionQuery { limit, after, ..SessionQuery::default() };
+            session::list(invocation, &api, &query).await
         }
         GetCommand::Actors { tree: true } if invocation.out.is_table() => {
             invocation.out.text(&api.actors_text().await?)
@@ -129,26 +127,6 @@ fn firmware_table(firmware: &[FirmwareSummary]) -> String {
                 cell(one.digest.to_string().get(..SHORT_DIGEST).unwrap_or_default()),
                 one.last_error.clone(),
             ]
-        }),
-    )
-}
-
-fn sessions_table(page: &SessionPage) -> String {
-    table(
-        ["SESSION", "VARIABLES", "REVISION"],
-        page.sessions.iter().map(|one| [cell(&one.id), cell(one.variables), cell(one.revision)]),
-    )
-}
-
-fn session_table(session: &Session) -> String {
-    table(
-        ["VARIABLE", "VALUE", "VERSION", "REVISION"],
-        session.variables.iter().map(|(key, variable)| {
-            let value = match &variable.value {
-                Text::Utf8(text) => shortened(text),
-                Text::Base64(text) => format!("base64:{}", shortened(text)),
-            };
-            [cell(key), cell(value), cell(variable.version), cell(variable.revision)]
         }),
     )
 }
@@ -178,13 +156,6 @@ fn seconds(ms: u64) -> HumanDuration {
     HumanDuration(std::time::Duration::from_secs(ms / 1_000))
 }
 
-fn shortened(text: &str) -> String {
-    match text.char_indices().nth(SHORT_VALUE) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,11 +180,5 @@ mod tests {
         let paths: Vec<&str> =
             text.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
         assert_eq!(paths, ["node", "node/a", "node/a/b", "node/c"]);
-    }
-
-    #[test]
-    fn a_long_value_is_cut_between_characters() {
-        assert_eq!(shortened(&"ä".repeat(61)), format!("{}…", "ä".repeat(60)));
-        assert_eq!(shortened("41"), "41");
     }
 }

@@ -51,6 +51,23 @@ impl Out {
         }
     }
 
+    /// Prints one of many values: as a line of JSON, or as a text, if it has one for people. Whether
+    /// anybody still reads.
+    pub(crate) fn line<T: Serialize>(
+        self,
+        value: &T,
+        text: impl FnOnce(&T) -> Option<String>,
+    ) -> Result<bool, CliError> {
+        let line = match self.format {
+            OutputFormat::Json => serde_json::to_string(value)?,
+            OutputFormat::Table => match text(value) {
+                Some(text) => text.lines().map(single_line).collect::<Vec<_>>().join("\n"),
+                None => return Ok(true),
+            },
+        };
+        print_to(line.as_bytes())
+    }
+
     /// Prints a text that is only for people.
     pub(crate) fn text(self, text: &str) -> Result<(), CliError> {
         print(text.as_bytes())
@@ -106,6 +123,11 @@ fn single_line(text: &str) -> String {
 
 /// Writes to stdout and ends a text by a newline. Bytes that are no text stay as they are.
 fn print(bytes: &[u8]) -> Result<(), CliError> {
+    print_to(bytes).map(drop)
+}
+
+/// As [`print`]; whether anybody reads it.
+fn print_to(bytes: &[u8]) -> Result<bool, CliError> {
     let mut stdout = io::stdout().lock();
     let newline: &[u8] =
         if bytes.ends_with(b"\n") || std::str::from_utf8(bytes).is_err() { b"" } else { b"\n" };
@@ -115,8 +137,8 @@ fn print(bytes: &[u8]) -> Result<(), CliError> {
         .and_then(|()| stdout.flush());
     match written {
         // The reader, such as `head`, has seen enough.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        other => Ok(other.map(|()| true)?),
     }
 }
 

@@ -22,14 +22,16 @@ use odeum_cluster::{
     transport::{Class, Service, TransportHandle},
 };
 use odeum_proto::{
-    Digest, EntityId, GroupId, Name, NodeId, Revision, SessionId,
+    Digest, EntityId, Name, NodeId, RequestId, Revision, SessionId,
     call::{CallError, CallReply, CallRequest},
     report::{FirmwareReport, HostState},
-    session::DataAction,
+    session::{DataAction, DataOutcome},
     store::{Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome, Placement, Refusal},
 };
 
 mod nodes;
+mod sessions;
+mod store;
 
 use super::{
     blobs,
@@ -38,10 +40,10 @@ use super::{
 };
 use crate::{
     api::{
-        ApiNode, Deployment, Problem,
+        ApiNode, Deployment, Feed, Listing, Problem, Sight, Subject,
         types::{
-            BlobPage, Deployed, FirmwareState, FirmwareSummary, LinksReport, NodeStatus,
-            NodeSummary, Session, SessionPage, SessionSummary, SessionVariable, StoreSummary, Text,
+            After, BlobPage, Deployed, FirmwareState, FirmwareSummary, LinksReport, NodeStatus,
+            NodeSummary, SessionPage, StoreReport, StoreSummary,
         },
     },
     config::NodeConfig,
@@ -124,11 +126,6 @@ impl NodeFacade {
     async fn fresh(&self) -> Result<(), Problem> {
         self.store.barrier(READ_DEADLINE).await.map_err(|error| store_problem(&error))?;
         Ok(())
-    }
-
-    async fn fresh_of(&self, group: GroupId) -> Result<(), Problem> {
-        let fresh = self.store.barrier_of(group, Consistency::Linearizable, READ_DEADLINE).await;
-        fresh.map(drop).map_err(|error| store_problem(&error))
     }
 
     async fn deploy(&self, deployment: Deployment) -> Result<Deployed, Problem> {
@@ -322,61 +319,36 @@ impl ApiNode for NodeFacade {
         .boxed()
     }
 
-    fn sessions(
+    fn sessions(&self, listing: Listing) -> BoxFuture<'_, Result<SessionPage, Problem>> {
+        self.list(listing).boxed()
+    }
+
+    fn session(
         &self,
-        limit: usize,
-        after: Option<SessionId>,
-    ) -> BoxFuture<'_, Result<SessionPage, Problem>> {
-        async move {
-            use std::ops::Bound::{Excluded, Unbounded};
-            let mut found = Vec::new();
-            for group in self.store.data_groups().map_err(|error| store_problem(&error))? {
-                self.fresh_of(group).await?;
-                self.store.view_data(group, |data| {
-                    let from = after.as_ref().map_or(Unbounded, Excluded);
-                    let rest = data.sessions().range::<SessionId, _>((from, Unbounded));
-                    found.extend(rest.take(limit + 1).map(|(id, s)| session_summary(id, s)));
-                });
-            }
-            found.sort_by(|a, b| a.id.cmp(&b.id));
-            let more = found.len() > limit;
-            found.truncate(limit);
-            let next = found.last().filter(|_| more).map(|last| last.id.clone());
-            Ok(SessionPage { sessions: found, next })
-        }
-        .boxed()
+        id: SessionId,
+        consistency: Consistency,
+    ) -> BoxFuture<'_, Result<Sight, Problem>> {
+        async move { self.look_at(&id, consistency).await }.boxed()
     }
 
-    fn session(&self, id: SessionId) -> BoxFuture<'_, Result<Session, Problem>> {
-        async move {
-            let group = self.store.group_of(&id).map_err(|error| store_problem(&error))?;
-            self.fresh_of(group).await?;
-            let variables = self.store.view_data(group, |data| {
-                let variables = data.sessions().get(&id)?.variables().iter();
-                let variables = variables.map(|(key, variable)| {
-                    let value = Text::of(&variable.value().plain());
-                    let (version, revision) = (variable.version(), variable.revision());
-                    (key.to_string(), SessionVariable { value, version, revision })
-                });
-                Some(variables.collect())
-            });
-            match variables {
-                Some(variables) => Ok(Session { id, variables }),
-                None => Err(Problem::NotFound { what: format!("session {id}").into() }),
-            }
-        }
-        .boxed()
+    fn change(
+        &self,
+        action: DataAction,
+        request: Option<RequestId>,
+    ) -> BoxFuture<'_, Result<DataOutcome, Problem>> {
+        self.change(action, request).boxed()
     }
 
-    fn delete_session(&self, session: SessionId) -> BoxFuture<'_, Result<(), Problem>> {
-        async move {
-            let problem = |error: StoreError| store_problem(&error);
-            let group = self.store.group_of(&session).map_err(problem)?;
-            let delete = DataAction::DeleteSession { session };
-            self.store.write_data(group, delete, WRITE_DEADLINE).await.map_err(problem)?;
-            Ok(())
-        }
-        .boxed()
+    fn watch(
+        &self,
+        subject: Subject,
+        after: Option<After>,
+    ) -> BoxFuture<'_, Result<Feed, Problem>> {
+        self.watch(subject, after).boxed()
+    }
+
+    fn store(&self) -> StoreReport {
+        self.store_report()
     }
 
     fn actors(&self) -> BoxFuture<'_, Result<odeum_actors::Tree, Problem>> {
@@ -387,15 +359,6 @@ impl ApiNode for NodeFacade {
             }
         }
         .boxed()
-    }
-}
-
-fn session_summary(id: &SessionId, session: &odeum_cluster::store::Session) -> SessionSummary {
-    let revisions = session.variables().values().map(|variable| variable.revision());
-    SessionSummary {
-        id: id.clone(),
-        variables: session.variables().len(),
-        revision: revisions.max().unwrap_or_default(),
     }
 }
 

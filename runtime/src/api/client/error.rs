@@ -50,6 +50,13 @@ pub enum ApiError {
         /// What is wrong with it.
         reason: Box<str>,
     },
+    /// The name cannot be part of an address: `.` and `..` mean something else there. What bears it
+    /// can be changed by a batch.
+    #[error("{name:?} cannot be part of an address; choose another name")]
+    NoPath {
+        /// The name.
+        name: Box<str>,
+    },
     /// No HTTP client could be made on this system.
     #[error("cannot set up an HTTP client: {reason}")]
     Client {
@@ -66,7 +73,10 @@ impl ApiError {
         match self {
             Self::Refused { retryable, .. } => *retryable,
             Self::NotRunning { .. } | Self::NoAnswer { .. } => true,
-            Self::NotOdeum { .. } | Self::BadUrl { .. } | Self::Client { .. } => false,
+            Self::NotOdeum { .. }
+            | Self::BadUrl { .. }
+            | Self::NoPath { .. }
+            | Self::Client { .. } => false,
         }
     }
 

@@ -64,7 +64,7 @@ pub(super) async fn settle(
         stage
             .until(&format!("{id} to hold the final count"), id, None, async |_| {
                 let session = client.session(&cast.session).await.map_err(|e| e.to_string())?;
-                let value = session.variables.get(VARIABLE).and_then(|v| v.value.bytes());
+                let value = session.variables.get(VARIABLE).and_then(|v| v.plain());
                 let text = String::from_utf8_lossy(value.as_deref().unwrap_or_default());
                 if text == count.to_string() { Ok(()) } else { Err(format!("it has {text:?}")) }
             })
