@@ -190,7 +190,7 @@ fn a_watch_tells_every_change_once_also_when_its_node_is_killed_meanwhile() {
     }
     let told = node.done(&["watch", "s", "--after", "0", "--count", "3", "-o", "json"]);
     assert_eq!(values(&told), [1, 2], "the first change is the creation");
-    let last = told.lines().map(parsed).last().expect("a line");
+    let last = told.lines().map(parsed).next_back().expect("a line");
     let after = last["revision"].as_u64().expect("a revision").to_string();
 
     // It goes on at the same address, for which the node needs the same port.
