@@ -140,10 +140,14 @@ impl DepartureHandle {
             Ok(()) => {}
             // The leader was faster.
             Err(StoreError::NotMember { .. }) if *node == self.local => {}
-            Err(StoreError::Refused(refusal)) => {
-                self.stay(node, REMOVAL).await?;
-                return Err(LeaveError::Refused(refusal));
-            }
+            Err(StoreError::Refused(refusal)) => match self.stay(node, REMOVAL).await {
+                // The leader, which tries as well, was not refused.
+                Err(LeaveError::Unknown { .. }) => {}
+                stays => {
+                    stays?;
+                    return Err(LeaveError::Refused(refusal));
+                }
+            },
             Err(error) => return Err(LeaveError::Store(error)),
         }
         if *node == self.local {

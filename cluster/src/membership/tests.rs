@@ -148,5 +148,6 @@ fn a_node_that_stops_in_order_is_down_for_the_others_at_once() {
     });
     b.runtime.block_on(b.root.shutdown());
     let down = || matches!(a.state("b"), Some((_, MemberState::Down)));
-    eventually("it has left", Duration::from_millis(500), down);
+    // Before a detector can have found out by itself.
+    eventually("it has left", Duration::from_secs(1), down);
 }
