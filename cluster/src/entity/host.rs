@@ -176,25 +176,23 @@ impl<E: Entity> KindHost<E> {
         self.slots.iter().map(|slot| Arc::clone(&slot)).collect()
     }
 
-    /// Queues messages of an entity of this node.
+    /// Queues messages of an entity of this node; those that cannot be are given back.
     fn take(
         &self,
         from: &Source,
         path: &str,
         shard: u16,
         packets: &mut dyn Iterator<Item = Packet>,
-    ) {
+    ) -> Vec<Packet> {
         let mut packets = packets.peekable();
         while packets.peek().is_some() {
-            let Some(slot) = self.slot(path, shard) else {
-                packets.for_each(|packet| from.bounce(packet));
-                return;
-            };
+            let Some(slot) = self.slot(path, shard) else { return packets.collect() };
             let id = &slot.id;
             let mut envelopes =
                 packets.by_ref().filter_map(|packet| envelope::<E::Message>(from, id, packet));
             slot.fill(from.peer(), &mut envelopes);
         }
+        Vec::new()
     }
 
     /// What to do with messages of a shard, by the table.
@@ -237,8 +235,21 @@ impl<E: Entity> Host for KindHost<E> {
             return;
         }
         match self.verdict(&hub, shard, epoch) {
-            Verdict::Take => self.take(from, text, shard, &mut packets),
-            Verdict::Bounce => packets.for_each(|packet| from.bounce(packet)),
+            Verdict::Take => {
+                let refused = self.take(from, text, shard, &mut packets);
+                // What goes back may be this node's own: its route is locked then, and who holds
+                // that may wait for the gates.
+                drop(gates);
+                refused.into_iter().for_each(|packet| from.bounce(packet));
+            }
+            // To a peer behind the gates, so that what was kept goes first.
+            Verdict::Bounce if from.peer().is_some() => {
+                packets.for_each(|packet| from.bounce(packet));
+            }
+            Verdict::Bounce => {
+                drop(gates);
+                packets.for_each(|packet| from.bounce(packet));
+            }
             Verdict::Wait => {
                 drop(gates);
                 let mut gates = self.gates.write();
@@ -309,6 +320,7 @@ impl<E: Entity> Host for KindHost<E> {
             })
             .map(|(shard, _)| *shard)
             .collect();
+        let mut refused = Vec::new();
         for shard in ready {
             let Some(gate) = gates.remove(&shard) else { continue };
             let takes = matches!(self.verdict(&hub, shard, Epoch(0)), Verdict::Take);
@@ -316,12 +328,17 @@ impl<E: Entity> Host for KindHost<E> {
                 match entity_of(&packet).and_then(|path| std::str::from_utf8(path).ok()) {
                     Some(path) if takes => {
                         let path = path.to_owned();
-                        self.take(&from, &path, shard, &mut std::iter::once(packet));
+                        let left = self.take(&from, &path, shard, &mut std::iter::once(packet));
+                        refused.extend(left.into_iter().map(|packet| (from.clone(), packet)));
                     }
-                    _ => from.bounce(packet),
+                    _ if from.peer().is_some() => from.bounce(packet),
+                    _ => refused.push((from, packet)),
                 }
             }
         }
+        // This node's own, as in `accept`.
+        drop(gates);
+        refused.into_iter().for_each(|(from, packet)| from.bounce(packet));
     }
 
     fn count(&self) -> usize {

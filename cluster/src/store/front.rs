@@ -289,9 +289,9 @@ impl StoreHandle {
         self.shared.seat(group).look()
     }
 
-    /// How long this node has heard nothing of a leader of `group`, itself included: what it shows
+    /// How long ago this node had all that the leader of `group` said was committed: what it shows
     /// without a barrier may be behind by as much, and by little more while it hears of one.
-    /// `None` while its replica does not run.
+    /// `None` while its replica does not run, and before it has caught up.
     #[must_use]
     pub fn silence_of(&self, group: GroupId) -> Option<Duration> {
         self.shared.seat(group).silence()

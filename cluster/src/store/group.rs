@@ -42,6 +42,8 @@ pub(super) struct Group {
     term: TermClock,
     /// When the leader last spoke to this replica; its start at first.
     heard: Mutex<Instant>,
+    /// When this replica last had all that the leader said was committed.
+    fresh: Mutex<Option<Instant>>,
     /// Membership changes go one by one.
     changing: tokio::sync::Mutex<()>,
 }
@@ -93,6 +95,7 @@ impl Group {
             replicated,
             term: TermClock::default(),
             heard: Mutex::new(Instant::now()),
+            fresh: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
         };
         // What the log says is not in the metrics at once, and who asks now must not be told
@@ -193,7 +196,17 @@ impl Group {
     pub(super) async fn serve_raft(&self, request: RaftRequest) -> Bytes {
         let from_leader =
             matches!(request, RaftRequest::Append { .. } | RaftRequest::Snapshot { .. });
+        let committed = match &request {
+            RaftRequest::Append { committed, .. } => committed.map(|id| id.index),
+            _ => None,
+        };
         let reply = raft::serve(&self.raft, request).await;
+        if matches!(reply, RaftReply::Appended) && committed.is_some() {
+            let applied = self.replicated.changes().borrow().0;
+            if committed <= Some(applied) {
+                *self.fresh.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            }
+        }
         let followed = !matches!(reply, RaftReply::HigherVote(_) | RaftReply::Stopped { .. });
         if from_leader && followed {
             *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
@@ -242,6 +255,21 @@ impl Group {
         let term = self.raft.metrics().borrow_watched().current_term;
         let known = self.replicated.view_data(Data::now);
         self.term.now(term, known, Instant::now())
+    }
+
+    /// Makes a snapshot, or purges what it has, when this group keeps the oldest part of the log.
+    pub(super) async fn unpin(&self) {
+        let Some(last) = self.wal.pinned_by(self.id) else { return };
+        let snapshot =
+            self.raft.metrics().borrow_watched().snapshot.as_ref().map(raft::LogId::index);
+        let asked = if snapshot >= Some(last) {
+            self.raft.trigger().purge_log(last).await
+        } else {
+            self.raft.trigger().snapshot().await
+        };
+        if let Err(error) = asked {
+            tracing::debug!(group = %self.id, %error, "the log was not purged");
+        }
     }
 
     /// Whether a session's time is over, by the group's time, which this node leads.
@@ -293,11 +321,16 @@ impl Group {
         }
     }
 
-    /// How long nothing was heard of a leader.
-    pub(super) fn silence(&self) -> Duration {
+    /// How long ago this replica had all that its leader said was committed; `None` when it never
+    /// had since it started.
+    pub(super) fn silence(&self) -> Option<Duration> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        self.silence_at(&metrics)
+        if metrics.current_leader.as_ref() == Some(&self.node) {
+            return Some(self.silence_at(&metrics));
+        }
+        let fresh = *self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        fresh.map(|at| at.elapsed())
     }
 
     fn silence_at(&self, metrics: &Metrics) -> Duration {

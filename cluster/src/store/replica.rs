@@ -65,7 +65,11 @@ impl Actor for ReplicaActor {
         message: ReplicaMessage,
     ) -> Result<(), ActorError> {
         match message {
-            ReplicaMessage::Failed { error } => Err(error.into()),
+            ReplicaMessage::Failed { error } => {
+                // Who asks it from now on waits for the next one.
+                self.seat.running.send_replace(None);
+                Err(error.into())
+            }
         }
     }
 

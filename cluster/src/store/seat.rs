@@ -76,7 +76,7 @@ impl Seat {
 
     /// How long nothing was heard of a leader; `None` while no replica runs.
     pub(super) fn silence(&self) -> Option<Duration> {
-        self.running.borrow().as_ref().map(|group| group.silence())
+        self.running.borrow().as_ref().and_then(|group| group.silence())
     }
 
     fn applied(&self) -> Option<Revision> {

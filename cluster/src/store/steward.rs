@@ -1,4 +1,6 @@
 //! Sees to the members of a group of sessions: whoever leads it makes them those of the cluster.
+//! Ends sessions whose time is over, and keeps a group that seldom writes from keeping the log of
+//! all.
 //!
 //! The nodes on record in the control group are what every group follows, slowly and one step at a
 //! time, each begun only when the group can finish it. A node that is about to leave is let go of
@@ -105,14 +107,16 @@ pub(super) async fn run(shared: Arc<Shared>, group: Weak<Group>) {
         // means that the store ends, and this with it.
         let _ = tokio::time::timeout(pause, cluster.changed()).await;
         let Some(group) = group.upgrade() else { return };
-        let GroupId::Data(number) = group.id() else { return };
         pause = PERIOD;
+        group.unpin().await;
         if !group.leads() {
             since = None;
             continue;
         }
         let since = since.get_or_insert_with(Instant::now);
         expire(&group).await;
+        // Who is in the control group is for those to say who are taken in and let go.
+        let GroupId::Data(number) = group.id() else { continue };
         let settled = since.elapsed() > SETTLED;
         let decide = || next(number, &group.sight(), &wanted(&shared)?, settled);
         let Some(step) = decide() else {

@@ -70,13 +70,17 @@ pub struct WalConfig {
     /// By how many bytes the file grows at a time. More makes fewer flushes slow, and those few
     /// slower; 0 lets it grow with each write.
     pub ahead_bytes: u64,
+    /// So many closed segments are kept without a word. When there are more, the groups that still
+    /// need the oldest are named, so that they make snapshots and purge: a group that seldom
+    /// writes would keep what all others have written since.
+    pub keep_segments: usize,
 }
 
 impl WalConfig {
     /// The usual settings for a log in `dir`.
     #[must_use]
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir, segment_bytes: 64 << 20, ahead_bytes: 512 << 10 }
+        Self { dir, segment_bytes: 64 << 20, ahead_bytes: 512 << 10, keep_segments: 4 }
     }
 }
 
@@ -158,6 +162,9 @@ pub enum Health {
     Failed,
 }
 
+/// Groups that keep the oldest segment, each with its last entry there.
+pub(super) type Pinned = BTreeMap<GroupId, u64>;
+
 /// Called once, when a batch is on the disk or the log has failed.
 pub(super) type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
 
@@ -171,6 +178,7 @@ pub struct Wal {
 struct Inner {
     batches: Option<mpsc::Sender<Batch>>,
     health: watch::Receiver<Health>,
+    pinned: watch::Receiver<Pinned>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -183,11 +191,13 @@ impl Wal {
         let (writer, groups) = open::open(config)?;
         let (batches, queue) = mpsc::channel(QUEUE);
         let (health_sender, health) = watch::channel(Health::Good);
+        let (pinned_sender, pinned) = watch::channel(Pinned::new());
         let thread = std::thread::Builder::new()
             .name("odeum-wal".into())
-            .spawn(move || writer.run(queue, &health_sender))
+            .spawn(move || writer.run(queue, &health_sender, &pinned_sender))
             .map_err(|source| WalError::io(&config.dir, "starting the writer of", source))?;
-        let inner = Inner { batches: Some(batches), health, writer: Mutex::new(Some(thread)) };
+        let writer = Mutex::new(Some(thread));
+        let inner = Inner { batches: Some(batches), health, pinned, writer };
         Ok((Self { inner: Arc::new(inner) }, groups))
     }
 
@@ -217,6 +227,11 @@ impl Wal {
     #[must_use]
     pub fn health(&self) -> watch::Receiver<Health> {
         self.inner.health.clone()
+    }
+
+    /// The last entry of `group` in the oldest segment, when that should go and the group keeps it.
+    pub(super) fn pinned_by(&self, group: GroupId) -> Option<u64> {
+        self.inner.pinned.borrow().get(&group).copied()
     }
 
     /// What ends when the writer has ended, which is after the last clone of this is gone.

@@ -21,9 +21,9 @@
 //! | `Deliver` | [`HostHandle::deliver`] | the reply, or the error, of one message |
 //! | `Prepared`, `Fenced` | a task of the actor | none |
 //!
-//! Not done, and why: a session that is deleted through the API while a message changes it may
-//! come back with that message's writes, based on what it was before. Refusing that needs the
-//! versions that were read in the commit.
+//! Not done, and why: what is written to or deleted from a session of an entity through the API
+//! while a message of that entity is under way may be missing from what the guest reads, and be
+//! overwritten by what it writes. Refusing that needs the versions that were read in the commit.
 
 mod message;
 
@@ -37,7 +37,7 @@ use odeum_cluster::store::StoreError;
 use odeum_proto::{
     EntityId, Epoch,
     call::{CallError, CallReply, CallRequest},
-    session::DataOutcome,
+    session::{DataOutcome, SessionRefusal},
 };
 
 use self::message::{Answered, Next};
@@ -265,9 +265,9 @@ impl HostParts {
         loop {
             let reason = match self.cache.load(self.spec.digest).await {
                 Ok(module) => match self.take_over().await {
-                    Ok(DataOutcome::Refused(_)) => return Ok(None),
-                    Ok(_) => return Ok(Some(module)),
-                    Err(error) => error.to_string(),
+                    Ok(true) => return Ok(Some(module)),
+                    Ok(false) => return Ok(None),
+                    Err(reason) => reason,
                 },
                 Err(error) if error.is_retryable() => error.to_string(),
                 Err(error) => return Err(error),
@@ -279,8 +279,22 @@ impl HostParts {
         }
     }
 
-    async fn take_over(&self) -> Result<DataOutcome, StoreError> {
-        self.ledger.fence(&self.entity, self.epoch, STORE_DEADLINE).await
+    /// Whether the entity's sessions are this activation's now, and no later one's; then this node
+    /// knows all that was written to them before.
+    ///
+    /// # Errors
+    /// Why that is not known yet.
+    async fn take_over(&self) -> Result<bool, String> {
+        let said = |error: StoreError| error.to_string();
+        let fenced = self.ledger.fence(&self.entity, self.epoch, STORE_DEADLINE).await;
+        match fenced.map_err(said)? {
+            DataOutcome::Refused(SessionRefusal::StaleEpoch { .. }) => return Ok(false),
+            // A full group has room again some day.
+            DataOutcome::Refused(refusal) => return Err(refusal.to_string()),
+            _ => {}
+        }
+        let holds = self.ledger.confirm(&self.entity, STORE_DEADLINE).await.map_err(said)?;
+        Ok(holds == Some(self.epoch))
     }
 
     /// Returns when nothing can be committed under this epoch any more.

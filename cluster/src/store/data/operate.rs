@@ -144,6 +144,8 @@ impl Draft<'_> {
     }
 
     fn delete(&mut self, key: &str, expected: Option<u64>) -> Answer {
+        // A name that none can have would be in what is remembered of this.
+        check_name(self.id, Part::Variable, key)?;
         self.check_version(key, expected)?;
         self.remove_variable(key).map(|existed| Done::Removed { existed })
     }

@@ -7,9 +7,10 @@
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use odeum_proto::log::SnapshotMeta;
+use odeum_proto::log::{LogId, SnapshotMeta};
 use odeum_proto::{GroupId, codec};
 
 use crate::store::wal::WalError;
@@ -23,13 +24,16 @@ const HEADER: usize = 16;
 #[derive(Debug, Clone)]
 pub(in crate::store) struct SnapshotFile {
     path: PathBuf,
+    /// The last entry of what this process has saved, by whichever way: one that was made here and
+    /// one that came from the leader may be ready at the same time, and the newer one stays.
+    newest: Arc<Mutex<Option<LogId>>>,
 }
 
 impl SnapshotFile {
     /// The file of `group` in `dir`, which is made if it is not there.
     pub(in crate::store) fn new(dir: &Path, group: GroupId) -> Result<Self, WalError> {
         fs::create_dir_all(dir).map_err(|source| WalError::io(dir, "making", source))?;
-        Ok(Self { path: dir.join(format!("{group}.snapshot")) })
+        Ok(Self { path: dir.join(format!("{group}.snapshot")), newest: Arc::default() })
     }
 
     /// Its path.
@@ -66,8 +70,12 @@ impl SnapshotFile {
             .map_err(|error| corrupt(HEADER, error.to_string().into()))
     }
 
-    /// Replaces the snapshot; on the disk when it returns.
+    /// Replaces the snapshot, unless that is of a later state; on the disk when it returns.
     pub(in crate::store) fn save(&self, meta: &SnapshotMeta, state: &Bytes) -> io::Result<()> {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if *newest > meta.last {
+            return Ok(());
+        }
         let mut bytes = vec![0; HEADER];
         codec::encode_into(&(meta, state), &mut bytes).map_err(io::Error::other)?;
         let crc = checksum(&bytes[HEADER..]);
@@ -80,10 +88,11 @@ impl SnapshotFile {
         file.write_all(&bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, &self.path)?;
-        match self.path.parent() {
-            Some(dir) => File::open(dir)?.sync_all(),
-            None => Ok(()),
+        if let Some(dir) = self.path.parent() {
+            File::open(dir)?.sync_all()?;
         }
+        *newest = meta.last;
+        Ok(())
     }
 }
 
@@ -93,7 +102,7 @@ fn checksum(content: &[u8]) -> [u8; 4] {
 
 #[cfg(test)]
 mod tests {
-    use odeum_proto::log::{LogId, Membership, StoredMembership};
+    use odeum_proto::log::{Membership, StoredMembership};
     use proptest::prelude::*;
 
     use super::*;
@@ -115,6 +124,16 @@ mod tests {
         file.save(&meta(), &b"old"[..].into()).expect("saved");
         file.save(&meta(), &b"new"[..].into()).expect("saved");
         assert_eq!(file.load().expect("loads"), Some((meta(), b"new"[..].into())));
+    }
+
+    #[test]
+    fn an_older_snapshot_that_is_ready_late_does_not_replace_a_newer_one() {
+        let dir = tempfile::tempdir().expect("made");
+        let file = SnapshotFile::new(dir.path(), GroupId::Control).expect("made");
+        let of = |index| SnapshotMeta { last: Some(LogId { term: 2, index }), ..meta() };
+        file.save(&of(9), &b"came"[..].into()).expect("saved");
+        file.clone().save(&of(7), &b"made"[..].into()).expect("left as it is");
+        assert_eq!(file.load().expect("loads"), Some((of(9), b"came"[..].into())));
     }
 
     proptest! {

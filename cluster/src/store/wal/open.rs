@@ -66,18 +66,19 @@ fn check_sequence(dir: &Path, numbers: &[u64]) -> Result<(), WalError> {
     })
 }
 
-/// Removes the newest segment if the process died while it was made: its predecessor still has
-/// everything.
+/// Removes the newest segment if nothing was written to it but the head that repeats what the
+/// others say: its predecessor still has everything, and the head may be there in part only.
 fn remove_half_made(dir: &Path, numbers: &mut Vec<u64>) -> Result<(), WalError> {
     let Some(&newest) = numbers.last() else { return Ok(()) };
     let path = segment::path(dir, newest);
     let bytes = fs::read(&path).map_err(|source| WalError::io(&path, "reading", source))?;
-    let half_made =
-        segment::check_header(&bytes, newest) == Header::Bad && !frame::proves_synced(&bytes, 0);
-    if !half_made {
+    let bad = segment::check_header(&bytes, newest) == Header::Bad;
+    let other = matches!(segment::check_header(&bytes, newest), Header::Other(_));
+    let follows = numbers.len() > 1;
+    if other || !(bad || follows) || frame::proves_synced(&bytes, 0) {
         return Ok(());
     }
-    tracing::warn!(file = %path.display(), bytes = bytes.len(), "half-made log segment removed");
+    tracing::info!(file = %path.display(), bytes = bytes.len(), "log segment with nothing in it removed");
     fs::remove_file(&path).map_err(|source| WalError::io(&path, "removing", source))?;
     segment::sync_dir(dir).map_err(|source| WalError::io(dir, "syncing", source))?;
     numbers.pop();

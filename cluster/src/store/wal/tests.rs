@@ -17,7 +17,7 @@ use super::*;
 const GROUPS: [GroupId; 3] = [GroupId::Control, GroupId::Data(0), GroupId::Data(1)];
 
 fn config(dir: &TempDir, segment_bytes: u64) -> WalConfig {
-    WalConfig { dir: dir.path().join("wal"), segment_bytes, ahead_bytes: 0 }
+    WalConfig { dir: dir.path().join("wal"), segment_bytes, ahead_bytes: 0, keep_segments: 4 }
 }
 
 fn entry(group: GroupId, index: u64) -> Record {
@@ -135,6 +135,28 @@ async fn a_log_cut_at_any_byte_of_its_tail_keeps_the_records_before_the_cut() {
         let (_, groups) = Wal::open(&config).expect("opens");
         assert_eq!(groups[&GROUPS[0]].entries.len() as u64, whole + 1);
     }
+}
+
+#[tokio::test]
+async fn a_group_that_keeps_the_log_of_the_others_is_named_until_it_purges() {
+    let dir = TempDir::new().expect("made");
+    let config = WalConfig { keep_segments: 2, ..config(&dir, 2_048) };
+    let (wal, _) = Wal::open(&config).expect("opens");
+    append(&wal, GROUPS[0], 0..1).await;
+    append(&wal, GROUPS[1], 0..200).await;
+    let purge = |group, index| {
+        let change = Change::Purge(LogId { term: 1, index });
+        wal.write_and_wait(vec![Record { group, change }])
+    };
+    purge(GROUPS[1], 199).await.expect("written");
+    // What a write came to is told before it is looked at.
+    append(&wal, GROUPS[1], 200..201).await;
+    assert!(segment::list(&config.dir).expect("listed").len() > 3);
+    assert_eq!((wal.pinned_by(GROUPS[0]), wal.pinned_by(GROUPS[1])), (Some(0), None));
+    purge(GROUPS[0], 0).await.expect("written");
+    append(&wal, GROUPS[1], 201..202).await;
+    assert_eq!(wal.pinned_by(GROUPS[0]), None);
+    assert!(segment::list(&config.dir).expect("listed").len() < 3);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use odeum_proto::GroupId;
 use odeum_proto::log::{Change, Entry, LogId, Payload, Record, Vote};
 use tokio::sync::{mpsc, watch};
 
-use super::{Done, GroupLog, Health, WalConfig, frame, is_no_space, segment};
+use super::{Done, GroupLog, Health, Pinned, WalConfig, frame, is_no_space, segment};
 
 /// Bytes after which no further waiting batch is taken into the same flush. Large enough that a
 /// flush is never wasted on little, small enough that the first waiter is not kept for long: a
@@ -107,7 +107,12 @@ impl Writer {
     }
 
     /// Writes until all senders are gone or the log fails.
-    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Batch>, health: &watch::Sender<Health>) {
+    pub(super) fn run(
+        mut self,
+        mut queue: mpsc::Receiver<Batch>,
+        health: &watch::Sender<Health>,
+        pinned: &watch::Sender<Pinned>,
+    ) {
         while let Some(first) = queue.blocking_recv() {
             let batches = collect(first, &mut queue);
             let result = self.write_until_space(&batches, &queue, health);
@@ -116,9 +121,17 @@ impl Writer {
             if let Err(error) = result {
                 tracing::error!(error = %error, "the log failed");
                 health.send_replace(Health::Failed);
-            } else {
-                self.remove_purged();
+            } else if let Err(error) = self.remove_purged() {
+                tracing::error!(error = %error, "the log failed");
+                health.send_replace(Health::Failed);
+                break;
             }
+            pinned.send_if_modified(|pinned| {
+                let now = self.pinned();
+                let changed = *pinned != now;
+                *pinned = now;
+                changed
+            });
             if failed {
                 break;
             }
@@ -176,7 +189,7 @@ impl Writer {
         let file = &mut self.current.file;
         let written = file
             .write_all(&bytes)
-            .and_then(|()| if must_sync { file.sync_data() } else { Ok(()) })
+            .and_then(|()| if must_sync { flush(file) } else { Ok(()) })
             .and_then(|()| file.seek(SeekFrom::Start(end)));
         if let Err(error) = written {
             file.set_len(self.current.end)?;
@@ -224,7 +237,7 @@ impl Writer {
     fn rotate(&mut self) -> io::Result<()> {
         self.current.file.set_len(self.current.end)?;
         self.current.length = self.current.end;
-        self.current.file.sync_data()?;
+        flush(&self.current.file)?;
         self.synced = self.current.end;
         let mut head = Vec::new();
         for (group, marks) in &self.marks {
@@ -245,15 +258,37 @@ impl Writer {
         Ok(())
     }
 
-    /// Removes the oldest segments while all entries in them are purged. A failure is no loss:
-    /// the next purge tries again.
-    fn remove_purged(&mut self) {
+    /// Removes the oldest segments while all entries in them are purged. That a file could not be
+    /// removed is no loss: the next purge tries again.
+    ///
+    /// # Errors
+    /// When what was written cannot be flushed.
+    fn remove_purged(&mut self) -> io::Result<()> {
         while self.sealed.front().is_some_and(|oldest| self.is_purged(&oldest.tops)) {
-            let removed = self.sync_then_remove_oldest();
-            if let Err(error) = removed {
-                tracing::warn!(error = %error, "a purged log segment could not be removed");
-                return;
+            // The purge must not be lost while the entries are: that would be a gap.
+            if self.synced < self.current.end {
+                flush(&self.current.file)?;
+                self.synced = self.current.end;
             }
+            if let Err(error) = self.remove_oldest() {
+                tracing::warn!(error = %error, "a purged log segment could not be removed");
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The groups that keep the oldest segment when there are many, each with its last entry in it.
+    fn pinned(&self) -> Pinned {
+        match self.sealed.front() {
+            Some(oldest) if self.sealed.len() > self.config.keep_segments => {
+                let kept = oldest.tops.0.iter().filter(|(group, top)| {
+                    let purged = self.marks.get(group).and_then(|marks| marks.purged);
+                    purged.is_none_or(|purged| purged.index < **top)
+                });
+                kept.map(|(group, top)| (*group, *top)).collect()
+            }
+            _ => BTreeMap::new(),
         }
     }
 
@@ -264,18 +299,19 @@ impl Writer {
         })
     }
 
-    fn sync_then_remove_oldest(&mut self) -> io::Result<()> {
+    fn remove_oldest(&mut self) -> io::Result<()> {
         let Some(oldest) = self.sealed.front() else { return Ok(()) };
-        // The purge must not be lost while the entries are: that would be a gap.
-        if self.synced < self.current.end {
-            self.current.file.sync_data()?;
-            self.synced = self.current.end;
-        }
         fs::remove_file(segment::path(&self.config.dir, oldest.number))?;
         segment::sync_dir(&self.config.dir)?;
         self.sealed.pop_front();
         Ok(())
     }
+}
+
+/// Flushes `file`. Whatever the reason of a failure, also when it is a full disk, it ends the log:
+/// nobody knows then which of the bytes before are on the disk.
+fn flush(file: &File) -> io::Result<()> {
+    file.sync_data().map_err(io::Error::other)
 }
 
 /// `first` and what waits behind it, up to [`FLUSH_BYTES`].

@@ -85,8 +85,9 @@ impl ApiError {
     pub fn may_have_had_an_effect(&self) -> bool {
         match self {
             Self::NoAnswer { .. } => true,
-            // A gateway timeout: the node's answer that it does not know either.
-            Self::Refused { status, .. } => *status == 504,
+            // A gateway timeout is the node's answer that it does not know either; nor does it
+            // when a leader lost its majority on the way.
+            Self::Refused { status, code, .. } => *status == 504 || &**code == "no-quorum",
             _ => false,
         }
     }
