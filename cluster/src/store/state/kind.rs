@@ -1,5 +1,7 @@
 //! A kind of entities that are placed by shard: its row of the table.
 
+use std::collections::BTreeSet;
+
 use odeum_proto::store::{Placement, Refusal, ShardMove};
 use odeum_proto::{EntityKind, Epoch, NodeId, limits};
 use serde::{Deserialize, Serialize};
@@ -137,8 +139,12 @@ impl State {
         }
         let epoch = self.last_epoch.next();
         let mut placed = Vec::new();
+        // One step per shard, so that none is based on another of the same command, which would
+        // make it something else when it is sent again.
+        let mut seen = BTreeSet::new();
         for step in moves {
-            if row.shard(step.shard).map(|place| place.epoch) == step.expected {
+            let first = seen.insert(step.shard);
+            if first && row.shard(step.shard).map(|place| place.epoch) == step.expected {
                 row.put(step.shard, Placement { node: step.node.clone(), epoch });
                 placed.push(step.shard);
             }

@@ -131,6 +131,16 @@ fn a_new_life_of_a_node_ends_the_epochs_of_its_shards() {
 }
 
 #[test]
+fn a_command_that_names_a_shard_twice_is_the_same_when_it_is_sent_again() {
+    let mut state = lit();
+    let epoch = state.last_epoch().next();
+    let twice = place(&[(0, 1, None), (0, 2, Some(epoch.0))]);
+    applied_to(&mut state, &twice);
+    assert!(matches!(refusal(&mut state, &twice), Refusal::StaleShards { .. }));
+    assert_eq!(state.kinds()[&kind()].shard(0).map(|place| &place.node), Some(&node(1)));
+}
+
+#[test]
 fn an_entity_of_a_kind_has_the_epoch_of_its_shard() {
     let mut state = lit();
     let entity = lamp(7);
