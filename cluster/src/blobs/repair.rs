@@ -32,8 +32,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Blobs that are copied at a time. More is sooner done, and takes more from everything else.
 const PARALLEL: usize = 4;
 
-/// How long a node that could not take a blob is not asked again for the same.
-const AVOIDED_FOR: Duration = Duration::from_secs(60);
+/// For how long a node is not asked again to take a blob that it could not: the first time, for it
+/// may not have known yet who has it, and at most, for a full disk stays full for a while.
+const AVOIDED_FOR: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// How long one change may take to be committed. It is planned anew if it is not.
 const COMMIT_DEADLINE: Duration = Duration::from_secs(5);
@@ -70,7 +71,7 @@ struct Repair {
     settled: Option<Sight>,
     busy: BTreeSet<Digest>,
     /// Nodes that could not take a blob, and when that was.
-    avoided: BTreeMap<(Digest, NodeId), Instant>,
+    avoided: BTreeMap<(Digest, NodeId), Avoided>,
     unowned: Unowned,
 }
 
@@ -87,6 +88,13 @@ struct Sight {
 struct Plan {
     steps: Vec<(Digest, u64, Revision, Step)>,
     removals: Vec<(Digest, Revision)>,
+}
+
+/// A node that could not take a blob.
+#[derive(Debug, Clone, Copy)]
+struct Avoided {
+    until: Instant,
+    pause: Duration,
 }
 
 impl Actor for Repair {
@@ -119,7 +127,7 @@ impl Repair {
             return;
         }
         let now = Instant::now();
-        self.avoided.retain(|_, since| now.saturating_duration_since(*since) < AVOIDED_FOR);
+        self.avoided.retain(|_, avoided| now < avoided.until + AVOIDED_FOR.1);
         let since = *self.leading_since.get_or_insert(now);
         let plan = self.plan(now, since);
         for (digest, size, expected, step) in plan.steps {
@@ -173,7 +181,10 @@ impl Repair {
         let copies = self.blobs.inner.config.copies;
         let mut steps: Vec<_> = rows
             .filter_map(|(digest, blob)| {
-                let avoided = |node: &NodeId| self.avoided.contains_key(&(*digest, node.clone()));
+                let avoided = |node: &NodeId| {
+                    let avoided = self.avoided.get(&(*digest, node.clone()));
+                    avoided.is_some_and(|avoided| Instant::now() < avoided.until)
+                };
                 let step = plan(*digest, blob, sites, copies, avoided)?;
                 Some((*digest, blob.size, blob.holders_at, step))
             })
@@ -221,7 +232,11 @@ impl Repair {
     fn on_done(&mut self, digest: Digest, failed: Option<NodeId>) {
         self.busy.remove(&digest);
         if let Some(node) = failed {
-            self.avoided.insert((digest, node), Instant::now());
+            let (first, most) = AVOIDED_FOR;
+            let before = self.avoided.get(&(digest, node.clone()));
+            let pause = before.map_or(first, |before| (before.pause * 2).min(most));
+            let until = Instant::now() + pause;
+            self.avoided.insert((digest, node), Avoided { until, pause });
         }
     }
 }
