@@ -13,7 +13,7 @@ use odeum_proto::{NodeId, Revision};
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::{ChangeMembers, Instant as _};
 
-use super::{Group, WriteError, not_written};
+use super::{Group, WriteError, not_written, written};
 use crate::store::raft::Metrics;
 use crate::store::steward::{Sight, Step};
 
@@ -61,10 +61,7 @@ impl Group {
             let outcome = Outcome::Refused(Refusal::UnknownNode { node: record.id });
             return StoreReply::Written { outcome, at: Revision::default() };
         }
-        match self.commit(Command::PutNode(record)).await {
-            Ok((outcome, at)) => StoreReply::Written { outcome, at },
-            Err(reply) => reply,
-        }
+        written(self.commit(Command::PutNode(record)).await)
     }
 
     async fn add(&self, node: NodeId) -> Result<(), WriteError> {
@@ -124,10 +121,7 @@ impl Group {
         }
         let removed = self.commit(Command::RemoveNode { node }).await;
         self.fill_up().await;
-        match removed {
-            Ok((outcome, at)) => StoreReply::Written { outcome, at },
-            Err(reply) => reply,
-        }
+        written(removed)
     }
 
     /// As [`expel`](Self::expel), of a group that keeps no record of nodes.
