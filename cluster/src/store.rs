@@ -41,6 +41,7 @@
 //!   there is space or the node is stopped.
 //! * A lost data folder is a lost replica: its node comes back under another name.
 
+mod courier;
 mod data;
 mod error;
 mod folder;

@@ -14,7 +14,7 @@ use odeum_loadtest::remote::cpus::Cpus;
 use odeum_loadtest::remote::process::{self, PeerArgs};
 use odeum_loadtest::report::Report;
 use odeum_loadtest::run::entities::{self, NodeArgs};
-use odeum_loadtest::{store, vs};
+use odeum_loadtest::{run, store, vs};
 
 /// Exit code when a row misses its target.
 const MISSED: u8 = 99;
@@ -39,6 +39,9 @@ enum Command {
     /// One of the nodes of `run entities`.
     #[command(hide = true)]
     EntitiesNode(NodeArgs),
+    /// One of the nodes of `run store`.
+    #[command(hide = true)]
+    StoreNode(run::store::node::NodeArgs),
     /// One of the two processes of a side; a step of most comparisons.
     #[command(hide = true)]
     Peer(PeerArgs),
@@ -99,6 +102,9 @@ struct RunArgs {
 enum Scenario {
     /// What a million entities cost in memory, where they are and elsewhere.
     Entities,
+    /// A million variables in three nodes that are all killed, and a session with a thousand
+    /// watchers.
+    Store,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -117,7 +123,7 @@ enum Peer {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
+    match perform(Arguments::parse()) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("odeum-loadtest: {error:#}");
@@ -126,7 +132,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+fn perform(arguments: Arguments) -> anyhow::Result<ExitCode> {
     // Each of its processes has threads of its own kind.
     if let Command::Peer(args) = &arguments.command {
         process::run(args)?;
@@ -140,11 +146,20 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 println!("{}", vs::ractor::memory(side, count).await?);
                 Ok(ExitCode::SUCCESS)
             }
-            Command::Run(RunArgs { scenario: Scenario::Entities, rounds, quick, json }) => {
-                conclude(&entities::run(rounds.max(1), quick.max(1)).await?, json)
+            Command::Run(RunArgs { scenario, rounds, quick, json }) => {
+                let (rounds, quick) = (rounds.max(1), quick.max(1));
+                let report = match scenario {
+                    Scenario::Entities => entities::run(rounds, quick).await?,
+                    Scenario::Store => run::store::run(rounds, quick).await?,
+                };
+                conclude(&report, json)
             }
             Command::EntitiesNode(args) => {
                 entities::node(args).await?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::StoreNode(args) => {
+                run::store::node::run(args).await?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::StorePeer(args) => {

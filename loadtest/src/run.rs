@@ -1,3 +1,4 @@
 //! Scenarios with a budget, one module for each.
 
 pub mod entities;
+pub mod store;

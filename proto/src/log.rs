@@ -242,8 +242,8 @@ pub struct Forward {
 pub enum StoreRequest {
     /// Commit and apply a command of a group without sessions.
     Write(Command),
-    /// Commit and apply an encoded command.
-    Propose(Bytes),
+    /// Commit and apply encoded commands, each by itself, in their order.
+    Propose(Vec<Bytes>),
     /// Say up to where a reader must have applied the log to see every acknowledged write.
     Barrier,
     /// As `Barrier`, on the word of a lease: faster, and right while clocks run alike.
@@ -267,6 +267,9 @@ pub enum StoreReply {
         /// Its place in the log, also when it changed nothing.
         at: Revision,
     },
+    /// What the first of the commands came to, in their order, and their places in the log. When
+    /// these are not all, the effect of the others is unknown.
+    Proposed(Vec<(Outcome, Revision)>),
     /// Every acknowledged write is at or before this revision.
     Barrier(Revision),
     /// The node is a member.

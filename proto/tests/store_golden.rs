@@ -256,7 +256,7 @@ fn forwards() -> Vec<Forward> {
     let write = StoreRequest::Write(Command::Found { cluster: cluster(), groups: 2 });
     [
         write,
-        StoreRequest::Propose(vec![1, 2].into()),
+        StoreRequest::Propose(vec![vec![1, 2].into()]),
         StoreRequest::Barrier,
         StoreRequest::LeaseBarrier,
         StoreRequest::Admit(record()),
@@ -270,6 +270,7 @@ fn store_replies() -> Vec<StoreReply> {
     let outcome = Outcome::Applied { revision: Revision(300) };
     vec![
         StoreReply::Written { outcome, at: Revision(300) },
+        StoreReply::Proposed(vec![(Outcome::Applied { revision: Revision(300) }, Revision(300))]),
         StoreReply::Barrier(Revision(300)),
         StoreReply::Admitted,
         StoreReply::Released,

@@ -20,7 +20,7 @@ use super::data::Data;
 use super::error::StoreError;
 use super::rounds::Consistency;
 use super::rpc::Rpc;
-use super::seat::Seat;
+use super::seat::{Request, Seat};
 use super::shared::Shared;
 use super::state::State;
 use super::status::StoreStatus;
@@ -189,7 +189,7 @@ impl StoreHandle {
         deadline: Duration,
     ) -> Result<(DataOutcome, Revision), StoreError> {
         let command = codec::encode(&Command::Data(command)).map_err(StoreError::broken)?;
-        match self.shared.ask(seat, StoreRequest::Propose(command.into()), deadline).await? {
+        match self.shared.ask(seat, Request::Change(command.into()), deadline).await? {
             StoreReply::Written { outcome: Outcome::Data(outcome), at } => Ok((outcome, at)),
             other => Err(StoreError::broken(format!("{other:?} to a change of sessions"))),
         }

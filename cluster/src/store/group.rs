@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use odeum_proto::codec::{self, EncodeError};
 use odeum_proto::log::{Forward, Proposal, RaftReply, RaftRequest, StoreReply, StoreRequest};
 use odeum_proto::store::{Command, Outcome};
@@ -17,8 +18,10 @@ use odeum_proto::{GroupId, LogTime, NodeId, Revision};
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::{Instant as _, ReadPolicy};
+use tokio::sync::mpsc;
 
 use super::StoreConfig;
+use super::courier::Parcel;
 use super::data::Data;
 use super::error::StoreError;
 use super::journal::Journal;
@@ -46,6 +49,8 @@ pub(super) struct Group {
     fresh: Mutex<Option<Instant>>,
     /// Membership changes go one by one.
     changing: tokio::sync::Mutex<()>,
+    /// This node's changes on their way to the leader.
+    parcels: mpsc::Sender<Parcel>,
 }
 
 impl std::fmt::Debug for Group {
@@ -71,6 +76,7 @@ impl Group {
         journal: &Journal,
         rpc: Arc<dyn Rpc>,
         replicated: Arc<Replicated>,
+        parcels: mpsc::Sender<Parcel>,
     ) -> Result<Self, StoreError> {
         let (wal, log) = (journal.wal().clone(), journal.take(id)?);
         let snapshots = config.dir.join("snapshots");
@@ -97,6 +103,7 @@ impl Group {
             heard: Mutex::new(Instant::now()),
             fresh: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
+            parcels,
         };
         // What the log says is not in the metrics at once, and who asks now must not be told
         // that this node is no member.
@@ -226,7 +233,7 @@ impl Group {
                 StoreRequest::Write(Command::RemoveNode { node }) => self.expel(node).await,
                 StoreRequest::Write(Command::PutNode(record)) => self.renew(record).await,
                 StoreRequest::Write(command) => written(self.commit(command).await),
-                StoreRequest::Propose(command) => written(self.propose(command).await),
+                StoreRequest::Propose(commands) => self.propose_all(commands).await,
                 StoreRequest::Barrier => self.readable(ReadPolicy::ReadIndex).await,
                 StoreRequest::LeaseBarrier => self.readable(ReadPolicy::LeaseRead).await,
                 StoreRequest::Admit(record) => self.admit(record).await,
@@ -248,6 +255,35 @@ impl Group {
         let proposal = Proposal { at: self.now(), command };
         let response = self.raft.client_write(proposal).await.map_err(not_written)?;
         Ok((response.data, Revision(response.log_id.index())))
+    }
+
+    /// What several commands came to: all that are before the first of which that is not known.
+    async fn propose_all(&self, commands: Vec<Bytes>) -> StoreReply {
+        let at = self.now();
+        let proposals = commands.into_iter().map(|command| Proposal { at, command });
+        let mut results = match self.raft.client_write_many(proposals).await {
+            Ok(results) => results,
+            Err(fatal) => return not_written(RaftError::Fatal(fatal)),
+        };
+        let mut done = Vec::new();
+        while let Some(result) = results.next().await {
+            match result {
+                Ok(Ok(written)) => {
+                    done.push((written.response, Revision(written.log_id.index())));
+                }
+                Ok(Err(error)) if done.is_empty() => {
+                    return not_written(RaftError::APIError(error));
+                }
+                Err(fatal) if done.is_empty() => return not_written(RaftError::Fatal(fatal)),
+                Ok(Err(_)) | Err(_) => break,
+            }
+        }
+        StoreReply::Proposed(done)
+    }
+
+    /// Gives a change to the courier; when that has ended, whoever waits for an answer is told.
+    pub(super) async fn give(&self, parcel: Parcel) {
+        let _ = self.parcels.send(parcel).await;
     }
 
     /// The group's time, when this node leads it.

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use odeum_proto::{GroupId, NodeId, limits};
 
 use super::StoreHandle;
-use super::rpc::{Purpose, Rpc, RpcError};
+use super::rpc::{Purpose, Rpc, RpcError, begun};
 use crate::transport::{
     Class, Serve, ServeError, Service, Services, TransportError, TransportHandle,
 };
@@ -44,7 +44,8 @@ struct RaftService(StoreHandle, GroupId);
 impl Serve for RaftService {
     fn serve(&self, _from: NodeId, body: Bytes) -> BoxFuture<'static, Result<Bytes, ServeError>> {
         let (store, group) = (self.0.clone(), self.1);
-        Box::pin(async move { Ok(store.answer_raft(group, body).await) })
+        // In the order of arrival, or what follows would come before what it follows on.
+        begun(async move { Ok(store.answer_raft(group, body).await) })
     }
 }
 

@@ -29,6 +29,7 @@ mod convert;
 mod log;
 mod machine;
 mod network;
+mod pipeline;
 mod snapshot;
 
 use std::sync::Arc;

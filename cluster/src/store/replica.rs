@@ -9,7 +9,9 @@
 use std::sync::Arc;
 
 use odeum_actors::{Actor, ActorError, Context};
+use tokio::sync::mpsc;
 
+use super::courier::{self, Parcel};
 use super::error::StoreError;
 use super::group::Group;
 use super::seat::Seat;
@@ -30,14 +32,14 @@ impl ReplicaActor {
         Self { shared, seat }
     }
 
-    async fn start(&self) -> Result<Arc<Group>, StoreError> {
+    async fn start(&self, parcels: mpsc::Sender<Parcel>) -> Result<Arc<Group>, StoreError> {
         let journal = self.shared.journal.borrow().clone();
         let journal = journal.ok_or_else(|| StoreError::stopped("the log is not open"))?;
         let rpc = Arc::clone(&self.shared.rpc.0);
         let replicated = Arc::clone(&self.seat.replicated);
-        let opened =
-            Group::open(&self.shared.config, self.seat.group, &journal, rpc, replicated).await?;
-        let group = Arc::new(opened);
+        let (config, id) = (&self.shared.config, self.seat.group);
+        let group = Group::open(config, id, &journal, rpc, replicated, parcels).await?;
+        let group = Arc::new(group);
         self.seat.running.send_replace(Some(Arc::clone(&group)));
         Ok(group)
     }
@@ -47,7 +49,10 @@ impl Actor for ReplicaActor {
     type Message = ReplicaMessage;
 
     async fn started(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
-        let group = self.start().await?;
+        let (sender, parcels) = courier::queue();
+        let group = self.start(sender).await?;
+        let rpc = Arc::clone(&self.shared.rpc.0);
+        ctx.spawn(courier::run(Arc::clone(&self.seat), rpc, parcels));
         ctx.spawn(steward::run(Arc::clone(&self.shared), Arc::downgrade(&group)));
         let handle = ctx.handle().clone();
         ctx.spawn(async move {

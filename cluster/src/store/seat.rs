@@ -9,9 +9,10 @@ use odeum_proto::codec::{self, DecodeError};
 use odeum_proto::log::{Forward, RaftReply, RaftRequest, StoreReply, StoreRequest};
 use odeum_proto::store::Command;
 use odeum_proto::{GroupId, NodeId, Revision};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
+use super::courier::Parcel;
 use super::error::StoreError;
 use super::group::{Group, encoded};
 use super::raft::Replicated;
@@ -38,6 +39,20 @@ pub(super) struct Seat {
     pub(super) leased: Rounds,
     /// What this node has asked of the group.
     pub(super) origins: Origins,
+}
+
+/// What the leader of a group is asked.
+#[derive(Debug, Clone)]
+pub(super) enum Request {
+    /// To make a change, which is an encoded command.
+    Change(Bytes),
+    Other(StoreRequest),
+}
+
+impl From<StoreRequest> for Request {
+    fn from(request: StoreRequest) -> Self {
+        Self::Other(request)
+    }
 }
 
 /// A question to the leader of a group: who asks, by what way, and until when.
@@ -129,7 +144,7 @@ impl Seat {
     /// Asks the leader until it answers for good.
     pub(super) async fn ask_leader(
         &self,
-        request: StoreRequest,
+        request: Request,
         asking: Asking<'_>,
     ) -> Result<StoreReply, StoreError> {
         let end = Instant::now() + asking.deadline;
@@ -146,8 +161,7 @@ impl Seat {
                 (!group.is_member()).then(|| nth(&(asking.others)(), strangers)).flatten()
             });
             if let Some(leader) = leader {
-                let forward = Forward { remaining: end - Instant::now(), request: request.clone() };
-                match self.ask(&group, &leader, known.as_ref(), forward, asking.rpc).await {
+                match self.ask(&group, &leader, request.clone(), end, asking.rpc).await {
                     StoreReply::NotLeader { leader: other } => {
                         // One hint is followed at once; nodes that name each other are asked
                         // at the usual pace.
@@ -174,26 +188,54 @@ impl Seat {
         }
     }
 
-    /// Asks one node that may lead. Gives up on it when this replica learns of another leader
-    /// than `known`: a dead leader does not answer.
+    /// Asks one node that may lead. A change goes with others.
     async fn ask(
         &self,
         group: &Group,
         leader: &NodeId,
-        known: Option<&NodeId>,
+        request: Request,
+        end: Instant,
+        rpc: &Arc<dyn Rpc>,
+    ) -> StoreReply {
+        let command = match request {
+            Request::Change(command) => command,
+            Request::Other(request) => {
+                let forward = Forward { remaining: end - Instant::now(), request };
+                return self.forward(leader, forward, rpc).await;
+            }
+        };
+        let (answer, told) = oneshot::channel();
+        let leader = leader.clone();
+        let answered = async {
+            group.give(Parcel { leader, command, until: end, answer }).await;
+            told.await.unwrap_or_else(|_| unknown("the replica ended".into()))
+        };
+        let late = |_| unknown("it did not answer in time".into());
+        tokio::time::timeout_at(end, answered).await.unwrap_or_else(late)
+    }
+
+    /// Asks one node that may lead. Gives up on it when this replica learns that the leader is
+    /// another than it knows now: a dead leader does not answer.
+    pub(super) async fn forward(
+        &self,
+        leader: &NodeId,
         forward: Forward,
         rpc: &Arc<dyn Rpc>,
     ) -> StoreReply {
-        let unknown = |reason: String| StoreReply::Unknown { reason: reason.into() };
+        let Some(group) = self.running.borrow().clone() else {
+            return unknown("the replica ended".into());
+        };
         if *leader == self.node {
-            return group.lead(forward).await;
+            // Apart, or every caller's future would be as large as all that leading can take.
+            return Box::pin(group.lead(forward)).await;
         }
+        let known = group.leader();
         let deadline = forward.remaining;
         let asked = rpc.ask(leader, self.group, Purpose::Forward, encoded(&forward), deadline);
         let answer = tokio::select! {
             biased;
             answer = asked => answer,
-            () = group.leader_changed(known) => return unknown("it leads no more".into()),
+            () = group.leader_changed(known.as_ref()) => return unknown("it leads no more".into()),
         };
         match answer {
             Ok(body) => codec::decode(&body).unwrap_or_else(|error| unknown(error.to_string())),
@@ -227,9 +269,15 @@ impl Seat {
 /// What is no command must never get into a log.
 fn checked(request: &StoreRequest) -> Result<(), DecodeError> {
     match request {
-        StoreRequest::Propose(command) => codec::decode::<Command>(command).map(drop),
+        StoreRequest::Propose(commands) => {
+            commands.iter().try_for_each(|command| codec::decode::<Command>(command).map(drop))
+        }
         _ => Ok(()),
     }
+}
+
+fn unknown(reason: String) -> StoreReply {
+    StoreReply::Unknown { reason: reason.into() }
 }
 
 fn nth(nodes: &[NodeId], n: usize) -> Option<NodeId> {

@@ -15,7 +15,7 @@ use super::error::StoreError;
 use super::journal::Journal;
 use super::rounds::Consistency;
 use super::rpc::Rpc;
-use super::seat::{Asking, Seat};
+use super::seat::{Asking, Request, Seat};
 use super::state::State;
 
 /// The network, without its insides in debug output.
@@ -81,7 +81,7 @@ impl Shared {
     pub(super) async fn ask(
         &self,
         seat: &Seat,
-        request: StoreRequest,
+        request: impl Into<Request>,
         deadline: Duration,
     ) -> Result<StoreReply, StoreError> {
         // Of the group that says who belongs to the cluster, only its members know anything.
@@ -93,7 +93,7 @@ impl Shared {
             if is_data { self.control.replicated.view(nodes) } else { Vec::new() }
         };
         let asking = Asking { rpc: &self.rpc.0, others: &others, deadline };
-        seat.ask_leader(request, asking).await
+        seat.ask_leader(request.into(), asking).await
     }
 
     /// Waits until this replica has applied every write to the group that was acknowledged before

@@ -75,6 +75,11 @@ impl Process {
         Pid::from_raw(i32::try_from(id)?).context("no process has the number 0")
     }
 
+    /// Kills it.
+    pub(crate) async fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill().await.with_context(|| format!("{} cannot be killed", self.name))
+    }
+
     /// Lets it end.
     pub(crate) async fn end(mut self) {
         drop(self.stdin);

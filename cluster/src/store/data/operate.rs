@@ -151,14 +151,13 @@ impl Draft<'_> {
     }
 
     fn check_version(&self, key: &str, expected: Option<u64>) -> Result<(), SessionRefusal> {
+        let Some(expected) = expected else { return Ok(()) };
         let is = self.variable(key).map_or(0, Variable::version);
-        match expected {
-            Some(expected) if expected != is => {
-                let (session, key) = (self.id.clone(), key.into());
-                Err(SessionRefusal::VersionConflict { session, key, is, expected })
-            }
-            _ => Ok(()),
+        if is == expected {
+            return Ok(());
         }
+        let (session, key) = (self.id.clone(), key.into());
+        Err(SessionRefusal::VersionConflict { session, key, is, expected })
     }
 
     fn check_type(

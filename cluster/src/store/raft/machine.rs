@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use super::convert::{meta_from, meta_to};
 use super::{LogId, SnapshotFile, StoredMembership, Types};
-use crate::store::data::Data;
+use crate::store::data::{self, Data};
 use crate::store::sessions::Bells;
 use crate::store::state::State;
 use crate::store::wal::WalError;
@@ -33,7 +33,7 @@ pub(in crate::store) struct Replicated {
     bells: Bells,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct Inner {
     last: Option<LogId>,
     membership: StoredMembership,
@@ -42,7 +42,7 @@ struct Inner {
 
 /// What a group has agreed on. Both parts are in every group; of a group of sessions the first
 /// stays empty, and of the control group the second, unless there are no groups of sessions.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct GroupState {
     control: State,
     data: Data,
@@ -214,7 +214,12 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder { inner: self.replicated.read(Inner::clone), file: self.file.clone() }
+        let still = self.replicated.read(|inner| Still {
+            meta: inner.meta(),
+            control: inner.state.control.clone(),
+            data: inner.state.data.snapshot(),
+        });
+        Builder { still: Some(still), file: self.file.clone() }
     }
 
     async fn install_snapshot(
@@ -253,19 +258,30 @@ impl RaftStateMachine<Types> for Machine {
 /// A state as it was at one moment, to be written.
 #[derive(Debug)]
 pub(in crate::store) struct Builder {
-    inner: Inner,
+    /// `None` when it has been.
+    still: Option<Still>,
     file: SnapshotFile,
+}
+
+/// What is replicated of an [`Inner`], and nothing that is made from it.
+#[derive(Debug)]
+struct Still {
+    meta: SnapshotMetaOf<Types>,
+    control: State,
+    data: data::Snapshot,
 }
 
 impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = Encoded;
 
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<Types, Encoded>, io::Error> {
-        let inner = std::mem::take(&mut self.inner);
+        let still = self.still.take();
+        let Still { meta, control, data } =
+            still.ok_or_else(|| io::Error::other("the snapshot has been built"))?;
         let file = self.file.clone();
         blocking(move || {
-            let state = Bytes::from(codec::encode(&inner.state).map_err(io::Error::other)?);
-            let meta = inner.meta();
+            // As a `GroupState` is encoded.
+            let state = Bytes::from(codec::encode(&(control, data)).map_err(io::Error::other)?);
             file.save(&meta_to(&meta), &state)?;
             Ok(SnapshotOf::<Types, Encoded> { meta, snapshot: state })
         })

@@ -1,16 +1,17 @@
 //! Raft's messages between replicas.
 //!
-//! Requests to a follower go one after the other (openraft's sequential `stream_append`): each
-//! carries what has gathered meanwhile, so throughput comes from batching. A pipelined stream
-//! would save a round trip per batch; it can be put into `Peer` without touching anything else.
+//! Entries go to a follower in batches, each with what has gathered since the one before it, and
+//! a few of them at a time: the follower has the next one when its disk has the last one.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::Stream;
 use odeum_proto::log::{RaftReply, RaftRequest};
 use odeum_proto::{GroupId, NodeId, codec};
+use openraft::OptionalSend;
 use openraft::alias::{SnapshotOf, VoteOf};
 use openraft::errors::{
     Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
@@ -26,8 +27,9 @@ use super::convert::{
     meta_from, meta_to, vote_from, vote_to,
 };
 use super::machine::Encoded;
+use super::pipeline::{Pipeline, Sent, Streaming};
 use super::{Raft, Types};
-use crate::store::rpc::{Purpose, Rpc, RpcError};
+use crate::store::rpc::{Purpose, Rpc, RpcError, begun};
 
 /// How long a follower may take for a batch of entries. Longer than a heartbeat, because it
 /// includes the follower's fsync and a busy machine; a dead follower is known by its link.
@@ -75,7 +77,7 @@ pub(in crate::store) struct Peer {
     patience: Option<Duration>,
 }
 
-type Answer<T> = Result<T, RPCError<Types>>;
+pub(super) type Answer<T> = Result<T, RPCError<Types>>;
 
 impl Peer {
     async fn ask(
@@ -85,18 +87,36 @@ impl Peer {
         deadline: Duration,
     ) -> Answer<RaftReply> {
         let body = codec::encode(request).map_err(|error| RPCError::Network(network(&error)))?;
-        let asked = self.rpc.ask(&self.target, self.group, purpose, Bytes::from(body), deadline);
-        let answer = asked.await.map_err(|error| match error {
-            RpcError::Unreachable { .. } => RPCError::Unreachable(Unreachable::new(&error)),
-            RpcError::Deadline { .. } => RPCError::Network(network(&error)),
-        })?;
-        match codec::decode(&answer).map_err(|error| RPCError::Network(network(&error)))? {
-            // As if it were not there: whoever asks waits and tries again.
-            RaftReply::Stopped { reason } => {
-                Err(RPCError::Unreachable(Unreachable::from_string(reason)))
+        read(self.rpc.ask(&self.target, self.group, purpose, Bytes::from(body), deadline).await)
+    }
+
+    /// Sends a batch of entries. That it has been sent is certain as soon as the future exists,
+    /// so that batches leave in their order.
+    fn append(&self, rpc: &AppendEntriesRequest<Types>, deadline: Duration) -> Sent {
+        let request = RaftRequest::Append {
+            vote: vote_to(&rpc.vote),
+            previous: rpc.prev_log_id.as_ref().map(log_id_to),
+            entries: rpc.entries.iter().map(entry_to).collect(),
+            committed: rpc.leader_commit.as_ref().map(log_id_to),
+        };
+        let body = codec::encode(&request).map_err(|error| RPCError::Network(network(&error)));
+        let asked = body.map(|body| {
+            let body = Bytes::from(body);
+            self.rpc.ask(&self.target, self.group, Purpose::Consensus, body, deadline)
+        });
+        begun(async move {
+            match read(asked?.await)? {
+                RaftReply::Appended => Ok(AppendEntriesResponse::Success),
+                RaftReply::AppendedUpTo(last) => {
+                    Ok(AppendEntriesResponse::PartialSuccess(last.map(log_id_from)))
+                }
+                RaftReply::Conflict => Ok(AppendEntriesResponse::Conflict),
+                RaftReply::HigherVote(vote) => {
+                    Ok(AppendEntriesResponse::HigherVote(vote_from(vote)))
+                }
+                other => Err(unexpected(&other)),
             }
-            reply => Ok(reply),
-        }
+        })
     }
 
     async fn ballot(
@@ -110,6 +130,20 @@ impl Peer {
             }
             other => Err(unexpected(&other)),
         }
+    }
+}
+
+fn read(answer: Result<Bytes, RpcError>) -> Answer<RaftReply> {
+    let answer = answer.map_err(|error| match error {
+        RpcError::Unreachable { .. } => RPCError::Unreachable(Unreachable::new(&error)),
+        RpcError::Deadline { .. } => RPCError::Network(network(&error)),
+    })?;
+    match codec::decode(&answer).map_err(|error| RPCError::Network(network(&error)))? {
+        // As if it were not there: whoever asks waits and tries again.
+        RaftReply::Stopped { reason } => {
+            Err(RPCError::Unreachable(Unreachable::from_string(reason)))
+        }
+        reply => Ok(reply),
     }
 }
 
@@ -129,22 +163,17 @@ impl RaftNetworkV2<Types> for Peer {
         rpc: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Answer<AppendEntriesResponse<Types>> {
-        let request = RaftRequest::Append {
-            vote: vote_to(&rpc.vote),
-            previous: rpc.prev_log_id.as_ref().map(log_id_to),
-            entries: rpc.entries.iter().map(entry_to).collect(),
-            committed: rpc.leader_commit.as_ref().map(log_id_to),
-        };
         let deadline = self.patience.unwrap_or_else(|| option.hard_ttl());
-        match self.ask(&request, Purpose::Consensus, deadline).await? {
-            RaftReply::Appended => Ok(AppendEntriesResponse::Success),
-            RaftReply::AppendedUpTo(last) => {
-                Ok(AppendEntriesResponse::PartialSuccess(last.map(log_id_from)))
-            }
-            RaftReply::Conflict => Ok(AppendEntriesResponse::Conflict),
-            RaftReply::HigherVote(vote) => Ok(AppendEntriesResponse::HigherVote(vote_from(vote))),
-            other => Err(unexpected(&other)),
-        }
+        self.append(&rpc, deadline).await
+    }
+
+    fn stream_append<'s, S>(&'s mut self, input: S, option: RPCOption) -> Streaming<'s>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+    {
+        let deadline = self.patience.unwrap_or_else(|| option.hard_ttl());
+        let pipeline = Pipeline::new(input, move |rpc| self.append(rpc, deadline));
+        Box::pin(std::future::ready(Ok(pipeline.answers())))
     }
 
     async fn vote(

@@ -1,0 +1,189 @@
+//! Changes on their way to the leader of a group: those that come while others are under way go
+//! together.
+//!
+//! One request to the leader, one message to its core and one answer carry as many changes as
+//! waited; each is an entry of its own in the log. A lone change waits for nobody. So the cost of
+//! the way is shared the more, the more there is to do.
+//!
+//! Who waits for an answer does not keep others waiting: it is the replica's task that carries.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use odeum_proto::NodeId;
+use odeum_proto::log::{Forward, StoreReply, StoreRequest};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::rpc::Rpc;
+use super::seat::Seat;
+
+/// Loads under way to one leader at a time. More makes smaller loads; one would leave the leader
+/// without work for a round trip.
+const UNDER_WAY: usize = 4;
+
+/// Changes that go together at most.
+const LOAD: usize = 512;
+
+/// Bytes of changes after which a load is full: a quarter of what fits a frame, so that the
+/// largest change still fits behind others.
+const LOAD_BYTES: usize = 1 << 20;
+
+/// Changes that wait for the courier; more wait outside.
+const QUEUE: usize = 4 * LOAD;
+
+/// One change to be carried.
+pub(super) struct Parcel {
+    pub(super) leader: NodeId,
+    /// The encoded command.
+    pub(super) command: Bytes,
+    pub(super) until: Instant,
+    pub(super) answer: oneshot::Sender<StoreReply>,
+}
+
+/// Where parcels are given in, and where the courier takes them from.
+pub(super) fn queue() -> (mpsc::Sender<Parcel>, mpsc::Receiver<Parcel>) {
+    mpsc::channel(QUEUE)
+}
+
+/// Carries what is given in, until nobody can give in anything any more.
+pub(super) async fn run(seat: Arc<Seat>, rpc: Arc<dyn Rpc>, mut parcels: mpsc::Receiver<Parcel>) {
+    let mut under_way = FuturesUnordered::new();
+    let mut waiting = Vec::new();
+    loop {
+        tokio::select! {
+            biased;
+            Some(()) = under_way.next() => {}
+            taken = parcels.recv_many(&mut waiting, LOAD), if under_way.len() < UNDER_WAY => {
+                if taken == 0 {
+                    return;
+                }
+                for load in loads(waiting.drain(..), Instant::now()) {
+                    under_way.push(carry(&seat, &rpc, load));
+                }
+            }
+        }
+    }
+}
+
+/// What goes together: to one leader, and not too much.
+#[derive(Debug)]
+struct Load {
+    leader: NodeId,
+    until: Instant,
+    commands: Vec<Bytes>,
+    answers: Vec<oneshot::Sender<StoreReply>>,
+}
+
+/// Packs parcels, in their order. Those that nobody waits for any more are left out.
+fn loads(parcels: impl Iterator<Item = Parcel>, now: Instant) -> Vec<Load> {
+    let mut full = Vec::new();
+    let mut open: BTreeMap<NodeId, (usize, Load)> = BTreeMap::new();
+    for Parcel { leader, command, until, answer } in parcels {
+        if answer.is_closed() || until <= now {
+            continue;
+        }
+        let (bytes, load) = open.entry(leader).or_insert_with_key(|leader| {
+            let leader = leader.clone();
+            (0, Load { leader, until, commands: Vec::new(), answers: Vec::new() })
+        });
+        if *bytes > 0 && *bytes + command.len() > LOAD_BYTES {
+            let leader = load.leader.clone();
+            let next = Load { leader, until, commands: Vec::new(), answers: Vec::new() };
+            full.push(std::mem::replace(load, next));
+            *bytes = 0;
+        }
+        *bytes += command.len();
+        load.until = load.until.max(until);
+        load.commands.push(command);
+        load.answers.push(answer);
+    }
+    full.extend(open.into_values().map(|(_, load)| load));
+    full
+}
+
+async fn carry(seat: &Seat, rpc: &Arc<dyn Rpc>, load: Load) {
+    let Load { leader, until, commands, answers } = load;
+    let remaining = until.saturating_duration_since(Instant::now());
+    let forward = Forward { remaining, request: StoreRequest::Propose(commands) };
+    let reply = seat.forward(&leader, forward, rpc).await;
+    let mut answers = answers.into_iter();
+    // Who has gone needs no answer.
+    let rest = match reply {
+        StoreReply::Proposed(written) => {
+            for ((outcome, at), answer) in written.into_iter().zip(answers.by_ref()) {
+                let _ = answer.send(StoreReply::Written { outcome, at });
+            }
+            StoreReply::Unknown { reason: "it leads no more".into() }
+        }
+        other => other,
+    };
+    for answer in answers {
+        let _ = answer.send(rest.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    type Waiter = oneshot::Receiver<StoreReply>;
+
+    fn parcel(leader: &str, bytes: usize, until: Instant) -> (Parcel, Waiter) {
+        let (answer, waiter) = oneshot::channel();
+        let leader = leader.parse().expect("a name");
+        (Parcel { leader, command: vec![0; bytes].into(), until, answer }, waiter)
+    }
+
+    fn sizes(loads: &[Load]) -> Vec<(&str, Vec<usize>)> {
+        let of = |load: &Load| load.commands.iter().map(Bytes::len).collect();
+        loads.iter().map(|load| (load.leader.as_str(), of(load))).collect()
+    }
+
+    #[test]
+    fn what_goes_to_one_leader_goes_together_in_its_order() {
+        let now = Instant::now();
+        let until = now + Duration::from_secs(1);
+        let wanted = [("n1", 1), ("n2", 2), ("n1", 3), ("n2", 4)];
+        let (parcels, _waiters): (Vec<_>, Vec<_>) =
+            wanted.into_iter().map(|(leader, bytes)| parcel(leader, bytes, until)).unzip();
+        let packed = loads(parcels.into_iter(), now);
+        assert_eq!(sizes(&packed), [("n1", vec![1, 3]), ("n2", vec![2, 4])]);
+    }
+
+    #[test]
+    fn a_load_is_bounded_and_a_change_that_is_larger_goes_alone() {
+        let now = Instant::now();
+        let until = now + Duration::from_secs(1);
+        let wanted = [10, LOAD_BYTES - 10, 1, 2 * LOAD_BYTES, 5];
+        let (parcels, _waiters): (Vec<_>, Vec<_>) =
+            wanted.into_iter().map(|bytes| parcel("n1", bytes, until)).unzip();
+        let packed = loads(parcels.into_iter(), now);
+        let expected = [
+            ("n1", vec![10, LOAD_BYTES - 10]),
+            ("n1", vec![1]),
+            ("n1", vec![2 * LOAD_BYTES]),
+            ("n1", vec![5]),
+        ];
+        assert_eq!(sizes(&packed), expected);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_not_carried_and_a_load_may_take_as_long_as_its_most_patient() {
+        let now = Instant::now();
+        let later = |seconds| now + Duration::from_secs(seconds);
+        let (gone, waiter) = parcel("n1", 1, later(9));
+        drop(waiter);
+        let (late, _late) = parcel("n1", 2, now);
+        let (patient, _patient) = parcel("n1", 3, later(5));
+        let (hasty, _hasty) = parcel("n1", 4, later(1));
+        let packed = loads([gone, late, patient, hasty].into_iter(), now);
+        assert_eq!(sizes(&packed), [("n1", vec![3, 4])]);
+        assert!(packed.iter().all(|load| load.until == later(5)));
+    }
+}

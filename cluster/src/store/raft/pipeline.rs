@@ -1,0 +1,218 @@
+//! Batches of entries on their way to a follower, a few of them at a time.
+
+use std::collections::VecDeque;
+
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, FuturesOrdered};
+use futures::{Stream, StreamExt as _};
+use openraft::OptionalSend;
+use openraft::errors::{NetworkError, RPCError};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult};
+
+use super::network::Answer;
+use super::{LogId, Types};
+
+/// Batches that may be without an answer. More makes smaller ones; one would leave the follower's
+/// disk without work for a round trip.
+const UNDER_WAY: usize = 4;
+
+/// A batch that has been sent, and what the follower says to it.
+pub(super) type Sent = BoxFuture<'static, Answer<AppendEntriesResponse<Types>>>;
+
+/// The answers to a stream of batches, in their order, up to the first that is no plain success.
+pub(super) type Answers<'s> = BoxStream<'s, Answer<StreamAppendResult<Types>>>;
+
+/// What becomes such answers.
+pub(super) type Streaming<'s> = BoxFuture<'s, Answer<Answers<'s>>>;
+
+/// Sends what comes from `input` as long as few enough are under way.
+pub(super) struct Pipeline<I, F> {
+    /// `None` when there is nothing to be sent any more.
+    input: Option<I>,
+    send: F,
+    answers: FuturesOrdered<Sent>,
+    /// Of those without an answer, in their order.
+    under_way: VecDeque<Batch>,
+}
+
+/// What must be known of a batch when its answer comes.
+struct Batch {
+    previous: Option<LogId>,
+    last: Option<LogId>,
+    /// Whether one before it had no answer yet when it was sent.
+    behind: bool,
+}
+
+impl<I, F> Pipeline<I, F>
+where
+    I: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+    F: Fn(&AppendEntriesRequest<Types>) -> Sent + Send,
+{
+    pub(super) fn new(input: I, send: F) -> Self {
+        let (answers, under_way) = (FuturesOrdered::new(), VecDeque::new());
+        Self { input: Some(input), send, answers, under_way }
+    }
+
+    /// What the follower says.
+    pub(super) fn answers<'s>(self) -> Answers<'s>
+    where
+        F: 's,
+    {
+        Box::pin(futures::stream::unfold(Some(self), async |pipeline| {
+            let mut pipeline = pipeline?;
+            let (answer, goes_on) = pipeline.next().await?;
+            Some((answer, goes_on.then_some(pipeline)))
+        }))
+    }
+
+    /// The next answer, and whether the batches behind it still count.
+    async fn next(&mut self) -> Option<(Answer<StreamAppendResult<Types>>, bool)> {
+        while self.input.is_some() || !self.under_way.is_empty() {
+            let (input, room) = (&mut self.input, self.under_way.len() < UNDER_WAY);
+            let next = async {
+                match input {
+                    Some(input) if room => input.next().await,
+                    _ => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                Some(answer) = self.answers.next() => {
+                    return self.under_way.pop_front().map(|batch| batch.answered(answer));
+                }
+                next = next => match next {
+                    Some(rpc) => self.push(&rpc),
+                    None => self.input = None,
+                },
+            }
+        }
+        None
+    }
+
+    fn push(&mut self, rpc: &AppendEntriesRequest<Types>) {
+        let previous = rpc.prev_log_id;
+        let last = rpc.entries.last().map(|entry| entry.log_id).or(previous);
+        let behind = !self.under_way.is_empty();
+        self.answers.push_back((self.send)(rpc));
+        self.under_way.push_back(Batch { previous, last, behind });
+    }
+}
+
+impl Batch {
+    fn answered(
+        self,
+        answer: Answer<AppendEntriesResponse<Types>>,
+    ) -> (Answer<StreamAppendResult<Types>>, bool) {
+        let goes_on = match &answer {
+            Ok(AppendEntriesResponse::Success) => true,
+            Ok(AppendEntriesResponse::PartialSuccess(upto)) => *upto == self.last,
+            // It may have overtaken the one before it, which was then lost or is there by now:
+            // this says nothing of the follower's log, and all is sent again from what is known.
+            Ok(AppendEntriesResponse::Conflict) if self.behind => {
+                let reason = "entries arrived without those before them";
+                return (Err(RPCError::Network(NetworkError::from_string(reason))), false);
+            }
+            _ => false,
+        };
+        (answer.map(|answer| answer.into_stream_result(self.previous, self.last)), goes_on)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use futures::FutureExt as _;
+    use odeum_proto::LogTime;
+    use odeum_proto::log::Proposal;
+    use openraft::errors::StreamAppendError;
+    use tokio::sync::oneshot;
+
+    use super::super::Vote;
+    use super::super::convert::{entry_from, log_id_from, vote_from};
+    use super::*;
+
+    type Reply = AppendEntriesResponse<Types>;
+
+    /// Batches that were sent and are not answered.
+    #[derive(Clone, Default)]
+    struct Follower(Arc<Mutex<Vec<oneshot::Sender<Reply>>>>);
+
+    impl Follower {
+        fn take(&self) -> Vec<oneshot::Sender<Reply>> {
+            std::mem::take(&mut *self.0.lock().expect("not poisoned"))
+        }
+
+        fn answers(&self, batches: u64) -> Answers<'static> {
+            let sent = Arc::clone(&self.0);
+            let send = move |_: &AppendEntriesRequest<Types>| -> Sent {
+                let (sender, receiver) = oneshot::channel();
+                sent.lock().expect("not poisoned").push(sender);
+                async move { Ok(receiver.await.expect("answered")) }.boxed()
+            };
+            Pipeline::new(futures::stream::iter((1..=batches).map(batch)), send).answers()
+        }
+    }
+
+    fn id(index: u64) -> LogId {
+        log_id_from(odeum_proto::log::LogId { term: 1, index })
+    }
+
+    /// The batch of entry `index`.
+    fn batch(index: u64) -> AppendEntriesRequest<Types> {
+        let voted_for = "n1".parse().expect("a name");
+        let vote: Vote = vote_from(odeum_proto::log::Vote { term: 1, voted_for, committed: true });
+        let proposal = Proposal { at: LogTime::default(), command: Vec::new().into() };
+        let payload = odeum_proto::log::Payload::Command(proposal);
+        let at = odeum_proto::log::LogId { term: 1, index };
+        let entry = entry_from(odeum_proto::log::Entry { id: at, payload });
+        AppendEntriesRequest {
+            vote,
+            prev_log_id: Some(id(index - 1)),
+            entries: vec![entry],
+            leader_commit: None,
+        }
+    }
+
+    #[test]
+    fn a_few_batches_are_under_way_and_their_answers_come_in_their_order() {
+        let follower = Follower::default();
+        let mut answers = follower.answers(UNDER_WAY as u64 + 1);
+        assert!(answers.next().now_or_never().is_none());
+        let sent = follower.take();
+        assert_eq!(sent.len(), UNDER_WAY);
+        for waits in sent.into_iter().rev() {
+            waits.send(Reply::Success).expect("waited for");
+        }
+        for index in 1..=UNDER_WAY as u64 {
+            let answer = answers.next().now_or_never().expect("there").expect("not the end");
+            assert_eq!(answer.expect("no error"), Ok(Some(id(index))));
+        }
+        assert!(answers.next().now_or_never().is_none());
+        let [last] = <[_; 1]>::try_from(follower.take()).expect("one more");
+        last.send(Reply::Success).expect("waited for");
+        assert!(answers.next().now_or_never().expect("there").is_some());
+        assert!(answers.next().now_or_never().expect("the end").is_none());
+    }
+
+    #[test]
+    fn a_conflict_says_something_of_the_follower_only_when_nothing_was_before_it() {
+        let follower = Follower::default();
+        let mut answers = follower.answers(2);
+        assert!(answers.next().now_or_never().is_none());
+        let [first, second] = <[_; 2]>::try_from(follower.take()).expect("two");
+        second.send(Reply::Conflict).expect("waited for");
+        first.send(Reply::Success).expect("waited for");
+        assert!(matches!(answers.next().now_or_never(), Some(Some(Ok(Ok(_))))));
+        assert!(matches!(answers.next().now_or_never(), Some(Some(Err(RPCError::Network(_))))));
+        assert!(matches!(answers.next().now_or_never(), Some(None)));
+
+        let mut answers = follower.answers(2);
+        assert!(answers.next().now_or_never().is_none());
+        let mut sent = follower.take();
+        sent.remove(0).send(Reply::Conflict).expect("waited for");
+        let told = answers.next().now_or_never().expect("there").expect("not the end");
+        assert_eq!(told.expect("no error"), Err(StreamAppendError::Conflict(id(0))));
+        assert!(matches!(answers.next().now_or_never(), Some(None)), "the second one is void");
+    }
+}
