@@ -125,7 +125,7 @@ mod tests {
     use futures::FutureExt as _;
     use odeum_proto::LogTime;
     use odeum_proto::log::Proposal;
-    use openraft::errors::StreamAppendError;
+    use openraft::raft::StreamAppendError;
     use tokio::sync::oneshot;
 
     use super::super::Vote;
