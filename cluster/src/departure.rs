@@ -110,6 +110,18 @@ impl DepartureHandle {
     /// # Errors
     /// [`LeaveError`].
     pub async fn leave(&self, node: &NodeId, patience: Duration) -> Result<(), LeaveError> {
+        if *node != self.local {
+            return self.let_go(node, patience).await;
+        }
+        tokio::select! {
+            biased;
+            gone = self.let_go(node, patience) => gone,
+            // The leader was faster, and what this node still asks for it will not learn of.
+            () = self.left() => Ok(()),
+        }
+    }
+
+    async fn let_go(&self, node: &NodeId, patience: Duration) -> Result<(), LeaveError> {
         let start = Instant::now();
         let left = || patience.saturating_sub(start.elapsed());
         if self.store.view(|state| is_last(state, node)) {
@@ -123,10 +135,6 @@ impl DepartureHandle {
             let blobs = self.store.view(|state| blobs_of(state, node, self.copies));
             if firmware + shards + blobs == 0 {
                 break;
-            }
-            if *node == self.local && *self.left.borrow() {
-                // The leader was faster, and this replica learns nothing more.
-                return Ok(());
             }
             if left().is_zero() {
                 let (node, waited) = (node.clone(), patience);

@@ -112,10 +112,8 @@ impl StoreHandle {
         let end = Instant::now() + deadline;
         // Else the groups of sessions take it in again.
         let leaving = Command::SetLeaving { node: node.clone(), leaving: true };
-        match self.write(leaving, deadline).await? {
-            Outcome::Refused(Refusal::UnknownNode { .. }) => return Ok(()),
-            Outcome::Refused(refusal) => return Err(refusal.into()),
-            _ => {}
+        if !self.tell_leader(leaving, end).await? {
+            return Ok(());
         }
         for number in 0..self.groups()? {
             let seat = self.shared.seat(GroupId::Data(number));
@@ -128,16 +126,21 @@ impl StoreHandle {
                 other => return Err(StoreError::broken(format!("{other:?} to a release"))),
             }
         }
-        // Not by `write`, which waits until this replica has applied it: the node itself never
-        // will.
-        let request = StoreRequest::Write(Command::RemoveNode { node: node.clone() });
+        self.tell_leader(Command::RemoveNode { node: node.clone() }, end).await.map(drop)
+    }
+
+    /// Has the leader write what concerns a node; `false` when it knows no such node. Not by
+    /// [`write`](Self::write), which waits until this replica has applied it: the node itself may
+    /// never.
+    async fn tell_leader(&self, command: Command, end: Instant) -> Result<bool, StoreError> {
+        let request = StoreRequest::Write(command);
         match self.shared.ask(&self.shared.control, request, end - Instant::now()).await? {
             StoreReply::Written {
                 outcome: Outcome::Refused(Refusal::UnknownNode { .. }), ..
-            } => Ok(()),
+            } => Ok(false),
             StoreReply::Written { outcome: Outcome::Refused(refusal), .. } => Err(refusal.into()),
-            StoreReply::Written { .. } => Ok(()),
-            other => Err(StoreError::broken(format!("{other:?} to a removal"))),
+            StoreReply::Written { .. } => Ok(true),
+            other => Err(StoreError::broken(format!("{other:?} to a change of a node"))),
         }
     }
 
