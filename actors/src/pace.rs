@@ -1,7 +1,9 @@
 //! Turns for others: what handles many messages in one go must not keep its thread for as long
 //! as they happen to take.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// How long one task may keep its thread, apart from the length of a single message: long beside
 /// the cost of giving it up, short beside what others wait for.
