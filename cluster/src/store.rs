@@ -43,6 +43,7 @@
 
 mod courier;
 mod data;
+mod disk;
 mod error;
 mod folder;
 mod front;
@@ -84,6 +85,7 @@ pub use sessions::{SessionError, SessionHandle, Watch, WatchEvent};
 pub use state::{BlobIndex, BlobRecord, KindState, State};
 pub use status::{Health, Member, StoreStatus};
 
+use disk::{Disk, System};
 use journal::JournalActor;
 use observer::StoreActor;
 use replica::ReplicaActor;
@@ -164,7 +166,16 @@ impl Default for StoreTiming {
 /// [`StoreHandle::answer_forward`].
 #[must_use]
 pub fn store(config: StoreConfig, rpc: Arc<dyn Rpc>) -> (StoreHandle, SupervisorSpec) {
-    let handle = StoreHandle::new(config, rpc);
+    store_on(System::shared(), config, rpc)
+}
+
+/// As [`store`], with its files on `disk`.
+fn store_on(
+    disk: Arc<dyn Disk>,
+    config: StoreConfig,
+    rpc: Arc<dyn Rpc>,
+) -> (StoreHandle, SupervisorSpec) {
+    let handle = StoreHandle::new(config, disk, rpc);
     let journal = {
         let shared = Arc::clone(&handle.shared);
         child("Log", move || JournalActor::new(Arc::clone(&shared))).1

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::StoreConfig;
 use super::data::Data;
+use super::disk::Disk;
 use super::error::StoreError;
 use super::rounds::Consistency;
 use super::rpc::Rpc;
@@ -36,8 +37,8 @@ pub struct StoreHandle {
 }
 
 impl StoreHandle {
-    pub(super) fn new(config: StoreConfig, rpc: Arc<dyn Rpc>) -> Self {
-        Self { shared: Shared::new(config, rpc) }
+    pub(super) fn new(config: StoreConfig, disk: Arc<dyn Disk>, rpc: Arc<dyn Rpc>) -> Self {
+        Self { shared: Shared::new(config, disk, rpc) }
     }
 
     /// Founds `cluster` with this node as its first member. Finds its own effect when it is

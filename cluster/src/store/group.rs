@@ -7,7 +7,7 @@ mod term;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -19,10 +19,12 @@ use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::{Instant as _, ReadPolicy};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::StoreConfig;
 use super::courier::Parcel;
 use super::data::Data;
+use super::disk::{self, Disk};
 use super::error::StoreError;
 use super::journal::Journal;
 use super::raft::{self, Log, Machine, Metrics, Network, Raft, Replicated, SnapshotFile, Types};
@@ -74,15 +76,16 @@ impl Group {
         config: &StoreConfig,
         id: GroupId,
         journal: &Journal,
+        disk: &Arc<dyn Disk>,
         rpc: Arc<dyn Rpc>,
         replicated: Arc<Replicated>,
         parcels: mpsc::Sender<Parcel>,
     ) -> Result<Self, StoreError> {
         let (wal, log) = (journal.wal().clone(), journal.take(id)?);
         let snapshots = config.dir.join("snapshots");
-        let shown = Arc::clone(&replicated);
-        let opened = tokio::task::spawn_blocking(move || {
-            let file = SnapshotFile::new(&snapshots, id)?;
+        let (shown, on) = (Arc::clone(&replicated), Arc::clone(disk));
+        let opened = disk::wait_for(disk, move || {
+            let file = SnapshotFile::new(on, &snapshots, id)?;
             let (machine, snapshot) = Machine::open(&file, shown, log.last_index())?;
             check_gap(&file, snapshot, &log)?;
             Ok::<_, WalError>((machine, log))
@@ -290,7 +293,7 @@ impl Group {
     pub(super) fn now(&self) -> LogTime {
         let term = self.raft.metrics().borrow_watched().current_term;
         let known = self.replicated.view_data(Data::now);
-        self.term.now(term, known, Instant::now())
+        self.term.now(term, known, Instant::now().into_std())
     }
 
     /// Makes a snapshot, or purges what it has, when this group keeps the oldest part of the log.

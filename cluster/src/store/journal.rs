@@ -16,6 +16,7 @@ use std::time::Duration;
 use odeum_actors::{Actor, ActorError, Context};
 use odeum_proto::GroupId;
 
+use super::disk::{self, Disk};
 use super::error::StoreError;
 use super::shared::Shared;
 use super::wal::{GroupLog, Wal, WalConfig};
@@ -32,8 +33,9 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    async fn open(config: WalConfig) -> Result<Self, StoreError> {
-        let opened = tokio::task::spawn_blocking(move || Wal::open(&config));
+    async fn open(on: &Arc<dyn Disk>, config: WalConfig) -> Result<Self, StoreError> {
+        let shared = Arc::clone(on);
+        let opened = disk::wait_for(on, move || Wal::open_on(&shared, &config));
         let (wal, groups) = opened.await.map_err(StoreError::broken)??;
         let found = groups.into_iter().map(|(group, log)| (group, Some(log))).collect();
         Ok(Self { wal, found: Mutex::new(found) })
@@ -77,8 +79,9 @@ impl Actor for JournalActor {
     async fn started(&mut self, _ctx: &mut Context<Self>) -> Result<(), ActorError> {
         // One that a crash left open is closed first.
         close(&self.shared).await?;
-        let config = WalConfig::new(self.shared.config.dir.join("wal"));
-        let journal = Arc::new(Journal::open(config).await?);
+        let disk = &self.shared.disk;
+        let config = disk.log_in(self.shared.config.dir.join("wal"));
+        let journal = Arc::new(Journal::open(disk, config).await?);
         self.shared.journal.send_replace(Some(journal));
         Ok(())
     }

@@ -37,8 +37,8 @@ impl ReplicaActor {
         let journal = journal.ok_or_else(|| StoreError::stopped("the log is not open"))?;
         let rpc = Arc::clone(&self.shared.rpc.0);
         let replicated = Arc::clone(&self.seat.replicated);
-        let (config, id) = (&self.shared.config, self.seat.group);
-        let group = Group::open(config, id, &journal, rpc, replicated, parcels).await?;
+        let (config, id, disk) = (&self.shared.config, self.seat.group, &self.shared.disk);
+        let group = Group::open(config, id, &journal, disk, rpc, replicated, parcels).await?;
         let group = Arc::new(group);
         self.seat.running.send_replace(Some(Arc::clone(&group)));
         Ok(group)

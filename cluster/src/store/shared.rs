@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::StoreConfig;
+use super::disk::Disk;
 use super::error::StoreError;
 use super::journal::Journal;
 use super::rounds::Consistency;
@@ -31,6 +32,7 @@ impl std::fmt::Debug for Network {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) config: StoreConfig,
+    pub(super) disk: Arc<dyn Disk>,
     pub(super) rpc: Network,
     /// The open log.
     pub(super) journal: watch::Sender<Option<Arc<Journal>>>,
@@ -41,10 +43,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(config: StoreConfig, rpc: Arc<dyn Rpc>) -> Arc<Self> {
+    pub(super) fn new(config: StoreConfig, disk: Arc<dyn Disk>, rpc: Arc<dyn Rpc>) -> Arc<Self> {
         let control = Arc::new(Seat::new(GroupId::Control, config.node.clone()));
         Arc::new(Self {
             config,
+            disk,
             rpc: Network(rpc),
             journal: watch::Sender::new(None),
             control,

@@ -53,7 +53,10 @@ use tokio::sync::{mpsc, watch};
 
 pub use replay::GroupLog;
 
-use writer::Batch;
+pub(in crate::store) use writer::LogWriter;
+
+use super::disk::{Disk, System};
+use writer::{Batch, Signs};
 
 /// Batches that may wait for the writer. Each waiter is a Raft group or one of its tasks, so a
 /// few hundred never wait in practice; the bound is there for a stuck disk.
@@ -188,15 +191,23 @@ impl Wal {
     /// # Errors
     /// [`WalError`] when a file is damaged, of another version, or cannot be read or made.
     pub fn open(config: &WalConfig) -> Result<(Self, BTreeMap<GroupId, GroupLog>), WalError> {
-        let (writer, groups) = open::open(config)?;
+        Self::open_on(&System::shared(), config)
+    }
+
+    /// As [`open`](Self::open), on `disk`.
+    pub(super) fn open_on(
+        disk: &Arc<dyn Disk>,
+        config: &WalConfig,
+    ) -> Result<(Self, BTreeMap<GroupId, GroupLog>), WalError> {
+        let (writer, groups) = open::open(disk, config)?;
         let (batches, queue) = mpsc::channel(QUEUE);
         let (health_sender, health) = watch::channel(Health::Good);
         let (pinned_sender, pinned) = watch::channel(Pinned::new());
-        let thread = std::thread::Builder::new()
-            .name("odeum-wal".into())
-            .spawn(move || writer.run(queue, &health_sender, &pinned_sender))
+        let signs = Signs { health: health_sender, pinned: pinned_sender };
+        let thread = disk
+            .attend(LogWriter { writer, queue, signs })
             .map_err(|source| WalError::io(&config.dir, "starting the writer of", source))?;
-        let writer = Mutex::new(Some(thread));
+        let writer = Mutex::new(thread);
         let inner = Inner { batches: Some(batches), health, pinned, writer };
         Ok((Self { inner: Arc::new(inner) }, groups))
     }

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use super::convert::{meta_from, meta_to};
 use super::{LogId, SnapshotFile, StoredMembership, Types};
 use crate::store::data::{self, Data};
+use crate::store::disk;
 use crate::store::sessions::Bells;
 use crate::store::state::State;
 use crate::store::wal::WalError;
@@ -229,7 +230,7 @@ impl RaftStateMachine<Types> for Machine {
     ) -> Result<(), io::Error> {
         let file = self.file.clone();
         let on_disk = meta_to(meta);
-        let state = blocking(move || {
+        let state = blocking(&self.file, move || {
             let state: GroupState = codec::decode(&snapshot).map_err(io::Error::other)?;
             file.save(&on_disk, &snapshot)?;
             Ok(state)
@@ -247,7 +248,7 @@ impl RaftStateMachine<Types> for Machine {
         &mut self,
     ) -> Result<Option<SnapshotOf<Types, Encoded>>, io::Error> {
         let file = self.file.clone();
-        let loaded = blocking(move || file.load().map_err(io::Error::other)).await?;
+        let loaded = blocking(&self.file, move || file.load().map_err(io::Error::other)).await?;
         Ok(loaded.map(|(meta, state)| SnapshotOf::<Types, Encoded> {
             meta: meta_from(meta),
             snapshot: state,
@@ -279,7 +280,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
         let Still { meta, control, data } =
             still.ok_or_else(|| io::Error::other("the snapshot has been built"))?;
         let file = self.file.clone();
-        blocking(move || {
+        blocking(&self.file, move || {
             // As a `GroupState` is encoded.
             let state = Bytes::from(codec::encode(&(control, data)).map_err(io::Error::other)?);
             file.save(&meta_to(&meta), &state)?;
@@ -291,7 +292,8 @@ impl RaftSnapshotBuilder<Types> for Builder {
 
 /// Runs what encodes much or waits for the disk where it stalls no actor.
 async fn blocking<R: Send + 'static>(
+    file: &SnapshotFile,
     work: impl FnOnce() -> io::Result<R> + Send + 'static,
 ) -> io::Result<R> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+    disk::wait_for(file.disk(), work).await?
 }

@@ -4,8 +4,7 @@
 //! one complete snapshot has the name. `magic, version, crc32` stand in front of the content; a
 //! file that does not match them is refused by name, because the log before it is gone.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,6 +12,7 @@ use bytes::Bytes;
 use odeum_proto::log::{LogId, SnapshotMeta};
 use odeum_proto::{GroupId, codec};
 
+use crate::store::disk::{Disk, Open};
 use crate::store::wal::WalError;
 
 const MAGIC: [u8; 8] = *b"ODEUMSNP";
@@ -23,6 +23,7 @@ const HEADER: usize = 16;
 /// Where a group's snapshot is.
 #[derive(Debug, Clone)]
 pub(in crate::store) struct SnapshotFile {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
     /// The last entry of what this process has saved, by whichever way: one that was made here and
     /// one that came from the leader may be ready at the same time, and the newer one stays.
@@ -31,9 +32,18 @@ pub(in crate::store) struct SnapshotFile {
 
 impl SnapshotFile {
     /// The file of `group` in `dir`, which is made if it is not there.
-    pub(in crate::store) fn new(dir: &Path, group: GroupId) -> Result<Self, WalError> {
-        fs::create_dir_all(dir).map_err(|source| WalError::io(dir, "making", source))?;
-        Ok(Self { path: dir.join(format!("{group}.snapshot")), newest: Arc::default() })
+    pub(in crate::store) fn new(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        group: GroupId,
+    ) -> Result<Self, WalError> {
+        disk.make_dir(dir).map_err(|source| WalError::io(dir, "making", source))?;
+        Ok(Self { disk, path: dir.join(format!("{group}.snapshot")), newest: Arc::default() })
+    }
+
+    /// What it is on.
+    pub(in crate::store) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
     }
 
     /// Its path.
@@ -48,7 +58,7 @@ impl SnapshotFile {
             offset: offset as u64,
             reason,
         };
-        let bytes = match fs::read(&self.path) {
+        let bytes = match self.disk.read(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             read => read.map_err(|source| WalError::io(&self.path, "reading", source))?,
         };
@@ -84,12 +94,12 @@ impl SnapshotFile {
         bytes[12..HEADER].copy_from_slice(&crc);
 
         let temporary = self.path.with_extension("tmp");
-        let mut file = File::create(&temporary)?;
-        file.write_all(&bytes)?;
+        let mut file = self.disk.open(&temporary, Open::Anew)?;
+        file.write_at(&bytes, 0)?;
         file.sync_all()?;
-        fs::rename(&temporary, &self.path)?;
+        self.disk.rename(&temporary, &self.path)?;
         if let Some(dir) = self.path.parent() {
-            File::open(dir)?.sync_all()?;
+            self.disk.sync_dir(dir)?;
         }
         *newest = meta.last;
         Ok(())
@@ -102,10 +112,13 @@ fn checksum(content: &[u8]) -> [u8; 4] {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use odeum_proto::log::{Membership, StoredMembership};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::store::disk::System;
 
     fn meta() -> SnapshotMeta {
         let membership = Membership { configs: Vec::new(), nodes: Default::default() };
@@ -119,7 +132,7 @@ mod tests {
     #[test]
     fn the_last_saved_snapshot_is_the_one_that_is_loaded() {
         let dir = tempfile::tempdir().expect("made");
-        let file = SnapshotFile::new(dir.path(), GroupId::Control).expect("made");
+        let file = SnapshotFile::new(System::shared(), dir.path(), GroupId::Control).expect("made");
         assert!(file.load().expect("no file is fine").is_none());
         file.save(&meta(), &b"old"[..].into()).expect("saved");
         file.save(&meta(), &b"new"[..].into()).expect("saved");
@@ -129,7 +142,7 @@ mod tests {
     #[test]
     fn an_older_snapshot_that_is_ready_late_does_not_replace_a_newer_one() {
         let dir = tempfile::tempdir().expect("made");
-        let file = SnapshotFile::new(dir.path(), GroupId::Control).expect("made");
+        let file = SnapshotFile::new(System::shared(), dir.path(), GroupId::Control).expect("made");
         let of = |index| SnapshotMeta { last: Some(LogId { term: 2, index }), ..meta() };
         file.save(&of(9), &b"came"[..].into()).expect("saved");
         file.clone().save(&of(7), &b"made"[..].into()).expect("left as it is");
@@ -142,7 +155,7 @@ mod tests {
             at in any::<prop::sample::Index>(), bit in 0..8_u8, cut in any::<bool>(),
         ) {
             let dir = tempfile::tempdir().expect("made");
-            let file = SnapshotFile::new(dir.path(), GroupId::Control).expect("made");
+            let file = SnapshotFile::new(System::shared(), dir.path(), GroupId::Control).expect("made");
             file.save(&meta(), &b"state"[..].into()).expect("saved");
             let mut bytes = fs::read(file.path()).expect("read");
             let at = at.index(bytes.len());

@@ -1,9 +1,9 @@
 //! Opening the log: read every segment, cut a torn tail, refuse damage.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
-use std::io::{Seek as _, SeekFrom};
+use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use odeum_proto::GroupId;
 use odeum_proto::log::{Change, Record};
@@ -11,48 +11,49 @@ use odeum_proto::log::{Change, Record};
 use super::segment::{self, Header};
 use super::writer::{Current, Sealed, Tops, Writer};
 use super::{GroupLog, WalConfig, WalError, frame};
-use crate::store::lock::lock_patiently;
+use crate::store::disk::{Disk, DiskFile, Held, Open};
 
 /// The writer of the log in `config.dir`, and what the log holds.
-pub(super) fn open(config: &WalConfig) -> Result<(Writer, BTreeMap<GroupId, GroupLog>), WalError> {
-    let dir = &config.dir;
-    fs::create_dir_all(dir).map_err(|source| WalError::io(dir, "making", source))?;
-    let lock = lock(dir)?;
-    let mut numbers = segment::list(dir)?;
+pub(super) fn open(
+    shared: &Arc<dyn Disk>,
+    config: &WalConfig,
+) -> Result<(Writer, BTreeMap<GroupId, GroupLog>), WalError> {
+    let (disk, dir) = (&**shared, &config.dir);
+    disk.make_dir(dir).map_err(|source| WalError::io(dir, "making", source))?;
+    let lock = lock(disk, dir)?;
+    let mut numbers = segment::list(disk, dir)?;
     check_sequence(dir, &numbers)?;
-    remove_half_made(dir, &mut numbers)?;
+    remove_half_made(disk, dir, &mut numbers)?;
 
     let mut segments = Vec::new();
     for (position, &number) in numbers.iter().enumerate() {
-        segments.push(Segment::read(dir, number, position + 1 == numbers.len())?);
+        segments.push(Segment::read(disk, dir, number, position + 1 == numbers.len())?);
     }
     let groups = replay(&mut segments)?;
     let newest = segments.pop();
     let sealed = segments.into_iter().map(|s| Sealed { number: s.number, tops: s.tops }).collect();
     let current = newest
         .map(|s| {
-            let file = reopen(dir, s.number, s.end)?;
+            let file = reopen(disk, dir, s.number, s.end)?;
             Ok(Current { file, number: s.number, end: s.end, length: s.end, tops: s.tops })
         })
         .transpose()?;
     let current = match current {
         Some(current) => current,
-        None => Current::first(dir)
+        None => Current::first(disk, dir)
             .map_err(|source| WalError::io(&segment::path(dir, 1), "making", source))?,
     };
-    Ok((Writer::new(config.clone(), lock, current, sealed, &groups), groups))
+    let writer = Writer::new(Arc::clone(shared), config.clone(), lock, current, sealed, &groups);
+    Ok((writer, groups))
 }
 
 /// Held as long as the log is open: two writers would destroy it.
-fn lock(dir: &Path) -> Result<File, WalError> {
+fn lock(disk: &dyn Disk, dir: &Path) -> Result<Held, WalError> {
     let path = dir.join("lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(|source| WalError::io(&path, "opening", source))?;
-    match lock_patiently(&file) {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(WalError::InUse { dir: dir.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(WalError::io(&path, "locking", source)),
-    }
+    disk.lock(&path).map_err(|error| match error {
+        TryLockError::WouldBlock => WalError::InUse { dir: dir.to_owned() },
+        TryLockError::Error(source) => WalError::io(&path, "locking", source),
+    })
 }
 
 fn check_sequence(dir: &Path, numbers: &[u64]) -> Result<(), WalError> {
@@ -68,10 +69,10 @@ fn check_sequence(dir: &Path, numbers: &[u64]) -> Result<(), WalError> {
 
 /// Removes the newest segment if nothing was written to it but the head that repeats what the
 /// others say: its predecessor still has everything, and the head may be there in part only.
-fn remove_half_made(dir: &Path, numbers: &mut Vec<u64>) -> Result<(), WalError> {
+fn remove_half_made(disk: &dyn Disk, dir: &Path, numbers: &mut Vec<u64>) -> Result<(), WalError> {
     let Some(&newest) = numbers.last() else { return Ok(()) };
     let path = segment::path(dir, newest);
-    let bytes = fs::read(&path).map_err(|source| WalError::io(&path, "reading", source))?;
+    let bytes = disk.read(&path).map_err(|source| WalError::io(&path, "reading", source))?;
     let bad = segment::check_header(&bytes, newest) == Header::Bad;
     let other = matches!(segment::check_header(&bytes, newest), Header::Other(_));
     let follows = numbers.len() > 1;
@@ -79,8 +80,8 @@ fn remove_half_made(dir: &Path, numbers: &mut Vec<u64>) -> Result<(), WalError> 
         return Ok(());
     }
     tracing::info!(file = %path.display(), bytes = bytes.len(), "log segment with nothing in it removed");
-    fs::remove_file(&path).map_err(|source| WalError::io(&path, "removing", source))?;
-    segment::sync_dir(dir).map_err(|source| WalError::io(dir, "syncing", source))?;
+    disk.remove(&path).map_err(|source| WalError::io(&path, "removing", source))?;
+    disk.sync_dir(dir).map_err(|source| WalError::io(dir, "syncing", source))?;
     numbers.pop();
     Ok(())
 }
@@ -95,10 +96,10 @@ struct Segment {
 }
 
 impl Segment {
-    fn read(dir: &Path, number: u64, newest: bool) -> Result<Self, WalError> {
+    fn read(disk: &dyn Disk, dir: &Path, number: u64, newest: bool) -> Result<Self, WalError> {
         let path = segment::path(dir, number);
         let corrupt = |offset, reason| WalError::Corrupt { file: path.clone(), offset, reason };
-        let bytes = fs::read(&path).map_err(|source| WalError::io(&path, "reading", source))?;
+        let bytes = disk.read(&path).map_err(|source| WalError::io(&path, "reading", source))?;
         match segment::check_header(&bytes, number) {
             Header::Good => {}
             Header::Bad => return Err(corrupt(0, "the file's header is damaged".into())),
@@ -151,13 +152,17 @@ fn replay(segments: &mut [Segment]) -> Result<BTreeMap<GroupId, GroupLog>, WalEr
 
 /// Opens the newest segment for writing behind `end`. What was read is synced first: after a mere
 /// crash of the process it may be in the system's cache only, and it is about to be relied on.
-fn reopen(dir: &Path, number: u64, end: u64) -> Result<File, WalError> {
+fn reopen(
+    disk: &dyn Disk,
+    dir: &Path,
+    number: u64,
+    end: u64,
+) -> Result<Box<dyn DiskFile>, WalError> {
     let path = segment::path(dir, number);
     let reopened = (|| {
-        let mut file = File::options().read(true).write(true).open(&path)?;
+        let mut file = disk.open(&path, Open::There)?;
         file.set_len(end)?;
         file.sync_all()?;
-        file.seek(SeekFrom::Start(end))?;
         Ok(file)
     })();
     reopened.map_err(|source| WalError::io(&path, "reopening", source))

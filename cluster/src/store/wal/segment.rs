@@ -1,10 +1,10 @@
 //! The files of the log: `<number>.wal`, numbered without gaps, the newest one written to.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::WalError;
+use crate::store::disk::{Disk, DiskFile, Open};
 
 /// Format of segments: header, frames, records. 3: sessions in groups of their own.
 const VERSION: u32 = 3;
@@ -60,11 +60,10 @@ pub(super) fn version() -> u32 {
 }
 
 /// The numbers of the segments in `dir`, oldest first.
-pub(super) fn list(dir: &Path) -> Result<Vec<u64>, WalError> {
-    let failed = |source| WalError::io(dir, "listing", source);
+pub(super) fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>, WalError> {
+    let names = disk.list(dir).map_err(|source| WalError::io(dir, "listing", source))?;
     let mut numbers = Vec::new();
-    for entry in fs::read_dir(dir).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
+    for name in names {
         let number = name.to_str().and_then(|name| name.strip_suffix(".wal"));
         if let Some(number) = number.and_then(|hex| u64::from_str_radix(hex, 16).ok()) {
             numbers.push(number);
@@ -76,24 +75,24 @@ pub(super) fn list(dir: &Path) -> Result<Vec<u64>, WalError> {
 
 /// Makes segment `number` with `head` behind its header, on the disk when it returns. What is
 /// left of a failed try is removed.
-pub(super) fn create(dir: &Path, number: u64, head: &[u8]) -> io::Result<File> {
+pub(super) fn create(
+    disk: &dyn Disk,
+    dir: &Path,
+    number: u64,
+    head: &[u8],
+) -> io::Result<Box<dyn DiskFile>> {
     let path = path(dir, number);
     let written = (|| {
-        let mut file = File::options().read(true).write(true).create_new(true).open(&path)?;
-        file.write_all(&header(number))?;
-        file.write_all(head)?;
+        let mut file = disk.open(&path, Open::New)?;
+        file.write_at(&header(number), 0)?;
+        file.write_at(head, HEADER as u64)?;
         file.sync_all()?;
-        sync_dir(dir)?;
+        disk.sync_dir(dir)?;
         Ok(file)
     })();
     if written.is_err() {
         // The caller reports the first error; a left-over is dealt with at the next open.
-        let _ = fs::remove_file(&path);
+        let _ = disk.remove(&path);
     }
     written
-}
-
-/// Makes what happened to names in `dir` durable.
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }

@@ -38,7 +38,7 @@ fn indices(log: &GroupLog) -> Vec<u64> {
 }
 
 fn newest_segment(dir: &Path) -> PathBuf {
-    segment::path(dir, *segment::list(dir).expect("listed").last().expect("one is there"))
+    segment::path(dir, *segment::list(&System, dir).expect("listed").last().expect("one is there"))
 }
 
 async fn append(wal: &Wal, group: GroupId, indices: std::ops::Range<u64>) {
@@ -90,14 +90,14 @@ async fn a_segment_goes_when_every_group_has_purged_its_entries() {
             wal.write_and_wait(vec![entry(group, index)]).await.expect("written");
         }
     }
-    let before = segment::list(&config.dir).expect("listed").len();
+    let before = segment::list(&System, &config.dir).expect("listed").len();
     assert!(before > 3);
     let purge = Change::Purge(LogId { term: 1, index: 99 });
     wal.write_and_wait(record(GROUPS[0], purge.clone())).await.expect("written");
-    assert_eq!(segment::list(&config.dir).expect("listed").len(), before);
+    assert_eq!(segment::list(&System, &config.dir).expect("listed").len(), before);
     wal.write_and_wait(record(GROUPS[1], purge)).await.expect("written");
     drop(wal);
-    assert_eq!(segment::list(&config.dir).expect("listed").len(), 1);
+    assert_eq!(segment::list(&System, &config.dir).expect("listed").len(), 1);
 
     // What the removed segments said about votes and purges was carried on.
     let (wal, groups) = Wal::open(&config).expect("opens");
@@ -151,12 +151,12 @@ async fn a_group_that_keeps_the_log_of_the_others_is_named_until_it_purges() {
     purge(GROUPS[1], 199).await.expect("written");
     // What a write came to is told before it is looked at.
     append(&wal, GROUPS[1], 200..201).await;
-    assert!(segment::list(&config.dir).expect("listed").len() > 3);
+    assert!(segment::list(&System, &config.dir).expect("listed").len() > 3);
     assert_eq!((wal.pinned_by(GROUPS[0]), wal.pinned_by(GROUPS[1])), (Some(0), None));
     purge(GROUPS[0], 0).await.expect("written");
     append(&wal, GROUPS[1], 201..202).await;
     assert_eq!(wal.pinned_by(GROUPS[0]), None);
-    assert!(segment::list(&config.dir).expect("listed").len() < 3);
+    assert!(segment::list(&System, &config.dir).expect("listed").len() < 3);
 }
 
 #[tokio::test]
@@ -195,7 +195,7 @@ async fn a_segment_that_was_only_begun_is_removed() {
         let (wal, _) = Wal::open(&config).expect("opens");
         append(&wal, GROUPS[0], 0..60).await;
         drop(wal);
-        let next = segment::list(&config.dir).expect("listed").last().expect("one") + 1;
+        let next = segment::list(&System, &config.dir).expect("listed").last().expect("one") + 1;
         fs::write(segment::path(&config.dir, next), vec![0; left]).expect("written");
         let (_wal, groups) = Wal::open(&config).expect("opens");
         assert_eq!(groups[&GROUPS[0]].entries.len(), 60);
@@ -233,7 +233,7 @@ fn a_flipped_bit_in_the_middle_is_refused_with_file_and_offset() {
         let (wal, _) = Wal::open(&written).expect("opens");
         append(&wal, GROUPS[0], 0..60).await;
     });
-    let numbers = segment::list(&written.dir).expect("listed");
+    let numbers = segment::list(&System, &written.dir).expect("listed");
     assert!(numbers.len() >= 3);
     let newest = newest_segment(&written.dir);
     // The last record of the log has nothing behind it that proves it was synced.
@@ -310,7 +310,7 @@ async fn a_full_disk_stops_writes_and_they_go_on_when_there_is_space() {
     // What is on the disk now is whole, and what was acknowledged is in it.
     let copy = TempDir::new().expect("made");
     let seen = WalConfig { dir: copy.path().to_owned(), ..config.clone() };
-    for number in segment::list(&config.dir).expect("listed") {
+    for number in segment::list(&System, &config.dir).expect("listed") {
         fs::copy(segment::path(&config.dir, number), segment::path(&seen.dir, number))
             .expect("copied");
     }

@@ -1,9 +1,9 @@
 //! The thread that writes the log: takes what waits, writes it in one go, flushes once, reports.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{self, File};
-use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use odeum_proto::GroupId;
@@ -11,6 +11,7 @@ use odeum_proto::log::{Change, Entry, LogId, Payload, Record, Vote};
 use tokio::sync::{mpsc, watch};
 
 use super::{Done, GroupLog, Health, Pinned, WalConfig, frame, is_no_space, segment};
+use crate::store::disk::{Disk, DiskFile, Held};
 
 /// Bytes after which no further waiting batch is taken into the same flush. Large enough that a
 /// flush is never wasted on little, small enough that the first waiter is not kept for long: a
@@ -25,6 +26,33 @@ pub(super) struct Batch {
     pub(super) records: Vec<Record>,
     /// `None` when nobody waits for the disk.
     pub(super) done: Option<Done>,
+}
+
+/// What the writer tells of itself.
+#[derive(Debug)]
+pub(super) struct Signs {
+    pub(super) health: watch::Sender<Health>,
+    pub(super) pinned: watch::Sender<Pinned>,
+}
+
+/// The writer of an open log with what it is to write.
+pub(in crate::store) struct LogWriter {
+    pub(super) writer: Writer,
+    pub(super) queue: mpsc::Receiver<Batch>,
+    pub(super) signs: Signs,
+}
+
+impl LogWriter {
+    /// Writes until all senders are gone or the log fails. Blocks.
+    pub(in crate::store) fn run(self) {
+        let Self { signs, mut queue, mut writer } = self;
+        while let Some(first) = queue.blocking_recv() {
+            if !writer.serve(first, &mut queue, &signs) {
+                break;
+            }
+        }
+        writer.end(&mut queue);
+    }
 }
 
 /// The highest entry of each group in a segment.
@@ -48,7 +76,7 @@ pub(super) struct Sealed {
 /// The segment that is written to.
 #[derive(Debug)]
 pub(super) struct Current {
-    pub(super) file: File,
+    pub(super) file: Box<dyn DiskFile>,
     pub(super) number: u64,
     /// Where the next frame goes.
     pub(super) end: u64,
@@ -59,12 +87,12 @@ pub(super) struct Current {
 
 impl Current {
     /// The first segment of a new log.
-    pub(super) fn first(dir: &Path) -> io::Result<Self> {
-        Self::create(dir, 1, &[])
+    pub(super) fn first(disk: &dyn Disk, dir: &Path) -> io::Result<Self> {
+        Self::create(disk, dir, 1, &[])
     }
 
-    fn create(dir: &Path, number: u64, head: &[u8]) -> io::Result<Self> {
-        let file = segment::create(dir, number, head)?;
+    fn create(disk: &dyn Disk, dir: &Path, number: u64, head: &[u8]) -> io::Result<Self> {
+        let file = segment::create(disk, dir, number, head)?;
         let end = (segment::HEADER + head.len()) as u64;
         Ok(Self { file, number, end, length: end, tops: Tops::default() })
     }
@@ -79,9 +107,10 @@ struct Marks {
 }
 
 pub(super) struct Writer {
+    disk: Arc<dyn Disk>,
     config: WalConfig,
     /// Unlocks the folder when the writer ends.
-    _lock: File,
+    _lock: Held,
     current: Current,
     /// How much of the current segment is on the disk.
     synced: u64,
@@ -91,8 +120,9 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(
+        disk: Arc<dyn Disk>,
         config: WalConfig,
-        lock: File,
+        lock: Held,
         current: Current,
         sealed: VecDeque<Sealed>,
         groups: &BTreeMap<GroupId, GroupLog>,
@@ -103,44 +133,35 @@ impl Writer {
             purged: log.purged,
         };
         let marks = groups.iter().map(|(group, log)| (*group, marks(log))).collect();
-        Self { config, _lock: lock, synced: current.end, current, sealed, marks }
+        Self { disk, config, _lock: lock, synced: current.end, current, sealed, marks }
     }
 
-    /// Writes until all senders are gone or the log fails.
-    pub(super) fn run(
-        mut self,
-        mut queue: mpsc::Receiver<Batch>,
-        health: &watch::Sender<Health>,
-        pinned: &watch::Sender<Pinned>,
-    ) {
-        while let Some(first) = queue.blocking_recv() {
-            let batches = collect(first, &mut queue);
-            let result = self.write_until_space(&batches, &queue, health);
-            let failed = result.is_err();
-            report(batches, &result);
-            if let Err(error) = result {
-                tracing::error!(error = %error, "the log failed");
-                health.send_replace(Health::Failed);
-            } else if let Err(error) = self.remove_purged() {
-                tracing::error!(error = %error, "the log failed");
-                health.send_replace(Health::Failed);
-                break;
-            }
-            pinned.send_if_modified(|pinned| {
-                let now = self.pinned();
-                let changed = *pinned != now;
-                *pinned = now;
-                changed
-            });
-            if failed {
-                break;
-            }
+    /// Writes `first` and what waits behind it; whether the log goes on.
+    fn serve(&mut self, first: Batch, queue: &mut mpsc::Receiver<Batch>, signs: &Signs) -> bool {
+        let batches = collect(first, queue);
+        let written = self.write_until_space(&batches, queue, &signs.health);
+        report(batches, &written);
+        let kept = written.and_then(|()| self.remove_purged());
+        if let Err(error) = &kept {
+            tracing::error!(%error, "the log failed");
+            signs.health.send_replace(Health::Failed);
         }
+        signs.pinned.send_if_modified(|pinned| {
+            let now = self.pinned();
+            let changed = *pinned != now;
+            *pinned = now;
+            changed
+        });
+        kept.is_ok()
+    }
+
+    /// Refuses what is left, and saves the last lazy records.
+    fn end(&mut self, queue: &mut mpsc::Receiver<Batch>) {
         queue.close();
         while let Ok(batch) = queue.try_recv() {
             report(vec![batch], &Err(io::Error::other(super::WalError::Closed)));
         }
-        // The last lazy records; after a failed write there is nothing left to save.
+        // After a failed write there is nothing left to save.
         let _ = self.current.file.sync_data();
     }
 
@@ -186,15 +207,13 @@ impl Writer {
             bytes.resize(bytes.len() + usize::try_from(ahead - end).unwrap_or_default(), 0);
         }
         let length = self.current.length.max(self.current.end + bytes.len() as u64);
-        let file = &mut self.current.file;
+        let file = &mut *self.current.file;
         let written = file
-            .write_all(&bytes)
-            .and_then(|()| if must_sync { flush(file) } else { Ok(()) })
-            .and_then(|()| file.seek(SeekFrom::Start(end)));
+            .write_at(&bytes, self.current.end)
+            .and_then(|()| if must_sync { flush(file) } else { Ok(()) });
         if let Err(error) = written {
             file.set_len(self.current.end)?;
             self.current.length = self.current.end;
-            file.seek(SeekFrom::Start(self.current.end))?;
             return Err(error);
         }
         (self.current.end, self.current.length) = (end, length);
@@ -237,7 +256,7 @@ impl Writer {
     fn rotate(&mut self) -> io::Result<()> {
         self.current.file.set_len(self.current.end)?;
         self.current.length = self.current.end;
-        flush(&self.current.file)?;
+        flush(&mut *self.current.file)?;
         self.synced = self.current.end;
         let mut head = Vec::new();
         for (group, marks) in &self.marks {
@@ -251,7 +270,7 @@ impl Writer {
                 frame::append(&mut head, 0, &record).map_err(io::Error::other)?;
             }
         }
-        let next = Current::create(&self.config.dir, self.current.number + 1, &head)?;
+        let next = Current::create(&*self.disk, &self.config.dir, self.current.number + 1, &head)?;
         let last = std::mem::replace(&mut self.current, next);
         self.synced = self.current.end;
         self.sealed.push_back(Sealed { number: last.number, tops: last.tops });
@@ -267,7 +286,7 @@ impl Writer {
         while self.sealed.front().is_some_and(|oldest| self.is_purged(&oldest.tops)) {
             // The purge must not be lost while the entries are: that would be a gap.
             if self.synced < self.current.end {
-                flush(&self.current.file)?;
+                flush(&mut *self.current.file)?;
                 self.synced = self.current.end;
             }
             if let Err(error) = self.remove_oldest() {
@@ -301,8 +320,8 @@ impl Writer {
 
     fn remove_oldest(&mut self) -> io::Result<()> {
         let Some(oldest) = self.sealed.front() else { return Ok(()) };
-        fs::remove_file(segment::path(&self.config.dir, oldest.number))?;
-        segment::sync_dir(&self.config.dir)?;
+        self.disk.remove(&segment::path(&self.config.dir, oldest.number))?;
+        self.disk.sync_dir(&self.config.dir)?;
         self.sealed.pop_front();
         Ok(())
     }
@@ -310,7 +329,7 @@ impl Writer {
 
 /// Flushes `file`. Whatever the reason of a failure, also when it is a full disk, it ends the log:
 /// nobody knows then which of the bytes before are on the disk.
-fn flush(file: &File) -> io::Result<()> {
+fn flush(file: &mut dyn DiskFile) -> io::Result<()> {
     file.sync_data().map_err(io::Error::other)
 }
 
