@@ -11,18 +11,21 @@
 //! # Promises
 //! | promise | kept by (`cargo test -p odeum-cluster --lib store::`) |
 //! |---|---|
-//! | A write that was acknowledged is on the disks of a majority: it survives the loss of any minority of the nodes, and of the power of all of them. | `under_random_faults_no_acknowledged_write_is_lost_and_none_is_made_twice` |
-//! | Every write is made once, though it is sent again over leader changes until its deadline. A request with a key of its own can be repeated by anybody and is answered again. | `a_write_is_made_once_though_its_leader_dies_and_it_is_sent_again`, `a_request_is_carried_out_once_and_answered_twice_by_whichever_node` |
-//! | A [`Consistency::Linearizable`] read shows every write that was acknowledged before it, wherever either was made; so does a view after a [`barrier`](StoreHandle::barrier). | `what_one_node_writes_every_node_reads_at_once`, `a_write_at_any_node_is_seen_at_every_node_after_a_barrier` |
-//! | A [`Consistency::Lease`] read does so as long as the clocks of all nodes run equally fast. | `what_one_node_writes_every_node_reads_at_once` |
-//! | A transaction or an atomic batch is made whole or not at all; a refused change changes nothing and says which rule it breaks and with which value. | `transactions_move_what_they_move_whole_or_not_at_all`, `a_refused_write_names_the_rule_and_both_values_and_changes_nothing` |
-//! | A watch gives every change after its revision once and in order, at any node and across restarts, or says that they are forgotten and gives the state instead. | `every_watcher_gets_every_change_once_and_in_order`, `a_watch_goes_on_from_its_revision_at_another_node_after_a_restart_by_snapshot` |
-//! | A session never ends before its time to live is over, by a clock that no one can set. | `a_session_ends_after_its_time_to_live_and_never_before` |
+//! | A write that was acknowledged is on the disks of a majority: it survives the loss of any minority of the nodes, and of the power of all of them. | `under_random_faults_no_acknowledged_write_is_lost_and_none_is_made_twice`, `whatever_fails_what_was_promised_is_kept_from_each_seed`, `what_was_reported_as_done_is_there_whenever_the_power_goes` |
+//! | Every write is made once, though it is sent again over leader changes until its deadline. A request with a key of its own can be repeated by anybody and is answered again. | `a_write_is_made_once_though_its_leader_dies_and_it_is_sent_again`, `a_request_is_carried_out_once_and_answered_twice_by_whichever_node`, `whatever_fails_what_was_promised_is_kept_from_each_seed` |
+//! | A [`Consistency::Linearizable`] read shows every write that was acknowledged before it, wherever either was made; so does a view after a [`barrier`](StoreHandle::barrier). | `whatever_fails_what_was_promised_is_kept_from_each_seed`, `what_one_node_writes_every_node_reads_at_once`, `a_write_at_any_node_is_seen_at_every_node_after_a_barrier` |
+//! | A [`Consistency::Lease`] read does so as long as the clocks of all nodes run equally fast. | `what_one_node_writes_every_node_reads_at_once`, `whatever_fails_what_was_promised_is_kept_from_each_seed` |
+//! | A transaction or an atomic batch is made whole or not at all; a refused change changes nothing and says which rule it breaks and with which value. | `transactions_move_what_they_move_whole_or_not_at_all`, `a_refused_write_names_the_rule_and_both_values_and_changes_nothing`, `every_replica_does_what_the_model_says_and_a_refused_command_does_nothing` |
+//! | A watch gives every change after its revision once and in order, at any node and across restarts, or says that they are forgotten and gives the state instead. | `every_watcher_gets_every_change_once_and_in_order`, `whatever_fails_what_was_promised_is_kept_from_each_seed`, `a_watch_goes_on_from_its_revision_at_another_node_after_a_restart_by_snapshot` |
+//! | A session never ends before its time to live is over, by a clock that no one can set. | `a_session_ends_after_its_time_to_live_and_never_before`, `whatever_fails_what_was_promised_is_kept_from_each_seed` |
 //! | A [`Commit`](odeum_proto::session::Commit) of an entity takes effect once per request, and never after a later activation has fenced it. | `no_activation_changes_anything_after_a_later_one_was_seen` |
 //! | Without a majority writes and linearizable reads fail by their deadline with [`StoreError::NoQuorum`], which names the group; local reads go on. | `without_a_majority_writes_fail_by_their_deadline_and_go_on_when_it_is_back` |
-//! | The members of every group follow those of the cluster, one step at a time and never so that a majority is lost; leaders spread over the nodes. | `the_steps_end_at_what_is_wanted`, `the_leaders_of_the_groups_spread_over_the_nodes` |
+//! | The members of every group follow those of the cluster, one step at a time and never so that a majority is lost; leaders spread over the nodes. | `whatever_happens_to_the_cluster_no_step_loses_a_majority_and_all_end_at_what_is_wanted`, `the_steps_end_at_what_is_wanted`, `the_leaders_of_the_groups_spread_over_the_nodes` |
 //! | Damaged files are refused by name and offset, never repaired by guessing; a torn tail of the log, which was never acknowledged, is cut. | `a_flipped_bit_in_the_middle_is_refused_with_file_and_offset`, `a_log_cut_at_any_byte_of_its_tail_keeps_the_records_before_the_cut` |
 //! | A full disk stops this node's log until there is space, and harms nothing. | `a_full_disk_stops_writes_and_they_go_on_when_there_is_space` |
+//!
+//! Those that begin from seeds try `ODEUM_SEEDS` of them, or `ODEUM_SEED` alone, and print the
+//! command that repeats a failure.
 //!
 //! # What it costs
 //! * A write: a round trip to the leader of its group, one from there to a majority, and a flush
@@ -64,6 +67,10 @@ mod status;
 mod steward;
 pub mod wal;
 
+#[cfg(test)]
+mod seeds;
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;
 

@@ -158,6 +158,9 @@ fn wanted(shared: &Shared) -> Option<BTreeSet<NodeId>> {
 }
 
 #[cfg(test)]
+mod simulation;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 

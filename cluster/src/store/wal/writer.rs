@@ -53,6 +53,22 @@ impl LogWriter {
         }
         writer.end(&mut queue);
     }
+
+    /// As [`run`](Self::run), as a task that waits `before` each flush. Blocks on nothing else.
+    #[cfg(test)]
+    pub(in crate::store) async fn run_as_task<F: Future<Output = ()>>(
+        self,
+        mut before: impl FnMut() -> F,
+    ) {
+        let Self { signs, mut queue, mut writer } = self;
+        while let Some(first) = queue.recv().await {
+            before().await;
+            if !writer.serve(first, &mut queue, &signs) {
+                break;
+            }
+        }
+        writer.end(&mut queue);
+    }
 }
 
 /// The highest entry of each group in a segment.

@@ -1,40 +1,19 @@
 //! Random histories from a small world, so that commands meet each other's effects often: the
 //! state machine beside its [`Model`].
 
+use std::collections::BTreeMap;
+
 use odeum_proto::codec;
-use odeum_proto::session::{Compare, Test};
+use odeum_proto::session::{Change, Compare, Ended, Quotas, Test, What};
 
 use super::model::{Answer, Model};
 use super::*;
+use crate::store::seeds::{Random, from_each_seed};
 
-/// How many histories, and how long.
+/// How many histories.
 const SEEDS: u64 = 10_000;
-const COMMANDS: u64 = 25;
-
-/// Source: Steele, Lea, Flood 2014 (SplitMix64). The same numbers for a seed on every machine.
-struct Random(u64);
 
 impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
-    }
-
-    fn maybe<T>(&mut self, some: impl FnOnce(&mut Self) -> T) -> Option<T> {
-        (self.below(3) == 0).then(|| some(self))
-    }
-
-    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
-        of[self.below(of.len() as u64) as usize]
-    }
-
-    fn many<T>(&mut self, most: u64, mut one: impl FnMut(&mut Self) -> T) -> Vec<T> {
-        (0..self.below(most + 1)).map(|_| one(self)).collect()
-    }
-
     fn session(&mut self) -> SessionId {
         session(self.pick(&["s", "s", "t", "f/s"]))
     }
@@ -109,7 +88,7 @@ impl Random {
     }
 
     fn action(&mut self) -> DataAction {
-        let (kind, session) = (self.below(26), self.session());
+        let (kind, session) = (self.below(29), self.session());
         match kind {
             0..=3 => {
                 let ttl = self.ttl();
@@ -137,6 +116,8 @@ impl Random {
                 DataAction::Fence { entity, epoch, born: Epoch(self.below(epoch.0)) }
             }
             21 => DataAction::Forget { entity: self.entity(), epoch: self.epoch() },
+            22 => DataAction::SetQuotas(self.quotas()),
+            23 => DataAction::Compact { upto: Revision(self.below(40)) },
             _ => DataAction::Commit(Commit {
                 entity: self.entity(),
                 epoch: self.epoch(),
@@ -145,6 +126,16 @@ impl Random {
                 writes: self.many(3, Self::write),
                 reply: vec![self.below(9) as u8],
             }),
+        }
+    }
+
+    fn quotas(&mut self) -> Quotas {
+        let highest = Quotas::HIGHEST;
+        Quotas {
+            sessions: self.pick(&[1, 2, highest.sessions]),
+            variables_per_session: self.pick(&[1, highest.variables_per_session]),
+            variable_bytes: self.pick(&[1, 4, highest.variable_bytes]),
+            ..highest
         }
     }
 
@@ -212,9 +203,14 @@ fn nothing_but_time(before: &Data, after: &Data, command: &DataCommand, revision
     assert_eq!(&ticked, after);
 }
 
-fn every_change_is_given_once(data: &Data, model: &Model) {
-    for from in 0..=COMMANDS {
-        let after = |change: &&odeum_proto::session::Change| change.revision.0 > from;
+fn every_change_is_given_once_or_is_forgotten(data: &Data, model: &Model, last: u64) {
+    for from in 0..=last {
+        if from < model.compacted {
+            let forgotten = data.changes_after(Revision(from), Watched::All).map(drop);
+            assert_eq!(forgotten, Err(Compacted { at: Revision(model.compacted) }));
+            continue;
+        }
+        let after = |change: &&Change| change.revision.0 > from;
         let given = |watched: Watched<'_>| -> Vec<_> {
             let changes = data.changes_after(Revision(from), watched).expect("all are there");
             changes.map(|change| (**change).clone()).collect()
@@ -231,44 +227,105 @@ fn every_change_is_given_once(data: &Data, model: &Model) {
     }
 }
 
+/// A variable that is there gets the next version, and one that is made again one that is above
+/// all that it has had.
+fn versions_grow_by_one(changes: &[Change]) {
+    let mut there: BTreeMap<(&SessionId, &str), u64> = BTreeMap::new();
+    let mut removed: BTreeMap<(&SessionId, &str), u64> = BTreeMap::new();
+    for Change { session, what, .. } in changes {
+        match what {
+            What::Created => {
+                there.retain(|(of, _), _| *of != session);
+                removed.retain(|(of, _), _| *of != session);
+            }
+            What::Set { key, version, .. } => {
+                let had = removed.get(&(session, &**key)).copied().unwrap_or_default();
+                match there.insert((session, key), *version) {
+                    Some(before) => assert_eq!(*version, before + 1, "{key} of {session}"),
+                    None => assert!(*version > had, "{key} of {session}"),
+                }
+            }
+            What::Removed { key } => {
+                let had = there.remove(&(session, &**key));
+                removed.insert((session, key), had.expect("it was there"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Who ends because its time is over has had all of it since it was last renewed.
+fn nothing_ends_before_its_time(before: &Data, after: &Data, new: &[Change]) {
+    let ended = new.iter().filter(|change| change.what == What::Deleted(Ended::Expired));
+    for Change { session, .. } in ended {
+        let due = before.sessions().get(session).and_then(|session| session.due());
+        assert!(due.is_some_and(|due| due <= after.now()), "{session} was due at {due:?}");
+    }
+}
+
+/// A command that is sent again, or a request that is made again, is answered as before and
+/// changes nothing.
+fn what_is_repeated_is_answered_and_not_done(
+    data: &Data,
+    command: &DataCommand,
+    outcome: &DataOutcome,
+    revision: u64,
+) {
+    let kept = command.action.session().is_some_and(|id| data.sessions().contains_key(id));
+    let refused = matches!(outcome, DataOutcome::Refused(_));
+    if command.origin.is_none() && !(command.request.is_some() && kept && !refused) {
+        return;
+    }
+    let mut again = data.clone();
+    let answer = again.apply(Revision(revision + 1), data.now(), command);
+    assert_eq!(&answer, outcome, "another answer");
+    assert_eq!(&again, data, "a second effect");
+}
+
+/// A replica as one that was started from a snapshot of `data`.
+fn restored(data: &Data) -> Data {
+    let bytes = codec::encode(data).expect("encodes");
+    let replica = codec::decode(&bytes).expect("decodes");
+    assert_eq!(&replica, data, "a snapshot read back");
+    replica
+}
+
 fn history(seed: u64) {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let (mut data, mut model) = (Data::default(), Model::default());
-    // A replica that is started from a snapshot half-way.
-    let mut replica: Option<Data> = None;
-    let mut at = 1_000;
-    for revision in 1..=COMMANDS {
+    let mut replica = data.clone();
+    let (mut at, last) = (1_000, random.within(5..40));
+    for revision in 1..=last {
         at += random.below(8);
         // The next leader's clock may be behind.
         let stamp = at - random.below(3);
         let command = random.command();
-        let before = data.clone();
+        let (before, told) = (data.clone(), model.changes.len());
         let outcome = data.apply(Revision(revision), LogTime(stamp), &command);
         let wanted = model.apply(revision, stamp, &command);
+        let there = replica.apply(Revision(revision), LogTime(stamp), &command);
+        assert_eq!(there, outcome, "another replica's outcome");
         if matches!(outcome, DataOutcome::Refused(_)) {
             nothing_but_time(&before, &data, &command, revision);
         }
-        if let Some(replica) = &mut replica {
-            let there = replica.apply(Revision(revision), LogTime(stamp), &command);
-            assert_eq!(there, outcome, "another replica's outcome");
-        }
+        what_is_repeated_is_answered_and_not_done(&data, &command, &outcome, revision);
         assert_eq!(Answer::from(outcome), wanted, "seed {seed} {revision}: {command:?}");
         same_sessions(&data, &model);
-        if revision == COMMANDS / 2 {
-            let bytes = codec::encode(&data).expect("encodes");
-            replica = Some(codec::decode(&bytes).expect("decodes"));
-            assert_eq!(replica.as_ref(), Some(&data), "a snapshot read back");
+        nothing_ends_before_its_time(&before, &data, &model.changes[told..]);
+        if random.percent(5) {
+            replica = restored(&data);
         }
     }
-    assert_eq!(replica.as_ref(), Some(&data), "a replica that was started from a snapshot");
+    assert_eq!(replica, data, "a replica that was started from snapshots");
     check_index(&data);
-    every_change_is_given_once(&data, &model);
+    check_index(&replica);
+    versions_grow_by_one(&model.changes);
+    every_change_is_given_once_or_is_forgotten(&data, &model, last);
 }
 
 #[test]
 fn every_replica_does_what_the_model_says_and_a_refused_command_does_nothing() {
-    for seed in 0..SEEDS {
-        let run = std::panic::catch_unwind(|| history(seed));
-        assert!(run.is_ok(), "seed {seed}: its panic is above");
-    }
+    let test = "store::data::tests::histories::\
+                every_replica_does_what_the_model_says_and_a_refused_command_does_nothing";
+    from_each_seed(test, SEEDS, history);
 }

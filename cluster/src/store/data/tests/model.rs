@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use odeum_proto::session::{Change, Ended, What};
+use odeum_proto::session::{Change, Ended, Quotas, What};
 
 use super::*;
 
@@ -19,6 +19,9 @@ pub(super) struct Model {
     /// By node: the start, the lowest number, what came of each.
     clients: BTreeMap<NodeId, (u64, u64, BTreeMap<u64, Answer>)>,
     pub(super) changes: Vec<Change>,
+    /// Up to where they are not told any more.
+    pub(super) compacted: u64,
+    quotas: Quotas,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -129,6 +132,9 @@ impl Model {
                     there.touched = self.now;
                     return Answer::Done(DataOutcome::Created { revision: at, created: false });
                 }
+                if self.is_full() {
+                    return Answer::Refused;
+                }
                 self.create(revision, session, settings);
                 Answer::Done(DataOutcome::Created { revision: at, created: true })
             }
@@ -176,7 +182,15 @@ impl Model {
                 self.fence(revision, entity, epoch.0, born.0)
             }
             DataAction::Forget { entity, epoch } => self.forget(revision, entity, epoch.0),
-            DataAction::SetQuotas(_) | DataAction::Compact { .. } => {
+            DataAction::SetQuotas(quotas) => {
+                self.quotas = *quotas;
+                Answer::Done(DataOutcome::Applied { revision: at })
+            }
+            DataAction::Compact { upto } => {
+                if *upto > at {
+                    return Answer::Refused;
+                }
+                self.compacted = self.compacted.max(upto.0);
                 Answer::Done(DataOutcome::Applied { revision: at })
             }
         }
@@ -241,6 +255,9 @@ impl Model {
         let before = self.clone();
         let sets = last.values().any(Option::is_some);
         if sets && !self.sessions.contains_key(&commit.session) {
+            if self.is_full() {
+                return Answer::Refused;
+            }
             self.create(revision, &commit.session, &SessionSettings::default());
         }
         if self.sessions.contains_key(&commit.session) {
@@ -275,6 +292,10 @@ impl Model {
         Answer::Done(DataOutcome::Applied { revision: Revision(revision) })
     }
 
+    fn is_full(&self) -> bool {
+        self.sessions.len() as u64 >= self.quotas.sessions
+    }
+
     fn create(&mut self, revision: u64, id: &SessionId, settings: &SessionSettings) {
         let session = ModelSession {
             ttl: settings.ttl,
@@ -302,7 +323,7 @@ impl Model {
         work: impl FnOnce(&mut Working) -> Option<Answer>,
     ) -> Answer {
         let Some(session) = self.sessions.get(id).cloned() else { return Answer::Refused };
-        let mut working = Working { session, told: Vec::new() };
+        let mut working = Working { session, told: Vec::new(), quotas: self.quotas };
         let Some(answer) = work(&mut working) else { return Answer::Refused };
         if !working.told.is_empty() {
             working.session.touched = self.now;

@@ -1,12 +1,13 @@
 //! A session in the hands of one command of the model.
 
-use odeum_proto::session::{Compare, Test, What};
+use odeum_proto::session::{Compare, Quotas, Test, What};
 
 use super::*;
 
 pub(super) struct Working {
     pub(super) session: ModelSession,
     pub(super) told: Vec<What>,
+    pub(super) quotas: Quotas,
 }
 
 impl ModelVariable {
@@ -41,7 +42,7 @@ impl Working {
                     return None;
                 }
                 let Some(there) = self.session.variables.get_mut(key) else {
-                    let version = self.put(key, definition, initial);
+                    let version = self.put(key, definition, initial)?;
                     return Some(Done::Registered { version, changed: true });
                 };
                 let version = there.version();
@@ -62,10 +63,11 @@ impl Working {
                     if !register {
                         return None;
                     }
-                    let version = self.put(key, &Definition::untyped(value.kind()), value);
+                    let version = self.put(key, &Definition::untyped(value.kind()), value)?;
                     return Some(Done::Written { version });
                 };
-                if !fits(&there.definition, value) {
+                let larger = value.weight() > there.value().weight();
+                if !fits(&there.definition, value) || (larger && !is_small(value, self.quotas)) {
                     return None;
                 }
                 let version = there.version() + 1;
@@ -110,19 +112,27 @@ impl Working {
         }
     }
 
-    fn put(&mut self, key: &str, definition: &Definition, value: &Value) -> u64 {
+    fn put(&mut self, key: &str, definition: &Definition, value: &Value) -> Option<u64> {
+        let full = self.session.variables.len() as u64 >= self.quotas.variables_per_session;
+        if full || !is_small(value, self.quotas) {
+            return None;
+        }
         let version = self.session.last_version + 1;
         let values = vec![(value.clone(), version)];
         let variable = ModelVariable { definition: definition.clone(), values };
         self.session.variables.insert(key.into(), variable);
         self.told.push(What::Set { key: key.into(), value: value.clone(), version });
-        version
+        Some(version)
     }
 
     fn expect(&self, key: &str, expected: Option<u64>) -> Option<()> {
         let is = self.session.variables.get(key).map_or(0, ModelVariable::version);
         expected.is_none_or(|expected| expected == is).then_some(())
     }
+}
+
+fn is_small(value: &Value, quotas: Quotas) -> bool {
+    value.weight() as u64 <= quotas.variable_bytes
 }
 
 /// The constraints that histories use: integers from min to max.
