@@ -166,6 +166,8 @@ pub mod entity;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod membership;
+#[cfg(feature = "testing")]
+pub mod netns;
 pub mod network;
 pub mod node;
 pub mod placement;
