@@ -287,7 +287,7 @@ pub async fn join<E: From<JoinError>>(
 ) -> Result<(), E> {
     let start = Instant::now();
     let left = || patience.saturating_sub(start.elapsed());
-    let member = find_member(transport, places, start + patience).await?;
+    let mut member = find_member(transport, places, start + patience).await?;
     let mut learnt = Some(learnt);
     let mut last: Box<str> = "no answer".into();
     while !left().is_zero() {
@@ -309,6 +309,13 @@ pub async fn join<E: From<JoinError>>(
                 return Err(JoinError::Refused { member, reason }.into());
             }
             Ok(JoinReply::Later { reason }) => last = reason,
+            // The link was lost before this node knew where anybody is. That happens when it has
+            // the address of a node that has left: the others still dial that one, and close what
+            // they find.
+            Err(error @ TransportError::Unknown { .. }) => {
+                last = error.to_string().into();
+                member = find_member(transport, places, start + patience).await?;
+            }
             Err(error) if error.is_retryable() => last = error.to_string().into(),
             Err(source) => {
                 return Err(JoinError::Transport { place: member.as_str().into(), source }.into());
