@@ -1,7 +1,7 @@
-//! The command line: `odeum-loadtest vs PEER`.
+//! The command line: `odeum-loadtest vs PEER`, `odeum-loadtest run SCENARIO`.
 //!
 //! Exit codes: 0 when every row meets its target, 99 when one misses it, 3 when the peer is
-//! not installed, 2 for usage, 1 for anything else.
+//! not installed or the machine does not allow the scenario, 2 for usage, 1 for anything else.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line program")]
 
 use std::path::PathBuf;
@@ -14,6 +14,7 @@ use odeum_loadtest::remote::cpus::Cpus;
 use odeum_loadtest::remote::process::{self, PeerArgs};
 use odeum_loadtest::report::Report;
 use odeum_loadtest::run::entities::{self, NodeArgs};
+use odeum_loadtest::run::faults::{self, FaultsArgs, member};
 use odeum_loadtest::{run, store, vs};
 
 /// Exit code when a row misses its target.
@@ -42,6 +43,9 @@ enum Command {
     /// One of the nodes of `run store`.
     #[command(hide = true)]
     StoreNode(run::store::node::NodeArgs),
+    /// One of the nodes of `run store-faults`.
+    #[command(hide = true)]
+    StoreMember(member::MemberArgs),
     /// One of the two processes of a side; a step of most comparisons.
     #[command(hide = true)]
     Peer(PeerArgs),
@@ -93,6 +97,8 @@ struct RunArgs {
     /// Divides the amount of work of a round, for a quick look.
     #[arg(long, default_value_t = 1)]
     quick: usize,
+    #[command(flatten)]
+    faults: FaultsArgs,
     /// Also writes the rows to this file as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -105,6 +111,9 @@ enum Scenario {
     /// A million variables in three nodes that are all killed, and a session with a thousand
     /// watchers.
     Store,
+    /// What the replicated store keeps of its promises while its nodes die, are cut off and lose
+    /// what is on their disks. Takes root, and `ip` and `nft`.
+    StoreFaults,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -146,13 +155,10 @@ fn perform(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 println!("{}", vs::ractor::memory(side, count).await?);
                 Ok(ExitCode::SUCCESS)
             }
-            Command::Run(RunArgs { scenario, rounds, quick, json }) => {
-                let (rounds, quick) = (rounds.max(1), quick.max(1));
-                let report = match scenario {
-                    Scenario::Entities => entities::run(rounds, quick).await?,
-                    Scenario::Store => run::store::run(rounds, quick).await?,
-                };
-                conclude(&report, json)
+            Command::Run(args) => scenario(args).await,
+            Command::StoreMember(args) => {
+                member::run(args).await?;
+                Ok(ExitCode::SUCCESS)
             }
             Command::EntitiesNode(args) => {
                 entities::node(args).await?;
@@ -169,6 +175,21 @@ fn perform(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Command::Peer(_) => Ok(ExitCode::SUCCESS),
         }
     })
+}
+
+async fn scenario(args: RunArgs) -> anyhow::Result<ExitCode> {
+    let RunArgs { scenario, rounds, quick, faults, json } = args;
+    let (rounds, quick) = (rounds.max(1), quick.max(1));
+    let report = match scenario {
+        Scenario::Entities => entities::run(rounds, quick).await?,
+        Scenario::Store => run::store::run(rounds, quick).await?,
+        Scenario::StoreFaults if !faults::is_possible() => {
+            eprintln!("odeum-loadtest: network namespaces take root");
+            return Ok(ExitCode::from(NOT_INSTALLED));
+        }
+        Scenario::StoreFaults => faults::run(faults, |line| println!("{line}")).await?,
+    };
+    conclude(&report, json)
 }
 
 async fn compare(args: VsArgs) -> anyhow::Result<ExitCode> {

@@ -1,4 +1,5 @@
 //! Scenarios with a budget, one module for each.
 
 pub mod entities;
+pub mod faults;
 pub mod store;
