@@ -19,6 +19,7 @@
 //! | A watch gives every change after its revision once and in order, at any node and across restarts, or says that they are forgotten and gives the state instead. | `every_watcher_gets_every_change_once_and_in_order`, `whatever_fails_what_was_promised_is_kept_from_each_seed`, `a_watch_goes_on_from_its_revision_at_another_node_after_a_restart_by_snapshot` |
 //! | A session never ends before its time to live is over, by a clock that no one can set. | `a_session_ends_after_its_time_to_live_and_never_before`, `whatever_fails_what_was_promised_is_kept_from_each_seed` |
 //! | A [`Commit`](odeum_proto::session::Commit) of an entity takes effect once per request, and never after a later activation has fenced it. | `no_activation_changes_anything_after_a_later_one_was_seen` |
+//! | Two nodes never hold the lease of the same entity at once, as long as the clocks of all nodes run equally fast within 5 %. | `a_node_that_is_cut_off_knows_that_its_lease_is_over_before_others_can_take_what_it_had` |
 //! | Without a majority writes and linearizable reads fail by their deadline with [`StoreError::NoQuorum`], which names the group; local reads go on. | `without_a_majority_writes_fail_by_their_deadline_and_go_on_when_it_is_back` |
 //! | The members of every group follow those of the cluster, one step at a time and never so that a majority is lost; leaders spread over the nodes. | `whatever_happens_to_the_cluster_no_step_loses_a_majority_and_all_end_at_what_is_wanted`, `the_steps_end_at_what_is_wanted`, `the_leaders_of_the_groups_spread_over_the_nodes` |
 //! | Damaged files are refused by name and offset, never repaired by guessing; a torn tail of the log, which was never acknowledged, is cut. | `a_flipped_bit_in_the_middle_is_refused_with_file_and_offset`, `a_log_cut_at_any_byte_of_its_tail_keeps_the_records_before_the_cut` |
@@ -33,6 +34,7 @@
 //! * A linearizable read: a round trip to the leader and one from there to a majority, shared by
 //!   all reads of a group that wait at that moment; a lease read the first of them; a local read
 //!   nothing.
+//! * A lease: a write per node and half second ([`crate::lease`]).
 //! * Every node has everything in memory, and again in its snapshots.
 //!
 //! # Not promised
@@ -89,7 +91,7 @@ pub use folder::{DataFolder, FolderError};
 pub use front::StoreHandle;
 pub use rounds::Consistency;
 pub use sessions::{SessionError, SessionHandle, Watch, WatchEvent};
-pub use state::{BlobIndex, BlobRecord, KindState, State};
+pub use state::{BlobIndex, BlobRecord, KindState, NodeLease, Renewal, State};
 pub use status::{Health, Member, StoreStatus};
 
 use disk::{Disk, System};

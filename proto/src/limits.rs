@@ -180,6 +180,10 @@ pub const TOPICS: usize = 100_000;
 /// Most nodes of a cluster in one roster message.
 pub const NODES: usize = 1_024;
 
+/// Longest lease of a node. What is placed on a node that has died is active nowhere until its
+/// lease is over.
+pub const LEASE_TTL: Duration = Duration::from_secs(60);
+
 /// Most node ids that a cluster ever sees. A removed node's id is remembered for good, because
 /// Raft must never meet it again on another disk.
 pub const NODE_IDS_EVER: usize = 65_536;

@@ -182,6 +182,27 @@ pub enum Command {
         /// Since when the planner saw it without an owner.
         unowned_since: Revision,
     },
+    /// Grants a node its lease, or makes the one that it has longer: what is placed on it may be
+    /// active there until the lease is over, and nowhere else before.
+    RenewLease {
+        /// The node that asks.
+        node: NodeId,
+        /// Its start; refused when that is not the one on record.
+        incarnation: Incarnation,
+        /// How long, from when it is asked for: the node counts from before that moment, and
+        /// whoever ends it from after.
+        ttl: Duration,
+    },
+    /// The lease of a node is over. It is no error when it was before.
+    EndLease {
+        /// The node.
+        node: NodeId,
+        /// Which of its leases.
+        epoch: Epoch,
+        /// The last renewal, whose time has passed by the clock of whoever says so: when it was
+        /// renewed since, it is not over. `None` when the node itself gives it back.
+        renewed: Option<Revision>,
+    },
 }
 
 impl std::fmt::Display for Command {
@@ -210,6 +231,8 @@ impl std::fmt::Display for Command {
                 write!(f, "set {} holders of blob {digest}", holders.len())
             }
             Self::RemoveBlob { digest, .. } => write!(f, "remove blob {digest}"),
+            Self::RenewLease { node, ttl, .. } => write!(f, "renew lease of {node} for {ttl:?}"),
+            Self::EndLease { node, epoch, .. } => write!(f, "end lease {epoch} of {node}"),
         }
     }
 }
@@ -242,5 +265,13 @@ pub enum Outcome {
         /// Which ones, in the order of the command. The others were placed by somebody else
         /// since the plan was made.
         placed: Vec<u16>,
+    },
+    /// A node has a lease.
+    Leased {
+        /// Its place in history.
+        revision: Revision,
+        /// Which one: as long as it is renewed in time it is the same. With a new one everything
+        /// that is placed on the node has this epoch.
+        epoch: Epoch,
     },
 }

@@ -136,6 +136,12 @@ fn commands() -> Vec<Command> {
             expected: Revision(300),
         },
         Command::RemoveBlob { digest: Digest::of(b"wasm"), unowned_since: Revision(300) },
+        Command::RenewLease {
+            node: node(),
+            incarnation: Incarnation(3),
+            ttl: Duration::from_millis(3_000),
+        },
+        Command::EndLease { node: node(), epoch: Epoch(7), renewed: Some(Revision(300)) },
     ]
 }
 
@@ -159,6 +165,8 @@ fn refusals() -> Vec<Refusal> {
         Refusal::StaleBlob { digest: Digest::of(b"wasm") },
         Refusal::NoHolder { digest: Digest::of(b"wasm") },
         Refusal::OtherSize { digest: Digest::of(b"wasm"), is: 300, claimed: 7 },
+        Refusal::OtherIncarnation { node: node(), is: Incarnation(3), claimed: Incarnation(2) },
+        Refusal::NoLease { node: node() },
     ]
 }
 
@@ -182,6 +190,7 @@ fn outcomes() -> Vec<Outcome> {
         })),
         Outcome::Refused(Refusal::UnknownNode { node: node() }),
         Outcome::ShardsPlaced { revision, epoch: Epoch(7), placed: vec![0, 300] },
+        Outcome::Leased { revision, epoch: Epoch(7) },
     ]
 }
 

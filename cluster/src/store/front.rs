@@ -301,6 +301,14 @@ impl StoreHandle {
         self.shared.seat(group).silence()
     }
 
+    /// A time at which this node had the entry `at` of the group of everything but sessions on
+    /// record: later than when it was asked for, and often earlier than when it was applied.
+    /// `None` when that cannot be told.
+    #[must_use]
+    pub fn received_by(&self, at: Revision) -> Option<Instant> {
+        self.shared.control.received_by(at)
+    }
+
     /// How all groups are doing that this node has heard of, as of now.
     #[must_use]
     pub fn statuses(&self) -> Vec<StoreStatus> {

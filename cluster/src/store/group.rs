@@ -49,6 +49,8 @@ pub(super) struct Group {
     heard: Mutex<Instant>,
     /// When this replica last had all that the leader said was committed.
     fresh: Mutex<Option<Instant>>,
+    /// When the last entries came from a leader, and the index of the last of them.
+    received: Mutex<Option<(u64, Instant)>>,
     /// Membership changes go one by one.
     changing: tokio::sync::Mutex<()>,
     /// This node's changes on their way to the leader.
@@ -105,6 +107,7 @@ impl Group {
             term: TermClock::default(),
             heard: Mutex::new(Instant::now()),
             fresh: Mutex::default(),
+            received: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
             parcels,
         };
@@ -210,7 +213,11 @@ impl Group {
             RaftRequest::Append { committed, .. } => committed.map(|id| id.index),
             _ => None,
         };
+        let comes = self.note_receipt(&request);
         let reply = raft::serve(&self.raft, request).await;
+        if comes && !matches!(reply, RaftReply::Appended) {
+            *self.received.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
         if matches!(reply, RaftReply::Appended) && committed.is_some() {
             let applied = self.replicated.changes().borrow().0;
             if committed <= Some(applied) {
@@ -222,6 +229,29 @@ impl Group {
             *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         }
         encoded(&reply)
+    }
+
+    /// Notes that a leader sends what may become part of the log; whether it does. Noted before it
+    /// is written, so that what comes next, whichever of both is done first, is noted as later.
+    fn note_receipt(&self, request: &RaftRequest) -> bool {
+        let last = match request {
+            RaftRequest::Append { entries, .. } => match entries.last() {
+                Some(last) => Some(last.id.index),
+                None => return false,
+            },
+            RaftRequest::Snapshot { .. } => None,
+            _ => return false,
+        };
+        let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        *received = last.map(|index| (index, Instant::now()));
+        true
+    }
+
+    /// A time at which this replica had the entry `at`, if that came from a leader and can be told:
+    /// who comes into office learns of it by that that it is committed, long after it came.
+    pub(super) fn received_by(&self, at: Revision) -> Option<Instant> {
+        let received = *self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        received.filter(|(index, _)| at.0 <= *index).map(|(_, when)| when)
     }
 
     /// Does what only a leader can do, or says who leads.

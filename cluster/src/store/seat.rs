@@ -94,6 +94,12 @@ impl Seat {
         self.running.borrow().as_ref().and_then(|group| group.silence())
     }
 
+    /// A time at which this node had the entry `at`, if that can be told.
+    pub(super) fn received_by(&self, at: Revision) -> Option<Instant> {
+        let group = self.running.borrow().clone()?;
+        group.received_by(at)
+    }
+
     fn applied(&self) -> Option<Revision> {
         let revision = *self.replicated.changes().borrow();
         Some(revision).filter(|revision| *revision > Revision::default())

@@ -13,6 +13,7 @@
 
 mod blob;
 mod kind;
+mod lease;
 mod node;
 
 #[cfg(test)]
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 pub use blob::{BlobIndex, BlobRecord};
 pub use kind::KindState;
+pub use lease::{NodeLease, Renewal};
 
 /// Everything the cluster has agreed on, but for its sessions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +50,8 @@ pub struct State {
     /// The highest epoch ever given to anything.
     last_epoch: Epoch,
     layout: Revision,
+    /// The last lease of each node in `nodes`, and of removed ones those that are not over.
+    leases: BTreeMap<NodeId, NodeLease>,
 }
 
 impl State {
@@ -100,6 +104,13 @@ impl State {
             }
             Command::RemoveBlob { digest, unowned_since } => {
                 self.remove_blob(revision, *digest, *unowned_since).map(|()| applied(revision))
+            }
+            Command::RenewLease { node, incarnation, ttl } => {
+                self.renew_lease(revision, node, *incarnation, *ttl)
+            }
+            Command::EndLease { node, epoch, renewed } => {
+                let changed = self.end_lease(node, *epoch, *renewed);
+                Ok(self.laid_out(revision, changed))
             }
         };
         result.unwrap_or_else(Outcome::Refused)
@@ -157,8 +168,8 @@ impl State {
         }
     }
 
-    /// The last change of nodes, firmware, kinds and what is where. Who keeps in step with those
-    /// need not look while this stays.
+    /// The last change of nodes, firmware, kinds, what is where and who has a lease. Who keeps in
+    /// step with those need not look while this stays.
     #[must_use]
     pub fn layout(&self) -> Revision {
         self.layout
@@ -239,6 +250,7 @@ impl State {
         if !self.nodes.contains_key(node) {
             return Err(Refusal::UnknownNode { node: node.clone() });
         }
+        self.check_lease(node)?;
         self.check_epoch(entity, expected)?;
         let epoch = self.last_epoch.next();
         self.last_epoch = epoch;

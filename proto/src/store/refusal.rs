@@ -162,4 +162,20 @@ pub enum Refusal {
         /// The length that was claimed.
         claimed: u64,
     },
+    /// The node's start is not on record yet, or a later one is: a lease is for one start.
+    #[error("node {node} is at incarnation {is}; {claimed} gets no lease")]
+    OtherIncarnation {
+        /// The node.
+        node: NodeId,
+        /// The start on record.
+        is: Incarnation,
+        /// The start that asked.
+        claimed: Incarnation,
+    },
+    /// The node's lease is over, so nothing can be placed on it until it has a new one.
+    #[error("the lease of node {node} is over")]
+    NoLease {
+        /// The node.
+        node: NodeId,
+    },
 }

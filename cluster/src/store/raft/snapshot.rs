@@ -16,8 +16,8 @@ use crate::store::disk::{Disk, Open};
 use crate::store::wal::WalError;
 
 const MAGIC: [u8; 8] = *b"ODEUMSNP";
-/// Format of snapshots, their state included. 3: sessions in groups of their own.
-const VERSION: u32 = 3;
+/// Format of snapshots, their state included. 4: leases of nodes.
+const VERSION: u32 = 4;
 const HEADER: usize = 16;
 
 /// Where a group's snapshot is.

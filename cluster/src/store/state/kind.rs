@@ -127,6 +127,7 @@ impl State {
     ) -> Result<(Epoch, Vec<u16>), Refusal> {
         let named = || kind.clone();
         at_most("shards in one command", moves.len(), usize::from(limits::SHARDS_PER_KIND))?;
+        let without_lease = moves.iter().find_map(|step| self.check_lease(&step.node).err());
         let row = self.kinds.get_mut(kind).ok_or_else(|| Refusal::UnknownKind { kind: named() })?;
         for step in moves {
             if !self.nodes.contains_key(&step.node) {
@@ -136,6 +137,9 @@ impl State {
                 let (shards, shard) = (row.shards(), step.shard);
                 return Err(Refusal::UnknownShard { kind: named(), shards, shard });
             }
+        }
+        if let Some(refusal) = without_lease {
+            return Err(refusal);
         }
         let epoch = self.last_epoch.next();
         let mut placed = Vec::new();

@@ -1,7 +1,7 @@
 //! The nodes that belong to the cluster.
 
 use odeum_proto::store::{NodeRecord, Placement, Refusal};
-use odeum_proto::{EntityId, NodeId, limits};
+use odeum_proto::{EntityId, Epoch, NodeId, limits};
 
 use super::{KindState, State, at_most};
 
@@ -21,6 +21,7 @@ impl State {
             // its removal may find its places as they were.
             self.renew_placements(|_, placement| placement.node == record.id);
             self.renew_shards(&record.id);
+            self.end_former_lease(&record.id, record.incarnation);
         }
         Ok(before.as_ref() != Some(record))
     }
@@ -68,19 +69,31 @@ impl State {
     /// Gives one new epoch to all shards of a node.
     fn renew_shards(&mut self, node: &NodeId) {
         let epoch = self.last_epoch.next();
+        if self.put_shards_anew(node, epoch) {
+            self.last_epoch = epoch;
+        }
+    }
+
+    /// Gives all shards of a node this epoch; whether it has any.
+    pub(super) fn put_shards_anew(&mut self, node: &NodeId, epoch: Epoch) -> bool {
+        let mut has_some = false;
         for kind in self.kinds.values_mut() {
             let shards: Vec<u16> = kind.shards_of(node).map(|(shard, _)| shard).collect();
             for shard in shards {
                 kind.put(shard, Placement { node: node.clone(), epoch });
-                self.last_epoch = epoch;
+                has_some = true;
             }
         }
+        has_some
     }
 
     pub(super) fn remove_node(&mut self, node: &NodeId) -> Result<(), Refusal> {
         self.leaving.remove(node);
         match self.nodes.remove(node) {
-            Some(_) => Ok(()),
+            Some(_) => {
+                self.forget_lease(node);
+                Ok(())
+            }
             None => Err(Refusal::UnknownNode { node: node.clone() }),
         }
     }

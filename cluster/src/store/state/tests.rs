@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod blobs;
+mod leases;
 mod shards;
 
 /// Of the kind of lamps.
@@ -90,6 +91,7 @@ fn command() -> impl Strategy<Value = Command> {
         1 => (0..3_u8, any::<bool>())
             .prop_map(|(n, leaving)| Command::SetLeaving { node: node(n), leaving }),
         6 => blobs::command(),
+        4 => leases::command(),
     ]
 }
 
@@ -128,7 +130,8 @@ proptest! {
                 Outcome::Data(_) => prop_assert!(false, "no change of a session"),
                 Outcome::Applied { revision }
                 | Outcome::Placed { revision, .. }
-                | Outcome::ShardsPlaced { revision, .. } => {
+                | Outcome::ShardsPlaced { revision, .. }
+                | Outcome::Leased { revision, .. } => {
                     prop_assert_eq!(revision, Revision(n));
                 }
             }
@@ -138,9 +141,11 @@ proptest! {
     #[test]
     fn a_command_applied_twice_in_a_row_has_the_effect_of_once(
         commands in vec(command(), 0..40),
-        // To put a blob that nobody owns gives it its time anew, as often as it is done.
+        // To put a blob that nobody owns gives it its time anew, as often as it is done, and so it is
+        // with leases.
         last in command().prop_filter("", |command| {
-            !matches!(command, Command::PutBlob { owner: None, .. })
+            let renews = matches!(command, Command::RenewLease { .. });
+            !renews && !matches!(command, Command::PutBlob { owner: None, .. })
         }),
     ) {
         let (mut state, _) = replay(&commands);
