@@ -141,6 +141,7 @@
 //! | an entity that fails is made anew, its asker is told, and what waits for it is kept | `entity::tests::lives` |
 //! | a singleton is active on one node, and on another when that stops | `entity::tests::lives::a_singleton_is_active_unasked_and_follows_when_its_node_stops` |
 //! | what a crashed node owned is active elsewhere | `entity::tests::moves::entities_of_a_node_that_crashed_are_active_elsewhere` |
+//! | an entity is active on one node at a time, also while a node is cut off or was stopped | `lease::tests::model`, `store::tests::leases`, `tests/faults` |
 //! | a subscriber gets a topic's messages in order, or is told how many it missed | `tests/topics.rs` |
 //! | a blob is on several nodes, is repaired when one is lost, and goes when nobody owns it | `tests/blobs.rs` |
 //! | a peer is who its certificate says, or is refused with the reason | `transport::tests::introductions` |
@@ -151,10 +152,11 @@
 //! | bytes from peers are packets or errors | the fuzz targets in `cluster/fuzz`, and a bounded run of them in `fuzz::tests` |
 //!
 //! What each part promises in detail stands on its own page: [`entity`], [`transport`],
-//! [`membership`], [`store`], [`topic`], [`blobs`].
+//! [`membership`], [`lease`], [`store`], [`topic`], [`blobs`].
 //!
-//! Not promised (yet): that no entity is ever active twice while a node is cut off without knowing
-//! it. Its epochs keep it from writing to the store; its answers are not fenced.
+//! Not promised: anything of the above where the machine of a node is suspended or its clock runs by
+//! more than 5 % faster or slower than others' ([`lease`]). What is written to the store is fenced by
+//! epochs even then.
 
 pub mod blobs;
 pub mod builder;
@@ -165,6 +167,7 @@ pub mod entity;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzz;
+pub mod lease;
 pub mod membership;
 #[cfg(feature = "testing")]
 pub mod netns;

@@ -1,6 +1,7 @@
 //! Replicas in one process over a network that the test cuts.
 
 mod faults;
+mod leases;
 mod members;
 mod quic;
 mod sessions;
