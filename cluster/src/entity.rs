@@ -26,8 +26,12 @@
 //!   pauses; the message at hand is lost and its asker told, those behind it are not lost.
 //! * A node pays nothing for entities of others that it does not talk to: placement is by shard.
 //!
-//! Not promised: that an entity is never active twice while a node is cut off and does not know
-//! it. Epochs fence what it writes to the store, not what it answers.
+//! An entity is active on one node at a time, also while a node is cut off and does not know it: it
+//! handles no message and gives no answer without the lease of its node ([`crate::lease`]), and
+//! gets no shard of another node before the lease of that is over. When the lease is over, the
+//! entities of the node pause: what they keep in memory stays, messages wait, and who is at work
+//! is cut off where it waits for something. With the next lease they go on, except for those that
+//! were another node's in between, which are gone with what was sent to them.
 //!
 //! Not done, and why: no message is kept on disk. What must survive the crash of a node is
 //! written to the store by the entity, or asked again by the asker with the same key.
@@ -56,6 +60,7 @@ mod runner;
 mod shards;
 mod slot;
 mod table;
+mod tenure;
 mod window;
 
 pub use context::{EntityContext, EntityTimer};

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use odeum_actors::{StartError, SupervisorSpec};
+use odeum_actors::{ChildSpec, StartError, SupervisorSpec};
 use odeum_proto::{
     ClusterId, EntityKind, Label, NodeId,
     store::{NodeRecord, Refusal},
@@ -25,6 +25,7 @@ use crate::{
     control_plane::ControlPlaneHandle,
     departure::{DepartureHandle, LeaveError, departure},
     entity::{EntitiesHandle, HubParts, Kind, entities},
+    lease::{LeaseConfig, LeaseHandle, lease},
     membership::{MembershipConfig, MembershipHandle},
     network::{Network, network},
     placement,
@@ -195,6 +196,8 @@ pub struct ClusterNode {
     pub membership: MembershipHandle,
     /// Remote calls between the few cluster-level actors.
     pub control_plane: ControlPlaneHandle,
+    /// Until when what is placed on this node may be active here.
+    pub lease: LeaseHandle,
     /// How nodes leave.
     pub departure: DepartureHandle,
     /// Calls to entities.
@@ -239,6 +242,7 @@ impl ClusterNode {
         let record = record_of(&options, &folder, transport.local_addr(), version);
         let (store, store_supervisor) =
             store(store_config(&options, &folder), Arc::new(transport.clone()));
+        let (lease, lease_spec) = lease_of(&options, &folder, &store);
 
         let blobs = Blobs::open(BlobsParts {
             folder: options.data_dir.join("blobs"),
@@ -269,6 +273,7 @@ impl ClusterNode {
             transport: transport.clone(),
             store: store.clone(),
             live: membership.live(),
+            lease: lease.clone(),
             kinds: options.kinds,
         });
         let resident = entities.clone();
@@ -285,6 +290,7 @@ impl ClusterNode {
                 options.join.clone(),
             ))
             .child(departure_spec)
+            .child(lease_spec)
             .child(placement::spec(store.clone(), membership.live(), options.node, blobs.copies()))
             .child(router_spec)
             .supervisor(entities_supervisor)
@@ -295,7 +301,7 @@ impl ClusterNode {
         let (join, patience) = (options.join, options.patience);
         #[rustfmt::skip]
         let node = Self {
-            store, transport, membership, control_plane, departure, router, entities, topics, blobs, record,
+            store, transport, membership, control_plane, lease, departure, router, entities, topics, blobs, record,
             folder, cluster, join, patience,
         };
         Ok((node, [store_supervisor, cluster_supervisor]))
@@ -423,6 +429,16 @@ fn store_config(options: &NodeOptions, folder: &DataFolder) -> StoreConfig {
         incarnation: folder.incarnation(),
         ..StoreConfig::new(options.data_dir.join("store"), options.node.clone())
     }
+}
+
+/// The lease of this start of the node.
+fn lease_of(
+    options: &NodeOptions,
+    folder: &DataFolder,
+    store: &StoreHandle,
+) -> (LeaseHandle, ChildSpec) {
+    let holder = (options.node.clone(), folder.incarnation());
+    lease(store.clone(), holder, LeaseConfig::of(options.store_timing))
 }
 
 /// A node as the cluster will know it, when its socket is bound to `bound`.

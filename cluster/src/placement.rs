@@ -5,6 +5,10 @@
 //! (entities of other kinds, by shard) decide, and commits the steps as log entries. Nodes act on what they see in the log; this actor never acts itself. Two leaders at
 //! once do no harm, because a step names the epoch it saw and the log refuses the later one.
 //!
+//! What is placed on a node stays there as long as the node has its lease, whatever the failure
+//! detector says of it ([`crate::store::state`]): that it is silent does not tell that it is not at
+//! work. When the lease is over, the log says so, and that is a change like others.
+//!
 //! | message | from | answer |
 //! |---|---|---|
 //! | `Look` | its own watcher: the store, the live set or the leadership changed, or time passed | none |
@@ -16,6 +20,7 @@ pub mod planner;
 pub mod shards;
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -28,7 +33,7 @@ use odeum_proto::{
 use tokio::{sync::watch, time::timeout};
 
 use self::{
-    planner::{Health, Host, departures, plan},
+    planner::{Health, Host, Leased, departures, plan},
     shards::{Weights, plan_shards, weights},
 };
 use crate::{
@@ -41,6 +46,10 @@ use crate::{
 /// the leader took office. A restarted cluster needs about two seconds to see all of itself;
 /// moving everything before that would be worse than waiting.
 const UNKNOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// How long a node that answers and has no lease keeps its entities, so that all of them do not go
+/// to whoever has a lease first after nobody could have any.
+const LEASE_GRACE: Duration = Duration::from_secs(5);
 
 /// How often the table is looked at when nothing changes: the grace ends without an event.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -67,6 +76,7 @@ pub fn spec(
         local: local.clone(),
         copies,
         leading_since: None,
+        without_lease: BTreeMap::new(),
         settled: None,
         removing: false,
     });
@@ -85,6 +95,8 @@ struct PlacementActor {
     local: NodeId,
     copies: usize,
     leading_since: Option<Instant>,
+    /// Members without a lease, and since when this leader sees it.
+    without_lease: BTreeMap<NodeId, Instant>,
     /// What was there when nothing had to be done, so that not every commit is a reason to look
     /// at the whole table.
     settled: Option<Sight>,
@@ -99,6 +111,8 @@ struct Sight {
     layout: Revision,
     live: Arc<LiveSet>,
     grace_is_over: bool,
+    /// Nodes that were without a lease for so long that they are as good as down.
+    given_up: BTreeSet<NodeId>,
 }
 
 impl Actor for PlacementActor {
@@ -147,13 +161,16 @@ impl PlacementActor {
     async fn on_look(&mut self, ctx: &mut Context<Self>) {
         if self.store.status().leader.as_ref() != Some(&self.local) {
             (self.leading_since, self.settled) = (None, None);
+            self.without_lease.clear();
             return;
         }
         let since = *self.leading_since.get_or_insert_with(Instant::now);
+        let given_up = self.given_up();
         let sight = Sight {
             layout: self.store.view(State::layout),
             live: self.live.borrow().clone(),
             grace_is_over: since.elapsed() >= UNKNOWN_GRACE,
+            given_up,
         };
         if self.settled.as_ref() == Some(&sight) {
             return;
@@ -172,6 +189,19 @@ impl PlacementActor {
         }
     }
 
+    /// The nodes that had no lease for too long.
+    fn given_up(&mut self) -> BTreeSet<NodeId> {
+        let (now, before) = (Instant::now(), std::mem::take(&mut self.without_lease));
+        self.without_lease = self.store.view(|state| {
+            let without = state.nodes().keys().filter(|node| !state.is_leased(node));
+            let since = |node| before.get(node).copied().unwrap_or(now);
+            without.map(|node| (node.clone(), since(node))).collect()
+        });
+        let is_long = |since: &Instant| now.duration_since(*since) >= LEASE_GRACE;
+        let long = self.without_lease.iter().filter(|(_, since)| is_long(since));
+        long.map(|(node, _)| node.clone()).collect()
+    }
+
     fn remove(&mut self, ctx: &mut Context<Self>, node: NodeId) {
         self.removing = true;
         let (own, store) = (ctx.handle().clone(), self.store.clone());
@@ -187,11 +217,15 @@ impl PlacementActor {
 
     /// What to place, and whom to remove.
     fn plan(&self, state: &State, sight: &Sight) -> (Vec<Command>, Vec<NodeId>) {
-        let hosts = hosts(state, &sight.live, &self.local, sight.grace_is_over);
+        let mut hosts = hosts(state, &sight.live, &self.local, sight.grace_is_over);
+        for host in hosts.iter_mut().filter(|host| sight.given_up.contains(&host.record.id)) {
+            host.health = Health::Down;
+        }
+        let leased: Leased = state.leased().map(|(node, ..)| node.clone()).collect();
         let firmware = state.firmware().keys().cloned().map(EntityId::firmware);
-        let mut steps = plan(firmware, state.placements(), &hosts);
+        let mut steps = plan(firmware, state.placements(), &hosts, &leased);
         let kinds = state.kinds().iter();
-        steps.extend(kinds.filter_map(|(kind, row)| plan_shards(kind, row, &hosts)));
+        steps.extend(kinds.filter_map(|(kind, row)| plan_shards(kind, row, &hosts, &leased)));
         let mut gone = departures(state.placements(), state.kinds(), &hosts);
         gone.retain(|node| leaves_behind(state.blobs(), sites(&hosts), node, self.copies) == 0);
         (steps, gone)

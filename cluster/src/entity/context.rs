@@ -10,7 +10,7 @@ use odeum_proto::{EntityId, NodeId};
 
 use super::envelope::{Envelope, Payload};
 use super::runner::Runner;
-use super::slot::Slot;
+use super::slot::{Held, Slot};
 use super::{Entity, EntityMessage, EntityRef};
 
 /// An entity's view of itself. What it owns here ends with this activation.
@@ -45,6 +45,14 @@ impl<'a, E: Entity> EntityContext<'a, E> {
     #[must_use]
     pub fn node(&self) -> &NodeId {
         self.slot.host.node()
+    }
+
+    /// Whether the node has the right to have this entity active at this moment. The lease is
+    /// looked at before each message and before each answer; who works for long, or acts on
+    /// something outside, asks in between.
+    #[must_use]
+    pub fn holds_lease(&self) -> bool {
+        self.slot.host.tenure().holds()
     }
 
     /// Another entity, wherever it is; `None` while the node is stopping.
@@ -101,7 +109,19 @@ async fn push<E: Entity>(slot: &Weak<Slot<E>>, message: E::Message) -> bool {
         let Some(slot) = slot.upgrade() else { return false };
         match slot.push(envelope) {
             Ok(()) => return true,
-            Err((super::slot::Held::Full, back)) => envelope = back,
+            Err((Held::Full, back)) => envelope = back,
+            Err((Held::Paused, back)) => {
+                envelope = back;
+                let Some(hub) = slot.host.hub() else { return false };
+                // Listened to before the look, so that its end is not missed.
+                let mut changes = hub.changes();
+                let is_paused = slot.host.tenure().is_paused();
+                drop((slot, hub));
+                if is_paused && changes.changed().await.is_err() {
+                    return false;
+                }
+                continue;
+            }
             // A timer ends with its activation.
             Err(_) => return false,
         }

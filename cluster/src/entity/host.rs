@@ -20,6 +20,7 @@ use super::hub::Hub;
 use super::kind::Settings;
 use super::runner::LONGEST_PAUSE;
 use super::slot::{Held, Slot};
+use super::tenure::Tenure;
 use super::{Entity, EntityMessage, Path};
 use crate::transport::lane::Packet;
 
@@ -59,6 +60,11 @@ pub(super) trait Host: Send + Sync {
     fn tick(&self, is_long: bool);
     /// Makes this entity active if it is this node's.
     fn ensure(&self, path: &Path);
+    /// Ends those who are at work: the lease is over. The others pause by themselves.
+    fn cut_off(&self);
+    /// There is a lease again: ends those whose shard is not among these, which have been this
+    /// node's all the while, and has the others go on.
+    fn take_up(&self, kept: &dyn Fn(u16) -> bool);
     fn attach(&self, hub: Weak<Hub>);
     fn spec(&self) -> ChildSpec;
 }
@@ -67,6 +73,7 @@ pub(super) trait Host: Send + Sync {
 pub(super) struct KindHost<E: Entity> {
     settings: Settings,
     node: NodeId,
+    tenure: Arc<Tenure>,
     make: Box<dyn Fn(&EntityId) -> E + Send + Sync>,
     slots: DashMap<Arc<str>, Arc<Slot<E>>>,
     supervisor: Supervisor,
@@ -88,6 +95,7 @@ impl<E: Entity> KindHost<E> {
     pub(super) fn new(
         settings: Settings,
         node: NodeId,
+        tenure: Arc<Tenure>,
         make: Box<dyn Fn(&EntityId) -> E + Send + Sync>,
     ) -> Arc<Self> {
         // One entity that crashes again and again must not end the others: each has its pauses.
@@ -98,6 +106,7 @@ impl<E: Entity> KindHost<E> {
         Arc::new_cyclic(|me| Self {
             settings,
             node,
+            tenure,
             make,
             slots: DashMap::new(),
             supervisor,
@@ -112,6 +121,10 @@ impl<E: Entity> KindHost<E> {
 
     pub(super) fn node(&self) -> &NodeId {
         &self.node
+    }
+
+    pub(super) fn tenure(&self) -> &Tenure {
+        &self.tenure
     }
 
     pub(super) fn hub(&self) -> Option<Arc<Hub>> {
@@ -373,6 +386,20 @@ impl<E: Entity> Host for KindHost<E> {
             && let Some(slot) = self.slot(&path.text, shard)
         {
             slot.ensure();
+        }
+    }
+
+    fn cut_off(&self) {
+        self.all_slots().iter().for_each(|slot| slot.cut_off());
+    }
+
+    fn take_up(&self, kept: &dyn Fn(u16) -> bool) {
+        for slot in self.all_slots() {
+            if kept(slot.shard) {
+                slot.take_up();
+            } else {
+                slot.expel();
+            }
         }
     }
 

@@ -18,9 +18,11 @@ use super::host::{Host, entity_of};
 use super::kind::{Kind, SINGLETON};
 use super::pending::Pending;
 use super::route::Route;
-use super::shards::{Shards, ShardsMessage};
+use super::shards::{Shards, ShardsMessage, Sources};
 use super::table::Table;
+use super::tenure::Tenure;
 use super::{EntityMessage, EntityRef, Path};
+use crate::lease::LeaseHandle;
 use crate::membership::LiveSet;
 use crate::store::StoreHandle;
 use crate::transport::TransportHandle;
@@ -45,23 +47,27 @@ pub(crate) struct HubParts {
     pub(crate) transport: TransportHandle,
     pub(crate) store: StoreHandle,
     pub(crate) live: watch::Receiver<Arc<LiveSet>>,
+    pub(crate) lease: LeaseHandle,
     pub(crate) kinds: Vec<Kind>,
 }
 
 /// The entities' handle and the supervisor that runs them, a child of the `ClusterSupervisor`.
 pub(crate) fn entities(parts: HubParts) -> (EntitiesHandle, SupervisorSpec) {
-    let HubParts { node, transport, store, live, kinds } = parts;
+    let HubParts { node, transport, store, live, lease, kinds } = parts;
+    let tenure = Arc::new(Tenure::new());
+    let host = |kind: &Kind| kind.host(node.clone(), Arc::clone(&tenure));
     let hosts: BTreeMap<EntityKind, Arc<dyn Host>> =
-        kinds.iter().map(|kind| (kind.name().clone(), kind.host(node.clone()))).collect();
+        kinds.iter().map(|kind| (kind.name().clone(), host(kind))).collect();
     let slot = Arc::new(std::sync::OnceLock::<Arc<Hub>>::new());
     let made = Arc::clone(&slot);
-    let (actor, spec) =
-        child("Shards", move || Shards::new(made.get().cloned(), store.clone(), live.clone()));
+    let sources = Sources { store, live, lease: lease.watch() };
+    let (actor, spec) = child("Shards", move || Shards::new(made.get().cloned(), sources.clone()));
     let hub = Arc::new_cyclic(|me| Hub {
         me: Weak::clone(me),
         node,
         transport: transport.clone(),
         hosts,
+        tenure,
         table: ArcSwap::default(),
         version: watch::Sender::new(1),
         routes: DashMap::new(),
@@ -140,6 +146,7 @@ pub(super) struct Hub {
     node: NodeId,
     transport: TransportHandle,
     hosts: BTreeMap<EntityKind, Arc<dyn Host>>,
+    tenure: Arc<Tenure>,
     table: ArcSwap<Table>,
     /// Counts changes of the table and of the links: a route of another version aims anew.
     version: watch::Sender<u64>,
@@ -153,6 +160,10 @@ pub(super) struct Hub {
 impl Hub {
     pub(super) fn node(&self) -> &NodeId {
         &self.node
+    }
+
+    pub(super) fn tenure(&self) -> &Tenure {
+        &self.tenure
     }
 
     pub(super) fn pending(&self) -> &Pending {

@@ -9,6 +9,7 @@ use odeum_proto::{EntityId, EntityKey, EntityKind, NodeId, limits, shard::shard_
 
 use super::Entity;
 use super::host::{Host, KindHost};
+use super::tenure::Tenure;
 
 /// Shards of a kind by default: enough to spread over some tens of nodes, few enough that the
 /// table of a hundred kinds is small.
@@ -39,7 +40,7 @@ impl Settings {
     }
 }
 
-type Build = dyn Fn(Settings, NodeId) -> Arc<dyn Host> + Send + Sync;
+type Build = dyn Fn(Settings, NodeId, Arc<Tenure>) -> Arc<dyn Host> + Send + Sync;
 
 /// A sort of entity that a node can host. All nodes that host a kind must give it the same number
 /// of shards: it is fixed when the first of them enters the cluster.
@@ -56,10 +57,10 @@ impl Kind {
         make: impl Fn(&EntityId) -> E + Send + Sync + 'static,
     ) -> Self {
         let make = Arc::new(make);
-        let build = move |settings, node| {
+        let build = move |settings, node, tenure| {
             let make = Arc::clone(&make);
             let host: Arc<dyn Host> =
-                KindHost::new(settings, node, Box::new(move |id: &EntityId| make(id)));
+                KindHost::new(settings, node, tenure, Box::new(move |id: &EntityId| make(id)));
             host
         };
         Self {
@@ -142,8 +143,8 @@ impl Kind {
         self.settings.shards
     }
 
-    pub(super) fn host(&self, node: NodeId) -> Arc<dyn Host> {
-        (self.build)(self.settings.clone(), node)
+    pub(super) fn host(&self, node: NodeId, tenure: Arc<Tenure>) -> Arc<dyn Host> {
+        (self.build)(self.settings.clone(), node, tenure)
     }
 }
 

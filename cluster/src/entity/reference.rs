@@ -316,6 +316,10 @@ fn held_back<M: EntityMessage, T>(
             state.version = 0;
             Attempt::Wait(Wait::Change("its shard is moving".into()))
         }
+        Held::Paused => {
+            state.version = 0;
+            Attempt::Wait(Wait::Change("the lease of its node is over".into()))
+        }
         Held::Gone => {
             state.version = 0;
             state.target = Target::Nowhere;

@@ -145,6 +145,9 @@ impl Route {
             return wait("it is moving to another node".to_owned());
         }
         if placement.node == *hub.node() {
+            if hub.tenure().is_paused() {
+                return wait("the lease of its node is over".to_owned());
+            }
             let host = hub.host(self.path.id.kind());
             let Some(local) = host.and_then(|host| host.local(&self.path)) else {
                 return wait("its shard is moving".to_owned());

@@ -29,6 +29,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest such pause.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// Why an activation ends that did nothing wrong.
+const OVER: &str = "the lease of its node was over";
+
 /// There is something to do.
 #[derive(Debug)]
 pub(super) struct Poke;
@@ -86,6 +89,11 @@ impl<E: Entity> Runner<E> {
         if crashes > 0 {
             let doubled = FIRST_PAUSE.saturating_mul(1 << (crashes - 1).min(10));
             tokio::time::sleep(doubled.min(LONGEST_PAUSE)).await;
+        }
+        if !self.slot.host.tenure().holds() {
+            // What waits stays, and it is made when there is a lease again.
+            self.ended = Ended::Orderly;
+            return Err(ActorError::msg(OVER));
         }
         let entity = self.entity.insert(self.slot.host.make(&self.slot.id));
         let mut own = EntityContext::new(ctx, &self.slot);
@@ -165,6 +173,12 @@ impl<E: Entity> Runner<E> {
             }
         };
         match self.run(ctx, message).await {
+            Ok(_) if !self.slot.host.tenure().holds() => {
+                // Another node may have it by now. What it knows is not to be relied on either.
+                let entity = EntityId::clone(&self.slot.id);
+                reply.send(Err(CallError::Unavailable { entity, reason: OVER.into() }));
+                Err(ActorError::msg(OVER))
+            }
             Ok(answer) => {
                 if let Some(key) = key {
                     // A reply that cannot be encoded cannot be sent either, which tells the asker.
@@ -195,7 +209,8 @@ impl<E: Entity> Runner<E> {
     }
 
     async fn end(&mut self, ctx: &mut Context<Self>) {
-        if let Some(mut entity) = self.entity.take() {
+        // Without a lease it may not even say farewell: it might write something.
+        if let Some(mut entity) = self.entity.take().filter(|_| self.slot.host.tenure().holds()) {
             entity.passivating(&mut EntityContext::new(ctx, &self.slot)).await;
         }
         self.ended = Ended::Orderly;

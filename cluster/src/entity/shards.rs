@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | `Look` | its own watcher: the store, the live set or the links changed; the hub | none |
 //! | `Tick` | its own clock | none |
+//! | `Lease` | its own watcher, when the lease of this node was renewed, is over, or is another | none |
 //! | `Resend` | the hub, when messages came back | none |
 //! | `Moved` | its own task, when shards were given away or could not be | none |
 //! | `HandOffAll` | [`EntitiesHandle::hand_off`](super::EntitiesHandle::hand_off) | when no shard is left |
@@ -17,15 +18,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use odeum_actors::{Actor, ActorError, Context, Reply};
-use odeum_proto::EntityKind;
 use odeum_proto::store::ShardMove;
+use odeum_proto::{EntityKind, Epoch};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::Path;
 use super::handoff::{Outcome, hand_off};
 use super::hub::{Hub, singleton};
 use super::route::Route;
 use super::table::Table;
+use crate::lease::Lease;
 use crate::membership::LiveSet;
 use crate::placement::{shard_weights, shards::surplus};
 use crate::store::StoreHandle;
@@ -50,9 +53,18 @@ const EVEN_OUT_TICKS: u64 = 2;
 pub(super) enum ShardsMessage {
     Look,
     Tick,
+    Lease,
     Resend { route: Arc<Route> },
     Moved { kind: EntityKind, outcome: Outcome },
     HandOffAll { reply: Reply<()> },
+}
+
+/// What the actor looks at.
+#[derive(Clone)]
+pub(super) struct Sources {
+    pub(super) store: StoreHandle,
+    pub(super) live: watch::Receiver<Arc<LiveSet>>,
+    pub(super) lease: watch::Receiver<Lease>,
 }
 
 /// See the module.
@@ -60,6 +72,7 @@ pub(super) struct Shards {
     hub: Option<Arc<Hub>>,
     store: StoreHandle,
     live: watch::Receiver<Arc<LiveSet>>,
+    lease: watch::Receiver<Lease>,
     ticks: u64,
     /// Kinds with shards on their way.
     moving: BTreeSet<EntityKind>,
@@ -69,13 +82,10 @@ pub(super) struct Shards {
 }
 
 impl Shards {
-    pub(super) fn new(
-        hub: Option<Arc<Hub>>,
-        store: StoreHandle,
-        live: watch::Receiver<Arc<LiveSet>>,
-    ) -> Self {
-        let moving = BTreeSet::new();
-        Self { hub, store, live, ticks: 0, moving, leaving: Vec::new(), is_leaving: false }
+    pub(super) fn new(hub: Option<Arc<Hub>>, sources: Sources) -> Self {
+        let Sources { store, live, lease } = sources;
+        let (moving, leaving) = (BTreeSet::new(), Vec::new());
+        Self { hub, store, live, lease, ticks: 0, moving, leaving, is_leaving: false }
     }
 }
 
@@ -106,6 +116,10 @@ impl Actor for Shards {
                 tokio::time::sleep(LOOK_PAUSE).await;
             }
         });
+        let (own, mut lease) = (ctx.handle().clone(), self.lease.clone());
+        ctx.spawn(async move {
+            while lease.changed().await.is_ok() && own.tell(ShardsMessage::Lease).await.is_ok() {}
+        });
         ctx.tell_every(TICK, || ShardsMessage::Tick);
         self.on_look();
         Ok(())
@@ -119,6 +133,7 @@ impl Actor for Shards {
         match message {
             ShardsMessage::Look => self.on_look(),
             ShardsMessage::Tick => self.on_tick(ctx),
+            ShardsMessage::Lease => self.on_lease(),
             ShardsMessage::Resend { route } => self.on_resend(ctx, route),
             ShardsMessage::Moved { kind, outcome } => self.on_moved(ctx, &kind, outcome),
             ShardsMessage::HandOffAll { reply } => {
@@ -142,6 +157,68 @@ impl Shards {
             // Messages may have come before this look that wait for what it shows.
             hub.hosts().for_each(|host| host.open(false));
         }
+        // A new one may have waited for what the store shows now.
+        self.on_lease();
+    }
+
+    /// Brings the entities in line with the lease of this node, then has them work by it.
+    fn on_lease(&self) {
+        let Some(hub) = self.hub.clone() else { return };
+        let lease = *self.lease.borrow();
+        match lease {
+            Lease::Lost => self.pause(&hub),
+            Lease::Held { epoch, until } => {
+                if hub.tenure().lease() == Some(epoch) || self.admit(&hub, epoch) {
+                    self.work(&hub, until);
+                }
+            }
+        }
+    }
+
+    fn pause(&self, hub: &Hub) {
+        if hub.tenure().is_paused() {
+            return;
+        }
+        hub.tenure().end();
+        hub.hosts().for_each(|host| host.cut_off());
+        hub.changed();
+    }
+
+    fn work(&self, hub: &Hub, until: Instant) {
+        if !hub.tenure().extend(until) {
+            return;
+        }
+        hub.hosts().for_each(|host| host.take_up(&|_| true));
+        hub.changed();
+        self.ensure_singletons();
+    }
+
+    /// Ends what was another node's since the last lease; whether that is known now. What was this
+    /// node's all the while has the epoch of the new one, as long as nothing else is known of it.
+    fn admit(&self, hub: &Hub, epoch: Epoch) -> bool {
+        self.pause(hub);
+        let live = Arc::clone(&self.live.borrow());
+        let (shown, table) = self.store.view(|state| {
+            let shown = state.lease(hub.node()).map(|lease| lease.epoch);
+            (shown, Table::of(state, &live))
+        });
+        if shown != Some(epoch) {
+            // Not here yet, or over again already.
+            return false;
+        }
+        let is_first = hub.tenure().lease().is_none();
+        for host in hub.hosts() {
+            let row = table.row(&host.settings().kind);
+            let kept = |shard| {
+                let place = row.and_then(|row| row.shard(shard));
+                let own = place.filter(|place| place.node == *hub.node());
+                own.is_some_and(|place| is_first || place.epoch == epoch)
+            };
+            host.take_up(&kept);
+        }
+        hub.tenure().set_lease(epoch);
+        hub.set_table(table);
+        true
     }
 
     fn on_tick(&mut self, ctx: &mut Context<Self>) {
@@ -191,6 +268,11 @@ impl Shards {
     /// Gives away what is above this node's share; all of it when the node leaves.
     fn give_away(&mut self, ctx: &mut Context<Self>) {
         let Some(hub) = self.hub.clone() else { return };
+        if !hub.tenure().holds() {
+            // Nothing is active here, and nothing can end in good order. Others take it over.
+            self.leaving.drain(..).for_each(|reply| reply.send(()));
+            return;
+        }
         let kinds: Vec<_> = hub.hosts().map(|host| host.settings().kind.clone()).collect();
         let mut left = 0;
         for kind in kinds {

@@ -34,6 +34,8 @@ pub(super) enum Held {
     Full,
     /// The shard is on its way to another node: wait for the table to change.
     Moving,
+    /// The lease of this node is over: wait for the next one.
+    Paused,
     /// This slot is no longer in use: look the entity up again.
     Gone,
 }
@@ -90,6 +92,10 @@ struct Inner<M: EntityMessage> {
     handle: Option<Handle<Poke>>,
     /// Whether the activation knows that there is something to do.
     poked: bool,
+    /// Whether it is handling a message.
+    busy: bool,
+    /// Whether the activation was ended where it stood, because the lease was over.
+    cut_off: bool,
     /// Whether it shall end once its queue is empty.
     ending: bool,
     /// Who waits for it to end for good.
@@ -117,6 +123,8 @@ impl<E: Entity> Slot<E> {
                 bytes: 0,
                 handle: None,
                 poked: false,
+                busy: false,
+                cut_off: false,
                 ending: false,
                 drain: None,
                 paused: Vec::new(),
@@ -141,6 +149,7 @@ impl<E: Entity> Slot<E> {
         let held = match inner.life {
             Life::Gone => Some(Held::Gone),
             _ if inner.drain.is_some() => Some(Held::Moving),
+            _ if self.host.tenure().is_paused() => Some(Held::Paused),
             _ if inner.queue.len() >= self.host.capacity() => Some(Held::Full),
             _ => None,
         };
@@ -235,8 +244,11 @@ impl<E: Entity> Slot<E> {
         }
     }
 
-    /// Begins an activation.
+    /// Begins an activation; without a lease, when there is one again.
     fn start(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner<E::Message>>) {
+        if !self.host.tenure().holds() {
+            return;
+        }
         inner.life = Life::Starting;
         inner.run += 1;
         inner.ending = false;
@@ -268,6 +280,7 @@ impl<E: Entity> Slot<E> {
     pub(super) fn active(&self) {
         let mut inner = self.lock();
         inner.life = Life::Active;
+        inner.cut_off = false;
         inner.poked = !inner.queue.is_empty() || inner.drain.is_some();
         let handle = inner.poked.then(|| inner.handle.clone()).flatten();
         drop(inner);
@@ -279,9 +292,14 @@ impl<E: Entity> Slot<E> {
         self.lock().crashes
     }
 
-    /// The next entry for the activation.
+    /// The next entry for the activation; without a lease there is none.
     pub(super) fn next(&self) -> Next<E::Message> {
         let mut inner = self.lock();
+        inner.busy = false;
+        if inner.life == Life::Gone || !self.host.tenure().holds() {
+            inner.poked = false;
+            return Next::Rest;
+        }
         let Some(envelope) = inner.queue.pop_front() else {
             if inner.ending || inner.drain.is_some() {
                 inner.life = Life::Ending;
@@ -300,6 +318,7 @@ impl<E: Entity> Slot<E> {
             inner.awaited = false;
             self.resume(&mut inner);
         }
+        inner.busy = true;
         Next::Handle(envelope)
     }
 
@@ -326,7 +345,7 @@ impl<E: Entity> Slot<E> {
         let mut inner = self.lock();
         let since = self.host.now().saturating_sub(self.used.load(Ordering::Relaxed));
         match inner.life {
-            Life::Idle if since >= forget => self.go(inner),
+            Life::Idle if since >= forget && inner.queue.is_empty() => self.go(inner),
             Life::Active
                 if idle.is_some_and(|idle| since >= idle)
                     && inner.queue.is_empty()
@@ -359,12 +378,55 @@ impl<E: Entity> Slot<E> {
         self.space.notify_waiters();
     }
 
+    /// The lease of this node is over: an activation that is at work is ended where it stands. One
+    /// that is not has nothing to do until there is a lease again.
+    pub(super) fn cut_off(&self) {
+        let mut inner = self.lock();
+        let at_work = inner.busy || matches!(inner.life, Life::Starting | Life::Ending);
+        inner.cut_off = at_work;
+        let handle = inner.handle.clone().filter(|_| at_work);
+        drop(inner);
+        if let Some(handle) = handle {
+            handle.kill();
+        }
+    }
+
+    /// There is a lease again, and the shard was this node's all the while: what waits goes on.
+    pub(super) fn take_up(self: &Arc<Self>) {
+        let inner = self.lock();
+        let is_to_end = inner.life == Life::Active && (inner.ending || inner.drain.is_some());
+        if is_to_end || !inner.queue.is_empty() {
+            self.wake(inner);
+        }
+    }
+
+    /// The shard was another node's in the meantime: what is here of the entity is of the past.
+    pub(super) fn expel(self: &Arc<Self>) {
+        let mut inner = self.lock();
+        if inner.life == Life::Gone {
+            return;
+        }
+        let queue = std::mem::take(&mut inner.queue);
+        let handle = inner.handle.take();
+        inner.bytes = 0;
+        self.go(inner);
+        if let Some(handle) = handle {
+            handle.kill();
+        }
+        self.fail(queue, "its shard went to another node", |entity, reason| {
+            CallError::Unavailable { entity, reason }
+        });
+    }
+
     /// An activation has ended.
     pub(super) fn ended(self: &Arc<Self>, run: u64, how: Ended) {
         let mut inner = self.lock();
         if inner.run != run || matches!(inner.life, Life::Idle | Life::Gone) {
             return;
         }
+        inner.busy = false;
+        // That is no fault of its own, and what waits stays.
+        let how = if std::mem::take(&mut inner.cut_off) { Ended::Orderly } else { how };
         inner.life = Life::Idle;
         inner.handle = None;
         inner.poked = false;
@@ -389,12 +451,17 @@ impl<E: Entity> Slot<E> {
             drop(inner);
         }
         if let Ended::NotStarted(reason) = how {
-            self.fail(failed, &reason);
+            self.fail(failed, &reason, |entity, reason| CallError::Failed { entity, reason });
         }
     }
 
-    /// Answers the messages of an activation that did not start.
-    fn fail(&self, queue: VecDeque<Envelope<E::Message>>, reason: &str) {
+    /// Answers messages that nobody will handle.
+    fn fail(
+        &self,
+        queue: VecDeque<Envelope<E::Message>>,
+        reason: &str,
+        error: impl Fn(EntityId, Box<str>) -> CallError,
+    ) {
         let tells = queue.iter().filter(|e| matches!(e, Envelope::Tell(_))).count();
         if tells > 0 {
             tracing::warn!(entity = %self.path, count = tells, %reason, "messages lost");
@@ -404,7 +471,7 @@ impl<E: Entity> Slot<E> {
                 Envelope::Tell(_) => {}
                 Envelope::Ask(question) => {
                     let (entity, reason) = (EntityId::clone(&self.id), reason.into());
-                    question.reply.send(Err(CallError::Failed { entity, reason }));
+                    question.reply.send(Err(error(entity, reason)));
                 }
                 Envelope::Fence { call, from } => from.fenced(call),
             }

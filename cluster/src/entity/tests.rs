@@ -1,6 +1,7 @@
 //! Real nodes on loopback, several in one process, that host entities.
 
 mod delivery;
+mod leases;
 mod lives;
 mod moves;
 

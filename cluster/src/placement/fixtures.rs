@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use odeum_proto::{DiskId, Incarnation, NodeId, store::NodeRecord};
 
+use super::planner::{Health, Host, Leased};
+
 pub(super) fn node(n: u8) -> NodeId {
     format!("n{n}").parse().expect("valid")
 }
@@ -21,4 +23,10 @@ pub(super) fn record(n: u8, capacity: u32) -> NodeRecord {
         zone: None,
         capacity,
     }
+}
+
+/// Of all that may be there.
+pub(super) fn leases(hosts: &[Host<'_>]) -> Leased {
+    let there = hosts.iter().filter(|host| host.health != Health::Down);
+    there.map(|host| host.record.id.clone()).collect()
 }

@@ -6,7 +6,7 @@
 //! proposal; each step names the epoch it saw, and the log refuses a step whose table has changed.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use odeum_proto::{
     EntityId, EntityKind, Epoch, NodeId,
@@ -37,12 +37,30 @@ pub struct Host<'a> {
     pub leaving: bool,
 }
 
+/// The nodes that have a lease, removed ones included: nothing is taken from them, because what is
+/// placed on them may be active there, whoever can or cannot reach them.
+pub type Leased = BTreeSet<NodeId>;
+
+/// Whether what is placed on `node` can be placed elsewhere though that node does nothing for it.
+#[must_use]
+pub fn is_lost(node: &NodeId, hosts: &[Host<'_>], leased: &Leased) -> bool {
+    let host = hosts.iter().find(|host| host.record.id == *node);
+    let gone = host.is_none_or(|host| host.health == Health::Down);
+    gone && !leased.contains(node)
+}
+
 impl Host<'_> {
     /// How much it takes on, in proportion to others; nothing while it leaves or is not there.
     #[must_use]
     pub fn weight(&self) -> u32 {
         let takes = self.health == Health::Alive && !self.leaving;
         if takes { self.record.capacity } else { 0 }
+    }
+
+    /// How much it can be given now: without a lease it could not make use of it.
+    #[must_use]
+    pub fn takes(&self, leased: &Leased) -> u32 {
+        if leased.contains(&self.record.id) { self.weight() } else { 0 }
     }
 
     /// Whether entities of `kind` can be active on it.
@@ -56,7 +74,8 @@ impl Host<'_> {
 ///
 /// * An entity that is not placed goes to the node with the fewest entities for its weight, ties
 ///   to the smaller id.
-/// * An entity on a node that is [`Health::Down`], or is not in `hosts`, is moved by the same rule.
+/// * An entity on a node that is [`Health::Down`], or is not in `hosts`, is moved by the same rule
+///   when the node has no lease any more.
 /// * So is one on a node that leaves: its state is in the store, and its new epoch ends the old
 ///   activation wherever that is at work.
 /// * Without a node of any weight nothing is planned.
@@ -65,19 +84,24 @@ pub fn plan(
     entities: impl IntoIterator<Item = EntityId>,
     table: &BTreeMap<EntityId, Placement>,
     hosts: &[Host<'_>],
+    leased: &Leased,
 ) -> Vec<Command> {
     let stays = |placement: &Placement| {
         let host = hosts.iter().find(|host| host.record.id == placement.node);
-        host.is_some_and(|host| host.health != Health::Down && !host.leaving)
+        // One that cannot be seen may not see that it is to leave.
+        let sees =
+            |host: &Host<'_>| host.health == Health::Alive || !leased.contains(&placement.node);
+        let leaves = host.is_some_and(|host| host.leaving && sees(host));
+        !leaves && !is_lost(&placement.node, hosts, leased)
     };
     let count = |node: &NodeId| table.values().filter(|place| place.node == *node).count() as u64;
     let mut loads: Vec<Load<'_>> = hosts
         .iter()
-        .filter(|host| host.weight() > 0)
+        .filter(|host| host.takes(leased) > 0)
         .map(|host| Load {
             node: &host.record.id,
             count: count(&host.record.id),
-            weight: host.weight(),
+            weight: host.takes(leased),
         })
         .collect();
 
@@ -137,7 +161,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::placement::fixtures::{node, record};
+    use crate::placement::fixtures::{leases, node, record};
 
     fn host(record: &NodeRecord, health: Health) -> Host<'_> {
         Host { record, health, leaving: false }
@@ -165,7 +189,7 @@ mod tests {
     fn new_entities_are_spread_by_capacity() {
         let records = [record(1, 300), record(2, 100), record(3, 0)];
         let hosts = records.each_ref().map(|record| host(record, Health::Alive));
-        let steps = plan((0..8).map(entity), &BTreeMap::new(), &hosts);
+        let steps = plan((0..8).map(entity), &BTreeMap::new(), &hosts, &leases(&hosts));
         let on = |n| targets(&steps).iter().filter(|(_, to)| *to == node(n)).count();
         assert_eq!((on(1), on(2), on(3)), (6, 2, 0));
     }
@@ -179,10 +203,28 @@ mod tests {
             host(&records[2], Health::Alive),
         ];
         let table = BTreeMap::from([(entity(1), on(1, 4)), (entity(2), on(2, 9))]);
-        let steps = plan([entity(1), entity(2)], &table, &hosts);
+        let steps = plan([entity(1), entity(2)], &table, &hosts, &leases(&hosts));
         let expected =
             Command::Place { entity: entity(1), node: node(3), expected: Some(Epoch(4)) };
         assert_eq!(steps, [expected]);
+    }
+
+    #[test]
+    fn nothing_is_taken_from_a_node_before_its_lease_is_over_though_it_is_down_or_removed() {
+        let records = [record(1, 100), record(2, 100)];
+        let hosts = [host(&records[0], Health::Down), host(&records[1], Health::Alive)];
+        // The third is on record no more.
+        let table = BTreeMap::from([(entity(1), on(1, 4)), (entity(3), on(3, 5))]);
+        let mut leased = Leased::from([node(1), node(2), node(3)]);
+        let planned =
+            |leased: &Leased| targets(&plan([entity(1), entity(3)], &table, &hosts, leased));
+        assert_eq!(planned(&leased), []);
+        leased.remove(&node(3));
+        assert_eq!(planned(&leased), [(entity(3), node(2))]);
+        leased.remove(&node(1));
+        assert_eq!(planned(&leased), [(entity(1), node(2)), (entity(3), node(2))]);
+        leased.remove(&node(2));
+        assert_eq!(planned(&leased), [], "nobody can take them");
     }
 
     #[test]
@@ -191,10 +233,11 @@ mod tests {
         let mut hosts = records.each_ref().map(|record| host(record, Health::Alive));
         hosts[0].leaving = true;
         let table = BTreeMap::from([(entity(1), on(1, 4))]);
-        let steps = plan([entity(1), entity(2)], &table, &hosts);
+        let steps = plan([entity(1), entity(2)], &table, &hosts, &leases(&hosts));
         assert_eq!(targets(&steps), [(entity(1), node(2)), (entity(2), node(2))]);
         hosts[1].leaving = true;
-        assert!(plan([entity(1)], &table, &hosts).is_empty(), "nobody stays");
+        let steps = plan([entity(1)], &table, &hosts, &leases(&hosts));
+        assert!(steps.is_empty(), "nobody stays");
     }
 
     #[test]
@@ -223,14 +266,15 @@ mod tests {
     #[test]
     fn nothing_is_planned_while_nobody_is_alive() {
         let table = BTreeMap::from([(entity(1), on(1, 1))]);
-        assert!(plan([entity(1)], &table, &[host(&record(1, 100), Health::Down)]).is_empty());
+        let (gone, leased) = (record(1, 100), Leased::new());
+        assert!(plan([entity(1)], &table, &[host(&gone, Health::Down)], &leased).is_empty());
     }
 
     proptest! {
         #[test]
-        fn only_the_unplaced_and_the_lost_move_and_only_to_the_alive(
+        fn only_the_unplaced_and_the_lost_move_and_only_to_the_alive_with_a_lease(
             placed in proptest::collection::btree_map(0_u8..12, (1_u8..6, 1_u64..9), 0..12),
-            health in proptest::collection::vec((0_u8..3, any::<bool>()), 5),
+            health in proptest::collection::vec((0_u8..3, any::<bool>(), any::<bool>()), 5),
         ) {
             let health_of = |n: u8| match health[usize::from(n - 1)].0 {
                 0 => Health::Alive,
@@ -244,13 +288,18 @@ mod tests {
             }).collect();
             let table: BTreeMap<_, _> =
                 placed.iter().map(|(e, (n, epoch))| (entity(*e), on(*n, *epoch))).collect();
-            let steps = plan((0..12).map(entity), &table, &hosts);
+            let has_lease = |n: u8| health[usize::from(n - 1)].2;
+            let leased: Leased = (1..6).filter(|n| has_lease(*n)).map(node).collect();
+            let steps = plan((0..12).map(entity), &table, &hosts, &leased);
             let number = |node: &NodeId| node.as_str()[1..].parse::<u8>().expect("a number");
             for (moved, to) in targets(&steps) {
-                prop_assert!(health_of(number(&to)) == Health::Alive && !leaves(number(&to)));
+                let to = number(&to);
+                prop_assert!(health_of(to) == Health::Alive && !leaves(to) && has_lease(to));
                 if let Some(at) = table.get(&moved) {
                     let from = number(&at.node);
-                    prop_assert!(health_of(from) == Health::Down || leaves(from));
+                    let knows = health_of(from) == Health::Alive && leaves(from);
+                    let may_not = !has_lease(from) && (health_of(from) == Health::Down || leaves(from));
+                    prop_assert!(knows || may_not, "it may be at work there");
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Decides which shard of a kind belongs on which node. Pure.
 //!
 //! Two deciders, who never want the same shard:
-//! * [`plan_shards`], for the leader: shards that nobody has, or whose node is lost. It takes
+//! * [`plan_shards`], for the leader: shards that nobody has, or whose node is lost and has no lease. It takes
 //!   nothing from a node that is there, because only that node knows what its shards are busy with.
 //! * [`surplus`], for each node: which of its own shards it should give to whom, so that all have
 //!   their share. Empty ones go first; for the others the node has to hand over what is in them.
@@ -21,40 +21,57 @@ use odeum_proto::{
     store::{Command, Placement, ShardMove},
 };
 
-use super::planner::{Health, Host};
+use super::planner::{self, Health, Host, Leased};
 use crate::store::KindState;
 
 /// Nodes that can have shards of a kind and are there, each with its weight; 0 for one that is
 /// to give up what it has.
 pub type Weights = BTreeMap<NodeId, u32>;
 
-/// The [`Weights`] of the hosts of `kind`.
+/// The [`Weights`] of the hosts of `kind`. One that has no lease for the moment counts as ever: it
+/// will have one, and its share should not go to others meanwhile.
 #[must_use]
 pub fn weights(kind: &EntityKind, hosts: &[Host<'_>]) -> Weights {
+    weights_by(kind, hosts, |host| host.weight())
+}
+
+fn weights_by(kind: &EntityKind, hosts: &[Host<'_>], weight: impl Fn(&Host<'_>) -> u32) -> Weights {
     hosts
         .iter()
         .filter(|host| host.health == Health::Alive && host.can_host(kind))
-        .map(|host| (host.record.id.clone(), host.weight()))
+        .map(|host| (host.record.id.clone(), weight(host)))
         .collect()
 }
 
 /// Whether the leader has to find another node for a shard at `place`. One that leaves keeps its
 /// shards until it has given them up itself, or is gone.
-fn is_lost(kind: &EntityKind, place: Option<&Placement>, hosts: &[Host<'_>]) -> bool {
-    let Some(place) = place else { return true };
-    let host = hosts.iter().find(|host| host.record.id == place.node);
-    host.is_none_or(|host| host.health == Health::Down || !host.can_host(kind))
+fn is_lost(
+    kind: &EntityKind,
+    place: Option<&Placement>,
+    hosts: &[Host<'_>],
+    leased: &Leased,
+) -> bool {
+    let Some(Placement { node, .. }) = place else { return true };
+    let host = hosts.iter().find(|host| host.record.id == *node);
+    // A start that brings the kind no more cannot have any of it active.
+    host.is_some_and(|host| !host.can_host(kind)) || planner::is_lost(node, hosts, leased)
 }
 
 /// The leader's part: places shards that are not placed or are lost, in one command; `None` when
 /// there are none, or no node to take them.
 #[must_use]
-pub fn plan_shards(kind: &EntityKind, state: &KindState, hosts: &[Host<'_>]) -> Option<Command> {
-    let lost: Vec<_> = state.iter().filter(|(_, place)| is_lost(kind, *place, hosts)).collect();
+pub fn plan_shards(
+    kind: &EntityKind,
+    state: &KindState,
+    hosts: &[Host<'_>],
+    leased: &Leased,
+) -> Option<Command> {
+    let is_lost = |place| is_lost(kind, place, hosts, leased);
+    let lost: Vec<_> = state.iter().filter(|(_, place)| is_lost(*place)).collect();
     if lost.is_empty() {
         return None;
     }
-    let weights = weights(kind, hosts);
+    let weights = weights_by(kind, hosts, |host| host.takes(leased));
     let shares = Shares::new(state, &weights);
     let mut gaps: BinaryHeap<(u32, Reverse<&NodeId>)> = shares
         .0

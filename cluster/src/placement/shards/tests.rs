@@ -5,7 +5,7 @@ use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 
 use super::*;
-use crate::placement::fixtures::{node, record};
+use crate::placement::fixtures::{leases, node, record};
 
 fn lamp() -> EntityKind {
     "lamp".parse().expect("a kind")
@@ -63,31 +63,36 @@ fn hosts(nodes: &[Node]) -> Vec<Host<'_>> {
     nodes.iter().map(Node::host).collect()
 }
 
+/// What the leader does when all that may be there have their leases.
+fn plan(state: &KindState, hosts: &[Host<'_>]) -> Option<Command> {
+    plan_shards(&lamp(), state, hosts, &leases(hosts))
+}
+
 #[test]
 fn the_shards_of_a_new_kind_are_spread_by_capacity() {
     let mut nodes = [Node::new(1, 200), Node::new(2, 100), Node::new(3, 0), Node::new(4, 900)];
     nodes[3].record.kinds.clear();
     let mut state = kind_on(&[0; 64]);
-    let moves = planned(plan_shards(&lamp(), &state, &hosts(&nodes)));
+    let moves = planned(plan(&state, &hosts(&nodes)));
     apply(&mut state, &moves, 1);
     assert_eq!((owned(&state, 1), owned(&state, 2)), (43, 21));
-    assert_eq!(plan_shards(&lamp(), &state, &hosts(&nodes)), None);
+    assert_eq!(plan(&state, &hosts(&nodes)), None);
 }
 
 #[test]
 fn only_the_shards_of_a_lost_node_are_placed_by_the_leader() {
     let mut nodes = [Node::new(1, 100), Node::new(2, 100), Node::new(3, 100)];
     let state = kind_on(&[1, 1, 1, 1, 2, 2, 3]);
-    assert_eq!(plan_shards(&lamp(), &state, &hosts(&nodes)), None, "however uneven");
+    assert_eq!(plan(&state, &hosts(&nodes)), None, "however uneven");
     nodes[1].health = Health::Unknown;
-    assert_eq!(plan_shards(&lamp(), &state, &hosts(&nodes)), None, "it may be there");
+    assert_eq!(plan(&state, &hosts(&nodes)), None, "it may be there");
     nodes[1].health = Health::Down;
-    let moves = planned(plan_shards(&lamp(), &state, &hosts(&nodes)));
+    let moves = planned(plan(&state, &hosts(&nodes)));
     let expected = [4, 5].map(|shard| ShardMove { shard, node: node(3), expected: Some(Epoch(1)) });
     assert_eq!(moves, expected);
     nodes[1].health = Health::Alive;
     nodes[1].record.kinds.clear();
-    let moves = planned(plan_shards(&lamp(), &state, &hosts(&nodes)));
+    let moves = planned(plan(&state, &hosts(&nodes)));
     assert_eq!(moves, expected, "it is back with a program that has no lamps");
 }
 
@@ -96,7 +101,7 @@ fn a_leaving_node_keeps_its_shards_until_it_gave_them_up_or_is_gone() {
     let mut nodes = [Node::new(1, 100), Node::new(2, 100)];
     nodes[0].leaving = true;
     let mut state = kind_on(&[1, 2, 1, 1]);
-    assert_eq!(plan_shards(&lamp(), &state, &hosts(&nodes)), None);
+    assert_eq!(plan(&state, &hosts(&nodes)), None);
     let weights = weights(&lamp(), &hosts(&nodes));
     let moves = surplus(&state, &node(1), &weights, &BTreeSet::new());
     apply(&mut state, &moves, 2);
@@ -104,7 +109,23 @@ fn a_leaving_node_keeps_its_shards_until_it_gave_them_up_or_is_gone() {
 
     nodes[0].health = Health::Down;
     let state = kind_on(&[1, 2, 1, 1]);
-    assert_eq!(planned(plan_shards(&lamp(), &state, &hosts(&nodes))).len(), 3);
+    assert_eq!(planned(plan(&state, &hosts(&nodes))).len(), 3);
+}
+
+#[test]
+fn shards_go_nowhere_before_the_lease_of_their_node_is_over_and_only_to_who_has_one() {
+    let mut nodes = [Node::new(1, 100), Node::new(2, 100), Node::new(3, 100)];
+    nodes[0].health = Health::Down;
+    let (state, nodes) = (kind_on(&[1, 1, 2, 3]), hosts(&nodes));
+    let with = |leased: &[u8]| {
+        let leased = leased.iter().map(|n| node(*n)).collect();
+        planned(plan_shards(&lamp(), &state, &nodes, &leased))
+    };
+    assert_eq!(with(&[1, 2, 3]), []);
+    let moved: Vec<_> = with(&[2, 3]).into_iter().map(|step| step.node).collect();
+    assert_eq!(moved, [node(2), node(3)]);
+    let moved: Vec<_> = with(&[3]).into_iter().map(|step| step.node).collect();
+    assert_eq!(moved, [node(3), node(3)], "and nothing of the other, which is there");
 }
 
 #[test]
@@ -113,7 +134,7 @@ fn nothing_moves_while_nobody_can_take_it() {
     nodes[0].leaving = true;
     let state = kind_on(&[1, 2, 0]);
     let all = hosts(&nodes);
-    assert_eq!(plan_shards(&lamp(), &state, &all), None);
+    assert_eq!(plan(&state, &all), None);
     assert_eq!(surplus(&kind_on(&[1, 2]), &node(1), &weights(&lamp(), &all), &BTreeSet::new()), []);
 }
 
@@ -215,14 +236,14 @@ proptest! {
         let weights = super::weights(&lamp(), &all);
         let mut state = kind_on(&places);
         let needed = fewest_moves(&state, &weights);
-        let moves = planned(plan_shards(&lamp(), &state, &all));
+        let moves = planned(plan(&state, &all));
         for step in &moves {
             let from = &state.shard(step.shard).expect("placed").node;
             prop_assert!(!weights.contains_key(from) && weights[&step.node] > 0);
         }
         apply(&mut state, &moves, 2);
         if weights.values().any(|weight| *weight > 0) {
-            prop_assert!(state.iter().all(|(_, place)| !is_lost(&lamp(), place, &all)));
+            prop_assert!(state.iter().all(|(_, place)| !is_lost(&lamp(), place, &all, &leases(&all))));
             prop_assert_eq!(fewest_moves(&state, &weights), needed);
         } else {
             prop_assert!(moves.is_empty());
