@@ -23,6 +23,7 @@ mod status;
 use std::sync::Arc;
 
 use odeum_actors::{Strategy, SupervisorSpec};
+use odeum_cluster::lease::LeaseHandle;
 use odeum_proto::{Incarnation, NodeId};
 
 pub use cache::{CacheHandle, FetchError, Package, PackageSource};
@@ -56,6 +57,8 @@ pub struct FirmwareParts {
     pub ledger: Arc<dyn Ledger>,
     /// Is told what does run here.
     pub activate: Arc<dyn Activate>,
+    /// Until when any of it may run here.
+    pub lease: LeaseHandle,
     /// How crashed hosts are restarted.
     pub restarts: RestartPolicy,
 }
@@ -78,11 +81,11 @@ pub struct FirmwareHandle {
 /// The `FirmwareSupervisor`: the package cache, the hosts, the coordinator that starts them.
 #[must_use]
 pub fn firmware(parts: FirmwareParts) -> (FirmwareHandle, SupervisorSpec) {
-    let FirmwareParts { node, life, engine, source, ledger, activate, restarts } = parts;
+    let FirmwareParts { node, life, engine, source, ledger, activate, lease, restarts } = parts;
     let (cache, cache_spec) = package_cache(CacheParts { engine, source });
     let (hosts, hosts_spec) = SupervisorSpec::new("Hosts", Strategy::OneForOne).nested();
     let coordinator_parts =
-        CoordinatorParts { node, life, cache: cache.clone(), ledger, activate, restarts };
+        CoordinatorParts { node, life, cache: cache.clone(), ledger, activate, lease, restarts };
     let (coordinator, coordinator_spec) = coordinator(coordinator_parts, hosts);
     // The coordinator is last: it starts hosts when it starts, and when it crashes it alone
     // restarts and puts the hosts in order.

@@ -187,6 +187,7 @@ async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Tree, Supervisor)
         source: Arc::new(reports::Packages(cluster.blobs.clone())),
         ledger: Arc::new(cluster.store.clone()),
         activate: Arc::new(reports::Announcer(cluster.router.activations().clone())),
+        lease: cluster.lease.clone(),
         restarts: restarts(&config.firmware),
     });
     let services = cluster.transport.services();

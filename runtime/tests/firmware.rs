@@ -13,10 +13,13 @@ use std::{
 use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
 use odeum_actors::{Strategy, Supervisor, SupervisorSpec};
-use odeum_cluster::store::{
-    StoreConfig, StoreHandle,
-    rpc::{Purpose, Rpc, RpcError},
-    store,
+use odeum_cluster::{
+    lease::{Lease, LeaseHandle},
+    store::{
+        StoreConfig, StoreHandle,
+        rpc::{Purpose, Rpc, RpcError},
+        store,
+    },
 };
 use odeum_proto::{
     ClusterId, Digest, DiskId, EntityId, Epoch, GroupId, Incarnation, NodeId, RequestId,
@@ -27,6 +30,7 @@ use odeum_runtime::firmware::{
     Activate, Engine, FetchError, FirmwareHandle, FirmwareParts, HostHandle, PackageSource,
     RestartPolicy, firmware,
 };
+use tokio::sync::watch;
 
 const COUNTER: &[u8] = include_bytes!("../../examples/guests/counter/counter.wasm");
 
@@ -75,6 +79,8 @@ struct Node {
     firmware: FirmwareHandle,
     active: Arc<Active>,
     root: Supervisor,
+    /// Kept, because firmware ends its watch over a lease that nobody keeps.
+    _lease: watch::Sender<Lease>,
 }
 
 fn entity() -> EntityId {
@@ -88,6 +94,8 @@ impl Node {
             store(StoreConfig::new(folder.join("store"), id.clone()), Arc::new(Alone));
         let active = Arc::<Active>::default();
         let pause = Duration::from_millis(20);
+        let until = tokio::time::Instant::now() + 10 * PATIENCE;
+        let (lease, held) = watch::channel(Lease::Held { epoch: Epoch(1), until });
         let (firmware, firmware_spec) = firmware(FirmwareParts {
             node: id,
             life: Incarnation(1),
@@ -95,6 +103,7 @@ impl Node {
             source: Arc::new(Alone),
             ledger: Arc::new(store.clone()),
             activate: Arc::clone(&active) as _,
+            lease: LeaseHandle::of(held),
             restarts: RestartPolicy {
                 first_pause: pause,
                 longest_pause: pause,
@@ -108,7 +117,7 @@ impl Node {
             .start()
             .await
             .expect("starts");
-        Self { store, firmware, active, root }
+        Self { store, firmware, active, root, _lease: lease }
     }
 
     async fn deploy(&self) {

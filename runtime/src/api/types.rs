@@ -32,8 +32,8 @@ pub use change::{
 pub use firmware::{DeployOptions, Deployed, FirmwareState, FirmwareSummary};
 pub use link::{CertificateSummary, ClassTraffic, LinkReport, LinkState, LinksReport};
 pub use node::{
-    ActorNode, LinkSummary, LoadSummary, NodeState, NodeStatus, NodeSummary, StoreRole,
-    StoreSummary,
+    ActorNode, LeaseSummary, LinkSummary, LoadSummary, NodeState, NodeStatus, NodeSummary,
+    StoreRole, StoreSummary,
 };
 pub use program::{ProgramSummary, SessionProgram, Text};
 pub use session::{

@@ -1,12 +1,13 @@
 //! Keeps this node's firmware running: sees what the store says, and starts and ends hosts.
 //!
 //! Each host has a supervisor of its own, so that a firmware which crashes too often is given up
-//! alone. Packages of all firmware are fetched and compiled on every node, so that each can take
+//! alone. Without the lease of its node nothing runs: what is placed here is started when there is
+//! one again, under a new epoch. Packages of all firmware are fetched and compiled on every node, so that each can take
 //! over at once.
 //!
 //! | message | from | answer |
 //! |---|---|---|
-//! | `Look` | a task of the actor, when the store changes | none |
+//! | `Look` | a task of the actor, when the store or the lease changes | none |
 //! | `Ended` | a task of the actor, when a host's supervisor ends | none |
 //! | `Fetched` | a task of the actor | none |
 //! | `GetList` | [`CoordinatorHandle::list`] | the firmware that runs here |
@@ -22,7 +23,9 @@ use odeum_actors::{
     Actor, ActorError, AskError, ChildSpec, Context, Exit, Handle, Reply, Restart, Strategy,
     Supervisor, SupervisorSpec, child,
 };
+use odeum_cluster::lease::LeaseHandle;
 use odeum_proto::{Digest, EntityId, Incarnation, Name, NodeId};
+use tokio::time::Instant;
 
 use super::{
     cache::CacheHandle,
@@ -56,6 +59,8 @@ pub(super) struct CoordinatorParts {
     pub(super) ledger: Arc<dyn Ledger>,
     /// Is told what does.
     pub(super) activate: Arc<dyn Activate>,
+    /// Until when anything may run here.
+    pub(super) lease: LeaseHandle,
     /// How crashed hosts are restarted.
     pub(super) restarts: RestartPolicy,
 }
@@ -130,10 +135,17 @@ impl Actor for CoordinatorActor {
             self.hosts.remove(&left.name).await.ok();
         }
         let (mut changes, actor) = (self.parts.ledger.changes(), ctx.handle().clone());
+        let mut lease = self.parts.lease.watch();
         ctx.spawn(async move {
             while actor.tell(CoordinatorMessage::Look).await.is_ok() {
                 tokio::time::sleep(LOOK_PAUSE).await;
-                if let Ok(Err(_)) = tokio::time::timeout(LOOK_ANYWAY, changes.changed()).await {
+                let change = async {
+                    tokio::select! {
+                        changed = changes.changed() => changed,
+                        changed = lease.changed() => changed,
+                    }
+                };
+                if let Ok(Err(_)) = tokio::time::timeout(LOOK_ANYWAY, change).await {
                     // The store is gone, and the node with it.
                     return;
                 }
@@ -159,7 +171,10 @@ impl Actor for CoordinatorActor {
 
 impl CoordinatorActor {
     async fn on_look(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
-        let wanted = self.parts.ledger.wanted(&self.parts.node, self.parts.life);
+        let mut wanted = self.parts.ledger.wanted(&self.parts.node, self.parts.life);
+        if !self.parts.lease.holds(Instant::now()) {
+            wanted.iter_mut().for_each(|wanted| wanted.epoch = None);
+        }
         if wanted != self.wanted {
             let used: BTreeSet<Digest> = wanted.iter().map(|w| w.spec.digest).collect();
             self.at_hand.retain(|digest| used.contains(digest));
@@ -167,9 +182,15 @@ impl CoordinatorActor {
             self.wanted = wanted;
         }
         let running = self.entries.iter().map(|(name, e)| (name.clone(), e.running.clone()));
-        for command in plan::commands(&self.wanted, &running.collect(), &self.at_hand) {
+        let commands = plan::commands(&self.wanted, &running.collect(), &self.at_hand);
+        let stopped = |command: &Command| match command {
+            Command::Stop { name } => Some(name.clone()),
+            _ => None,
+        };
+        self.stop(commands.iter().filter_map(stopped).collect()).await;
+        for command in commands {
             match command {
-                Command::Stop { name } => self.stop(&name).await,
+                Command::Stop { .. } => {}
                 Command::Start(running) => self.start(ctx, running).await?,
                 Command::Prefetch { digest } => self.prefetch(ctx, digest),
             }
@@ -214,6 +235,7 @@ impl CoordinatorActor {
             cache: self.parts.cache.clone(),
             ledger: Arc::clone(&self.parts.ledger),
             activate: Arc::clone(&self.parts.activate),
+            lease: self.parts.lease.clone(),
             facts: facts.clone(),
         };
         let (_, host) = host(format!("Host {name}"), parts, self.parts.restarts);
@@ -231,13 +253,16 @@ impl CoordinatorActor {
         Ok(())
     }
 
-    async fn stop(&mut self, name: &Name) {
-        if let Some(entry) = self.entries.remove(name) {
-            let entity = EntityId::firmware(name.clone());
-            self.parts.activate.deactivate(&entity, entry.running.epoch);
-            // It is not there when it was given up.
-            self.hosts.remove(name.as_str()).await.ok();
+    /// Ends hosts, all at once: each may be at work on a message for a while.
+    async fn stop(&mut self, names: Vec<Name>) {
+        for name in &names {
+            if let Some(entry) = self.entries.remove(name) {
+                let entity = EntityId::firmware(name.clone());
+                self.parts.activate.deactivate(&entity, entry.running.epoch);
+            }
         }
+        // One that was given up is not there.
+        futures::future::join_all(names.iter().map(|name| self.hosts.remove(name.as_str()))).await;
     }
 
     fn prefetch(&mut self, ctx: &mut Context<Self>, digest: Digest) {

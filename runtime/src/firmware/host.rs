@@ -12,6 +12,10 @@
 //! placed here anew and ends: under the old epoch that commit was made before, and the next host
 //! sees it, or it is refused. Without this it could overwrite what a later message wrote.
 //!
+//! No message is begun without the lease of the node. One that is under way when that is over may
+//! still be answered: no answer is given before a majority has confirmed or committed it under this
+//! epoch, and the next host takes the sessions over before it begins.
+//!
 //! A guest that traps or exceeds a limit ends the host with an error, and its supervisor starts
 //! it again after a pause. A package that cannot be had yet or a store without majority is not the
 //! guest's fault: the host waits for them.
@@ -39,6 +43,8 @@ use odeum_proto::{
     call::{CallError, CallReply, CallRequest},
     session::{DataOutcome, SessionRefusal},
 };
+
+use tokio::time::Instant;
 
 use self::message::{Answered, Next};
 use super::{
@@ -198,7 +204,8 @@ impl HostActor {
     ) -> Result<(), ActorError> {
         let parts = &self.parts;
         let module = module.inspect_err(|error| parts.erred(error))?;
-        let current = parts.ledger.epoch(&parts.entity) == Some(parts.epoch);
+        let current = parts.ledger.epoch(&parts.entity) == Some(parts.epoch)
+            && parts.lease.holds(Instant::now());
         let Some(module) = module.filter(|_| current) else {
             ctx.stop();
             return Ok(());

@@ -15,6 +15,7 @@ use odeum_cluster::{
     blobs::{BlobError, Blobs},
     control_plane::ControlPlaneHandle,
     departure::DepartureHandle,
+    lease::LeaseHandle,
     membership::MembershipHandle,
     node::ClusterNode,
     router::RouterHandle,
@@ -80,6 +81,7 @@ pub(super) struct NodeFacade {
     control_plane: ControlPlaneHandle,
     router: RouterHandle,
     departure: DepartureHandle,
+    lease: LeaseHandle,
     blobs: Blobs,
     firmware: FirmwareHandle,
     defaults: FirmwareLimits,
@@ -104,6 +106,7 @@ impl NodeFacade {
             control_plane: cluster.control_plane.clone(),
             router: cluster.router.clone(),
             departure: cluster.departure.clone(),
+            lease: cluster.lease.clone(),
             blobs: cluster.blobs.clone(),
             firmware,
             defaults: FirmwareLimits {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
-use odeum_proto::{ClusterId, Incarnation, Label, NodeId, Revision};
+use odeum_proto::{ClusterId, Epoch, Incarnation, Label, NodeId, Revision};
 use serde::{Deserialize, Serialize};
 
 use super::displayed_as_in_json;
@@ -63,6 +63,9 @@ pub struct NodeSummary {
     pub since_ms: Option<u64>,
     /// How often it has started on its data folder.
     pub incarnation: Incarnation,
+    /// Its lease; `None` when it has none, so that nothing may be active on it.
+    #[serde(default)]
+    pub lease: Option<LeaseSummary>,
     /// Where its cluster endpoint listens (UDP).
     pub cluster_addr: SocketAddr,
     /// Where its HTTP API listens (TCP).
@@ -88,6 +91,15 @@ pub struct NodeSummary {
     /// How busy it is; `None` when it has not told within the last seconds.
     #[serde(default)]
     pub load: Option<LoadSummary>,
+}
+
+/// The lease of a node, as the asked node has seen it granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseSummary {
+    /// Which one: another number than before means that it was over in between.
+    pub epoch: Epoch,
+    /// What is left of it unless it is renewed, in milliseconds.
+    pub remaining_ms: u64,
 }
 
 /// How busy a node is.

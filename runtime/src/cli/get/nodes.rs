@@ -4,7 +4,10 @@ use super::{
     super::out::{cell, table},
     seconds,
 };
-use crate::{api::types::NodeSummary, config::ByteSize};
+use crate::{
+    api::types::{LeaseSummary, NodeSummary},
+    config::ByteSize,
+};
 
 /// The nodes as a table. What no node has gets no column.
 pub(super) fn table_of(nodes: &[NodeSummary]) -> String {
@@ -12,29 +15,29 @@ pub(super) fn table_of(nodes: &[NodeSummary]) -> String {
     match said {
         true => table(
             [
-                "NODE", "STATE", "SINCE", "ROLE", "LINK", "CLUSTER", "API", "STARTS", "VERSION",
-                "ENTITIES", "CPU", "MEMORY", "ZONE", "LABELS",
+                "NODE", "STATE", "SINCE", "LEASE", "ROLE", "LINK", "CLUSTER", "API", "STARTS",
+                "VERSION", "ENTITIES", "CPU", "MEMORY", "ZONE", "LABELS",
             ],
             nodes.iter().map(|node| {
-                let [a, b, c, d, e, f, g, h, i, j, k, l] = row(node);
+                let [a, b, c, d, e, f, g, h, i, j, k, l, m] = row(node);
                 let zone = node.zone.as_ref().map(ToString::to_string);
                 let labels: Vec<_> =
                     node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
                 let labels = (!labels.is_empty()).then(|| labels.join(","));
-                [a, b, c, d, e, f, g, h, i, j, k, l, zone, labels]
+                [a, b, c, d, e, f, g, h, i, j, k, l, m, zone, labels]
             }),
         ),
         false => table(
             [
-                "NODE", "STATE", "SINCE", "ROLE", "LINK", "CLUSTER", "API", "STARTS", "VERSION",
-                "ENTITIES", "CPU", "MEMORY",
+                "NODE", "STATE", "SINCE", "LEASE", "ROLE", "LINK", "CLUSTER", "API", "STARTS",
+                "VERSION", "ENTITIES", "CPU", "MEMORY",
             ],
             nodes.iter().map(row),
         ),
     }
 }
 
-fn row(node: &NodeSummary) -> [Option<String>; 12] {
+fn row(node: &NodeSummary) -> [Option<String>; 13] {
     let state = match node.leaving {
         true => format!("{}, leaving", node.state),
         false => node.state.to_string(),
@@ -43,6 +46,7 @@ fn row(node: &NodeSummary) -> [Option<String>; 12] {
         cell(&node.id),
         cell(state),
         node.since_ms.map(|ms| seconds(ms).to_string()),
+        node.lease.map(lease),
         node.role.map(|role| role.to_string()),
         node.link.as_ref().map(|link| match (link.up, link.rtt_us) {
             (true, Some(rtt)) => format!("up, {rtt} µs"),
@@ -58,4 +62,10 @@ fn row(node: &NodeSummary) -> [Option<String>; 12] {
         node.load.map(|load| format!("{:.0} %", load.process_cpu * 100.0)),
         node.load.map(|load| ByteSize(load.memory_bytes).rounded()),
     ]
+}
+
+/// Which one, and for how long.
+fn lease(lease: LeaseSummary) -> String {
+    let (seconds, tenths) = (lease.remaining_ms / 1_000, lease.remaining_ms % 1_000 / 100);
+    format!("{}, {seconds}.{tenths} s", lease.epoch)
 }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use odeum_cluster::store::{Remembered, StoreError};
+use odeum_cluster::{
+    lease::LeaseHandle,
+    store::{Remembered, StoreError},
+};
 use odeum_proto::{
     EntityId, Epoch, NodeId, SessionId,
     call::{CallError, CallReply, CallRequest},
@@ -10,6 +13,7 @@ use odeum_proto::{
     session::{Commit, DataOutcome, SessionRefusal},
     store::FirmwareSpec,
 };
+use tokio::time::Instant;
 
 use super::{Activate, STORE_DEADLINE};
 use crate::firmware::{
@@ -36,6 +40,7 @@ pub(in crate::firmware) struct HostParts {
     pub(in crate::firmware) cache: CacheHandle,
     pub(in crate::firmware) ledger: Arc<dyn Ledger>,
     pub(in crate::firmware) activate: Arc<dyn Activate>,
+    pub(in crate::firmware) lease: LeaseHandle,
     pub(in crate::firmware) facts: Facts,
 }
 
@@ -56,6 +61,10 @@ pub(super) enum Next {
 impl HostParts {
     /// What can be said of a call without the guest; else its session.
     pub(super) fn check(&self, call: &CallRequest) -> Result<SessionId, Answered> {
+        if !self.lease.holds(Instant::now()) {
+            let (entity, reason) = (self.entity.clone(), "the lease of its node is over".into());
+            return Err(Err(CallError::Unavailable { entity, reason }));
+        }
         if let Some(remembered) = self.ledger.remembered(&self.entity, &call.request) {
             return Err(self.replayed(call, remembered));
         }

@@ -6,13 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use odeum_cluster::lease::Lease;
 use odeum_proto::{
     call::CallError,
     session::{DataOutcome, SessionRefusal},
 };
 
 use super::COUNTER;
-use super::stage::{Mood, PATIENCE, Stage, entity};
+use super::stage::{Mood, PATIENCE, Stage, entity, long_lease};
 use crate::firmware::{HostState, Ledger as _, RestartPolicy};
 
 #[tokio::test]
@@ -247,4 +248,29 @@ async fn a_deleted_firmware_ends() {
     }
     assert!(stage.try_call("counter", "r1", "get").await.is_err());
     stage.root.shutdown().await;
+}
+
+#[tokio::test]
+async fn nothing_runs_without_the_lease_of_the_node_and_all_goes_on_with_the_next() {
+    let stage = Stage::new().await;
+    stage.deploy("counter", COUNTER).await;
+    assert_eq!(stage.said("counter", "r1", "add 2").await, "2");
+    // Over without anybody having been told: it is found out with the next message.
+    let over = Lease::Held { epoch: odeum_proto::Epoch(1), until: tokio::time::Instant::now() };
+    stage.lease.send_if_modified(|lease| {
+        *lease = over;
+        false
+    });
+    let refused = stage.try_call("counter", "r2", "add 1").await.expect_err("it may not");
+    assert!(refused.is_retryable(), "{refused:?}");
+    stage.lease.send_replace(Lease::Lost);
+    let end = Instant::now() + PATIENCE;
+    while stage.status("counter").await.is_some() {
+        assert!(Instant::now() < end, "it runs without a lease");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let refused = stage.try_call("counter", "r2", "add 1").await.expect_err("it does not run");
+    assert!(refused.is_retryable(), "{refused:?}");
+    stage.lease.send_replace(long_lease());
+    assert_eq!(stage.said("counter", "r2", "add 1").await, "3");
 }

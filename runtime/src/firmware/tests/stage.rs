@@ -9,7 +9,10 @@ use std::{
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use odeum_actors::Supervisor;
-use odeum_cluster::store::{Data, Remembered, State, StoreError};
+use odeum_cluster::{
+    lease::{Lease, LeaseHandle},
+    store::{Data, Remembered, State, StoreError},
+};
 use odeum_proto::{
     Digest, DiskId, EntityId, Epoch, GroupId, Incarnation, LogTime, Name, NodeId, RequestId,
     Revision, SessionId,
@@ -241,6 +244,13 @@ pub(super) struct Stage {
     pub(super) active: Arc<Active>,
     pub(super) handle: FirmwareHandle,
     pub(super) root: Supervisor,
+    /// The lease of the node.
+    pub(super) lease: watch::Sender<Lease>,
+}
+
+/// A lease that outlasts every test.
+pub(super) fn long_lease() -> Lease {
+    Lease::Held { epoch: Epoch(1), until: tokio::time::Instant::now() + 10 * PATIENCE }
 }
 
 pub(super) fn node() -> NodeId {
@@ -270,6 +280,7 @@ impl Stage {
                 capacity: NodeRecord::CAPACITY,
             }));
         }
+        let (lease, held) = watch::channel(long_lease());
         let (handle, spec) = firmware(FirmwareParts {
             node: node(),
             life: Incarnation(1),
@@ -277,10 +288,11 @@ impl Stage {
             source: Arc::clone(&peers) as _,
             ledger: Arc::clone(&shelf) as _,
             activate: Arc::clone(&active) as _,
+            lease: LeaseHandle::of(held),
             restarts,
         });
         let root = spec.start().await.expect("starts");
-        Self { shelf, peers, active, handle, root }
+        Self { shelf, peers, active, handle, root, lease }
     }
 
     /// Deploys a package under a name and places it on this node.

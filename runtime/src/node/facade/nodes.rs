@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use odeum_cluster::{
     departure::LeaveError,
+    lease::Seen,
     membership::{Member, MemberState},
     store::{Health, StoreStatus},
 };
 use odeum_proto::{NodeId, load::NodeLoad, store::NodeRecord};
+use tokio::time::Instant;
 
 use super::{
     super::{micros, millis},
@@ -15,7 +17,7 @@ use super::{
 };
 use crate::api::{
     Problem,
-    types::{LinkSummary, LoadSummary, NodeState, NodeSummary, StoreRole},
+    types::{LeaseSummary, LinkSummary, LoadSummary, NodeState, NodeSummary, StoreRole},
 };
 
 /// How long a node that starts waits for a first sign of another before it calls it down: what
@@ -49,6 +51,7 @@ impl NodeFacade {
             state: if is_self { NodeState::Alive } else { state(member, self.started.elapsed()) },
             since_ms: member.map(|member| millis(member.since.elapsed())),
             incarnation: record.incarnation,
+            lease: self.lease.all().get(&record.id).map(|seen| lease(*seen)),
             cluster_addr: record.cluster_addr,
             api_addr: record.api_addr,
             role,
@@ -84,6 +87,11 @@ impl NodeFacade {
             }
         })
     }
+}
+
+fn lease(seen: Seen) -> LeaseSummary {
+    let remaining = seen.due.saturating_duration_since(Instant::now());
+    LeaseSummary { epoch: seen.epoch, remaining_ms: millis(remaining) }
 }
 
 fn load(load: &NodeLoad) -> LoadSummary {
