@@ -16,7 +16,7 @@ use super::netns::Net;
 use super::node::Node;
 use super::process::{Sight, Start};
 use super::relay::{Path, Relay};
-use super::traffic::{self, Reckoning, Tally};
+use super::traffic::{self, Tally};
 
 /// How long anything without a promised time may take on a machine that does other work.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
@@ -288,20 +288,9 @@ impl Cluster {
     }
 
     /// Ends the traffic and checks everything: the processes, what they logged, their memory, and
-    /// every message.
-    pub(crate) fn reckon(self) {
-        let late = self.settle();
-        assert_eq!(late, 0, "messages out of order between two lives of an entity");
-    }
-
-    /// As [`reckon`](Self::reckon), when a node may have been given up that lived: what it had
-    /// been told before, it handles when it can, perhaps after what its successor was told.
-    pub(crate) fn reckon_after_a_split(self) {
-        let late = self.settle();
-        println!("{late} messages out of order between two lives of an entity");
-    }
-
-    fn settle(mut self) -> usize {
+    /// every message. A node that was given up and lived is no exception: it handles nothing after
+    /// its lease is over.
+    pub(crate) fn reckon(mut self) {
         let mut sum = 0;
         for node in &mut self.nodes {
             let tally @ Tally { answered, wrong, overdue, .. } = node.settle();
@@ -310,9 +299,8 @@ impl Cluster {
             sum += answered + tally.told;
             check(node);
         }
-        let Reckoning { count, late } = traffic::reckon(&self.journals);
+        let count = traffic::reckon(&self.journals);
         println!("{count} messages handled; {sum} sent by those who are left");
-        late
     }
 }
 

@@ -23,7 +23,7 @@ fn a_one_way_partition_ends_without_an_operator() {
     let healed = Instant::now();
     cluster.whole_since(healed, WHOLE);
     println!("whole after {:?}", healed.elapsed());
-    cluster.reckon_after_a_split();
+    cluster.reckon();
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn one_lost_direction_between_two_of_three_evicts_nobody() {
         thread::sleep(APART);
         cluster.net().heal();
     });
-    cluster.reckon_after_a_split();
+    cluster.reckon();
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_partition_leaves_the_majority_at_work_and_heals() {
     let healed = Instant::now();
     cluster.whole_since(healed, WHOLE);
     println!("whole after {:?}", healed.elapsed());
-    cluster.reckon_after_a_split();
+    cluster.reckon();
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn with_a_tenth_lost_and_50_ms_each_way_a_cluster_works() {
         let sight = cluster.see(name);
         println!("{name} saw go down: {:?}", sight.downs);
     }
-    cluster.reckon_after_a_split();
+    cluster.reckon();
 }
 
 #[test]
@@ -100,5 +100,5 @@ fn flap(how_long: Duration) {
     let ended = Instant::now();
     cluster.whole_since(ended, WHOLE);
     println!("whole after {:?}", ended.elapsed());
-    cluster.reckon_after_a_split();
+    cluster.reckon();
 }

@@ -37,7 +37,7 @@ fn a_node_that_stops_for_a_second_is_not_evicted() {
     cluster.evicts_nobody(5, |cluster| {
         cluster.pause("n2", Duration::from_secs(1), |_| {});
     });
-    cluster.reckon_after_a_split();
+    cluster.reckon();
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn a_node_that_stops_for_four_seconds_is_evicted_and_comes_back() {
     let resumed = Instant::now();
     cluster.whole_since(resumed, WHOLE);
     println!("whole after {:?}", resumed.elapsed());
-    cluster.reckon_after_a_split();
+    cluster.reckon();
 }
 
 #[test]
