@@ -3,6 +3,10 @@
 //! It goes on by what the leader's monotonic clock measures while it leads, from where the log
 //! left it. So no clock that is set changes it, and what is due by it was due by every clock that
 //! ran all the while: nothing ever expires early. It stands still while nobody leads.
+//!
+//! An office takes nothing along from the one before. A leader that was cut off counts on until it
+//! learns of it, while the others' time stood still during their election: what they have touched
+//! since would be due earlier by its time than by theirs.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -26,17 +30,17 @@ struct Office {
 
 impl TermClock {
     /// The time of the group, at `now` by this machine's monotonic clock, in an office of `term`.
-    /// `known` is what the log says so far. Never goes back.
+    /// `known` is what the log says so far. Never goes back within an office, nor behind the log.
     pub(super) fn now(&self, term: u64, known: LogTime, now: Instant) -> LogTime {
         let mut office = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = office.map_or(known, |office| office.told.max(known));
-        let current = office.get_or_insert(Office { term, began: now, at: told, told });
+        let new = Office { term, began: now, at: known, told: known };
+        let current = office.get_or_insert(new);
         if current.term != term {
-            *current = Office { term, began: now, at: told, told };
+            *current = new;
         }
         let passed = now.saturating_duration_since(current.began).as_millis();
         let time = LogTime(current.at.0 + u64::try_from(passed).unwrap_or(u64::MAX));
-        current.told = time.max(told);
+        current.told = time.max(current.told).max(known);
         current.told
     }
 }
@@ -58,6 +62,20 @@ mod tests {
         // Another led for 20 ms of the group's time, and long passed.
         assert_eq!(clock.now(5, LogTime(170), after(60_000)), LogTime(170));
         assert_eq!(clock.now(5, LogTime(170), after(60_010)), LogTime(180));
+    }
+
+    /// Broken once: it came back into office with a time that was seconds ahead of the others', and
+    /// sessions ended by as much before their time to live was over.
+    #[test]
+    fn a_leader_that_was_cut_off_takes_no_time_along() {
+        let (clock, start) = (TermClock::default(), Instant::now());
+        let after = |ms| start + Duration::from_millis(ms);
+        assert_eq!(clock.now(3, LogTime(100), start), LogTime(100));
+        // It believes that it leads, while another has been elected after 1.4 s.
+        assert_eq!(clock.now(3, LogTime(100), after(5_000)), LogTime(5_100));
+        let others = LogTime(100 + 3_600);
+        assert_eq!(clock.now(5, others, after(5_100)), others);
+        assert_eq!(clock.now(5, others, after(5_200)), LogTime(3_800));
     }
 
     proptest! {
