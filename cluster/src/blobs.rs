@@ -75,6 +75,7 @@ pub(crate) mod planner;
 mod repair;
 pub mod shelf;
 mod transfer;
+mod vault;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

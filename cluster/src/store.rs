@@ -23,6 +23,11 @@
 //! | Without a majority writes and linearizable reads fail by their deadline with [`StoreError::NoQuorum`], which names the group; local reads go on. | `without_a_majority_writes_fail_by_their_deadline_and_go_on_when_it_is_back` |
 //! | The members of every group follow those of the cluster, one step at a time and never so that a majority is lost; leaders spread over the nodes. | `whatever_happens_to_the_cluster_no_step_loses_a_majority_and_all_end_at_what_is_wanted`, `the_steps_end_at_what_is_wanted`, `the_leaders_of_the_groups_spread_over_the_nodes` |
 //! | Damaged files are refused by name and offset, never repaired by guessing; a torn tail of the log, which was never acknowledged, is cut. | `a_flipped_bit_in_the_middle_is_refused_with_file_and_offset`, `a_log_cut_at_any_byte_of_its_tail_keeps_the_records_before_the_cut` |
+//! | A [backup](StoreHandle::backup) has every write that was acknowledged before it began, and comes into an empty cluster of any size and number of groups. | `a_backup_has_every_write_that_was_acknowledged_before_it_began`, `a_restored_cluster_goes_on_where_the_old_one_was` |
+//! | A restore that failed half-way is gone on with by the next one; nothing is written or deployed before it is complete. | `a_restore_that_failed_is_gone_on_with_and_a_second_one_changes_nothing`, `steps_that_come_again_change_nothing` |
+//! | A watch with a revision of a cluster that was restored from a backup is told that it is forgotten. | `a_watch_from_any_revision_of_the_old_cluster_is_told_to_begin_anew` |
+//! | A damaged backup is refused with the offset before anything is restored; [`check_folder`] finds damage in the files of a stopped node and changes nothing. | `a_backup_with_any_other_byte_is_refused_with_the_offset`, `a_check_finds_a_flipped_byte_in_any_file_and_changes_nothing` |
+//! | A [compaction](StoreHandle::compact) loses nothing. | `a_compaction_shortens_the_log_of_every_replica_and_loses_nothing` |
 //! | A full disk stops this node's log until there is space, and harms nothing. | `a_full_disk_stops_writes_and_they_go_on_when_there_is_space` |
 //!
 //! Those that begin from seeds try `ODEUM_SEEDS` of them, or `ODEUM_SEED` alone, and print the
@@ -46,6 +51,9 @@
 //!   there is space or the node is stopped.
 //! * A lost data folder is a lost replica: its node comes back under another name.
 
+mod backup;
+mod check;
+mod compact;
 mod courier;
 mod data;
 mod disk;
@@ -83,6 +91,11 @@ use std::time::Duration;
 use odeum_actors::{ChildSpec, Intensity, Shutdown, Strategy, SupervisorSpec, child};
 use odeum_proto::{Incarnation, NodeId};
 
+pub use backup::{
+    Backup, BackupError, BackupFile, RestoreReport, Survey, Vault, survey as survey_backup,
+};
+pub use check::{FileReport, FolderReport, Found, check_folder};
+pub use compact::ReplicaCompacted;
 pub use data::{
     Compacted, Data, Past, Remembered, Session, Snapshot as DataSnapshot, Variable, Watched,
 };
@@ -91,7 +104,7 @@ pub use folder::{DataFolder, FolderError};
 pub use front::StoreHandle;
 pub use rounds::Consistency;
 pub use sessions::{SessionError, SessionHandle, Watch, WatchEvent};
-pub use state::{BlobIndex, BlobRecord, KindState, NodeLease, Renewal, State};
+pub use state::{BlobIndex, BlobRecord, KindState, NodeLease, Renewal, Restored, State};
 pub use status::{Health, Member, StoreStatus};
 
 use disk::{Disk, System};

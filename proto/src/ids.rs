@@ -314,7 +314,8 @@ counter! {
 }
 
 counter! {
-    /// A point in the history of the store: the log index of a change.
+    /// A point in the history of the store: the log index of a change. In a group that a backup was
+    /// brought into, that and a large number, so that it is above all that the backup has.
     Revision
 }
 
@@ -470,6 +471,12 @@ random_id! {
     /// A data folder. A node that comes back with its id and another disk has lost its votes and
     /// its log, and is refused.
     DiskId
+}
+
+random_id! {
+    /// A backup of a cluster, from the moment it was begun: what restores it finds by this name
+    /// what an earlier try has done.
+    BackupId
 }
 
 /// The blake3 hash of some bytes, their name in caches and logs. Printed as 64 hex digits.

@@ -7,6 +7,7 @@
 //! Bytes from outside never panic and never allocate by their own word: every decode goes
 //! through [`codec`], which is bounded by [`limits`].
 
+pub mod backup;
 pub mod blob;
 pub mod call;
 pub mod codec;
@@ -23,6 +24,7 @@ pub mod topic;
 pub mod wire;
 
 pub use ids::{
-    BlobOwner, ClusterId, Digest, DiskId, EntityId, EntityKey, EntityKind, Epoch, GroupId, IdError,
-    Incarnation, Label, LogTime, Name, NodeId, RequestId, Revision, SessionId, TopicName,
+    BackupId, BlobOwner, ClusterId, Digest, DiskId, EntityId, EntityKey, EntityKind, Epoch,
+    GroupId, IdError, Incarnation, Label, LogTime, Name, NodeId, RequestId, Revision, SessionId,
+    TopicName,
 };

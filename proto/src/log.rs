@@ -255,6 +255,8 @@ pub enum StoreRequest {
         /// The node.
         node: NodeId,
     },
+    /// Make a snapshot and remove what it has from the log: of whichever replica is asked.
+    Compact,
 }
 
 /// The answer to a [`Forward`].
@@ -295,4 +297,20 @@ pub enum StoreReply {
         /// What stopped it.
         reason: Box<str>,
     },
+    /// The log is as short as it can be.
+    Compacted(Compacted),
+}
+
+/// What became of the log of a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compacted {
+    /// Entries that its log had.
+    pub entries_before: u64,
+    /// Entries that it has.
+    pub entries_after: u64,
+    /// Bytes of its snapshot.
+    pub snapshot_bytes: u64,
+    /// Bytes of the log of all groups of its node. What is removed from it leaves the disk with the
+    /// last of what is in the same file.
+    pub log_bytes: u64,
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::backup::Restore;
 use crate::ids::{
     BlobOwner, ClusterId, Digest, DiskId, EntityId, EntityKind, Epoch, Incarnation, Label, Name,
     NodeId, Revision,
@@ -203,6 +204,8 @@ pub enum Command {
         /// renewed since, it is not over. `None` when the node itself gives it back.
         renewed: Option<Revision>,
     },
+    /// A step of bringing a backup into the cluster.
+    Restore(Restore),
 }
 
 impl std::fmt::Display for Command {
@@ -233,6 +236,7 @@ impl std::fmt::Display for Command {
             Self::RemoveBlob { digest, .. } => write!(f, "remove blob {digest}"),
             Self::RenewLease { node, ttl, .. } => write!(f, "renew lease of {node} for {ttl:?}"),
             Self::EndLease { node, epoch, .. } => write!(f, "end lease {epoch} of {node}"),
+            Self::Restore(restore) => restore.fmt(f),
         }
     }
 }

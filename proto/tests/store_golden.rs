@@ -22,8 +22,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use odeum_proto::log::{
-    Ballot, Change, Entry, Forward, LogId, Membership, Payload, Proposal, RaftReply, RaftRequest,
-    Record, SnapshotMeta, StoreReply, StoreRequest, StoredMembership, Vote,
+    Ballot, Change, Compacted, Entry, Forward, LogId, Membership, Payload, Proposal, RaftReply,
+    RaftRequest, Record, SnapshotMeta, StoreReply, StoreRequest, StoredMembership, Vote,
 };
 use odeum_proto::session::{Commit, DataAction, DataOutcome, Quota, SessionRefusal, Write};
 use odeum_proto::store::{
@@ -35,6 +35,8 @@ use odeum_proto::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
+#[path = "store_golden/backup.rs"]
+mod backup;
 #[path = "store_golden/sessions.rs"]
 mod sessions;
 
@@ -143,6 +145,9 @@ fn commands() -> Vec<Command> {
         },
         Command::EndLease { node: node(), epoch: Epoch(7), renewed: Some(Revision(300)) },
     ]
+    .into_iter()
+    .chain(backup::restores())
+    .collect()
 }
 
 fn refusals() -> Vec<Refusal> {
@@ -167,6 +172,9 @@ fn refusals() -> Vec<Refusal> {
         Refusal::OtherSize { digest: Digest::of(b"wasm"), is: 300, claimed: 7 },
         Refusal::OtherIncarnation { node: node(), is: Incarnation(3), claimed: Incarnation(2) },
         Refusal::NoLease { node: node() },
+        Refusal::NotEmpty { what: "blobs".into(), number: 300 },
+        Refusal::Restoring { backup: backup::id() },
+        Refusal::OtherBackup { claimed: backup::id() },
     ]
 }
 
@@ -270,6 +278,7 @@ fn forwards() -> Vec<Forward> {
         StoreRequest::LeaseBarrier,
         StoreRequest::Admit(record()),
         StoreRequest::Release { node: node() },
+        StoreRequest::Compact,
     ]
     .map(|request| Forward { remaining: Duration::from_millis(1500), request })
     .to_vec()
@@ -288,6 +297,12 @@ fn store_replies() -> Vec<StoreReply> {
         StoreReply::Unknown { reason: "x".into() },
         StoreReply::NoSpace,
         StoreReply::Stopped { reason: "x".into() },
+        StoreReply::Compacted(Compacted {
+            entries_before: 300,
+            entries_after: 7,
+            snapshot_bytes: 70_000,
+            log_bytes: 300,
+        }),
     ]
 }
 
@@ -323,6 +338,9 @@ fn the_bytes_on_disk_and_between_replicas_are_those_of_this_wire_version() {
     lines(&mut text, "raft-reply", raft_replies());
     lines(&mut text, "forward", forwards());
     lines(&mut text, "store-reply", store_replies());
+    lines(&mut text, "backup-import", backup::imports());
+    lines(&mut text, "backup-refusal", backup::refusals());
+    lines(&mut text, "backup-piece", backup::pieces());
 
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join(format!("tests/golden/store.v{}.txt", wire::MAJOR));

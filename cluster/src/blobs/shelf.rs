@@ -28,12 +28,14 @@ use std::time::Instant;
 use bytes::Bytes;
 use odeum_proto::Digest;
 
+mod check;
 mod error;
 mod table;
 
 #[cfg(test)]
 mod tests;
 
+pub use check::{Seen, check};
 pub use error::ShelfError;
 
 use error::io_error;

@@ -20,6 +20,8 @@ mod client;
 mod commit;
 mod draft;
 mod entity;
+mod export;
+mod import;
 mod lifecycle;
 mod operate;
 mod read;
@@ -41,6 +43,7 @@ use odeum_proto::session::{
 use odeum_proto::{EntityId, Epoch, LogTime, Revision, SessionId};
 use serde::{Deserialize, Serialize, Serializer};
 
+pub(super) use export::Export;
 pub use ring::{Compacted, Watched};
 pub use session::Session;
 pub use variable::{Past, Variable};
@@ -49,6 +52,7 @@ pub use window::Remembered;
 use client::{Clients, Known};
 use draft::{Draft, Effect, Scope};
 use entity::Entity;
+use import::Imported;
 use ring::{Ring, RingIndex};
 use variable::Stamp;
 
@@ -64,6 +68,9 @@ pub struct Snapshot {
     floor: Epoch,
     clients: Clients,
     ring: Ring,
+    /// What the place of an entry in the log is short of its revision.
+    above: Revision,
+    import: Option<Imported>,
 }
 
 /// The state of one data group.
@@ -86,10 +93,11 @@ struct Index {
 }
 
 impl Data {
-    /// Carries out one command of the log.
-    pub fn apply(&mut self, revision: Revision, at: LogTime, command: &DataCommand) -> DataOutcome {
+    /// Carries out one command of the log, which is at `place` in it.
+    pub fn apply(&mut self, place: Revision, at: LogTime, command: &DataCommand) -> DataOutcome {
+        let revision = self.revision_at(place);
         self.state.now = self.state.now.max(at);
-        if let Some(session) = command.action.session() {
+        if let Some(session) = command.action.session().filter(|_| self.importing().is_none()) {
             self.end_if_due(revision, session);
         }
         let Some(origin) = &command.origin else {
@@ -135,6 +143,11 @@ impl Data {
     /// Carries out an action that is none of those that were carried out before. The group will
     /// grow by `reserved` bytes beside it.
     fn act(&mut self, revision: Revision, action: &DataAction, reserved: u64) -> DataOutcome {
+        if let Some(backup) = self.importing()
+            && !matches!(action, DataAction::Import(_))
+        {
+            return DataOutcome::Refused(SessionRefusal::Restoring { backup });
+        }
         let stamp = Stamp { revision, at: self.state.now };
         let result = match action {
             DataAction::CreateSession { session, settings } => {
@@ -176,6 +189,7 @@ impl Data {
                 self.fence(revision, entity, *epoch, *born)
             }
             DataAction::Forget { entity, epoch } => Ok(self.forget(revision, entity, *epoch)),
+            DataAction::Import(import) => self.import(revision, import),
         };
         result.unwrap_or_else(DataOutcome::Refused)
     }

@@ -33,6 +33,12 @@ pub enum FolderError {
         /// The process that uses it, if it said so.
         pid: Option<u32>,
     },
+    /// No node has ever used it. Name the folder that a node was given with `--data-dir`.
+    #[error("{} is no data folder of a node", dir.display())]
+    Missing {
+        /// The folder.
+        dir: PathBuf,
+    },
     /// It belongs to another node. Start that node, or use another folder.
     #[error(
         "the data folder {} belongs to node {is}, not to {claimed}: start it with --node {is}, or \
@@ -175,6 +181,34 @@ impl DataFolder {
         toml::from_str::<Description>(&text).ok()?.cluster?.parse().ok()
     }
 
+    /// Holds the folder of a node that does not run, for who only looks: nothing in it is changed,
+    /// and its node cannot start meanwhile.
+    ///
+    /// # Errors
+    /// [`FolderError::InUse`] when the node runs, [`FolderError::Missing`] when there is no folder of
+    /// a node; others when its description is damaged.
+    pub fn inspect(dir: &Path) -> Result<Self, FolderError> {
+        let (path, file) = (dir.join(LOCK), dir.join(NODE));
+        let missing = |error: io::Error, path: &Path| match error.kind() {
+            io::ErrorKind::NotFound => FolderError::Missing { dir: dir.to_owned() },
+            _ => io_error("opening", path)(error),
+        };
+        let lock = File::open(&path).map_err(|error| missing(error, &path))?;
+        match lock_patiently(&lock) {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(in_use(dir)),
+            Err(TryLockError::Error(source)) => return Err(io_error("locking", &path)(source)),
+        }
+        let text = fs::read(&file).map_err(|error| missing(error, &file))?;
+        let text = String::from_utf8_lossy(&text);
+        // Where it does not say whose it is, what is wrong with it is said below.
+        let named = toml::from_str::<Description>(&text).map(|description| description.node);
+        let node = named
+            .or_else(|_| "unknown".parse())
+            .map_err(|_| FolderError::Missing { dir: dir.to_owned() })?;
+        Self::described(dir, &file, &text, &node, lock)
+    }
+
     fn described(
         dir: &Path,
         file: &Path,
@@ -311,13 +345,15 @@ fn lock(dir: &Path) -> Result<File, FolderError> {
             written.map_err(io_error("writing", &path))?;
             Ok(file)
         }
-        Err(TryLockError::WouldBlock) => {
-            // Only for the message, and the holder may not have written it yet.
-            let pid = fs::read_to_string(&path).ok().and_then(|pid| pid.trim().parse().ok());
-            Err(FolderError::InUse { dir: dir.to_owned(), pid })
-        }
+        Err(TryLockError::WouldBlock) => Err(in_use(dir)),
         Err(TryLockError::Error(source)) => Err(io_error("locking", &path)(source)),
     }
+}
+
+fn in_use(dir: &Path) -> FolderError {
+    // Only for the message, and the holder may not have written it yet.
+    let pid = fs::read_to_string(dir.join(LOCK)).ok().and_then(|pid| pid.trim().parse().ok());
+    FolderError::InUse { dir: dir.to_owned(), pid }
 }
 
 /// Another format may have any fields, so its number is looked at before them.

@@ -6,6 +6,7 @@ pub(super) mod members;
 mod term;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -41,7 +42,9 @@ const MEMBERSHIP: Duration = Duration::from_secs(10);
 pub(super) struct Group {
     id: GroupId,
     node: NodeId,
-    raft: Raft,
+    /// The folder of the store.
+    pub(super) dir: PathBuf,
+    pub(super) raft: Raft,
     wal: Wal,
     replicated: Arc<Replicated>,
     term: TermClock,
@@ -101,6 +104,7 @@ impl Group {
         let group = Self {
             id,
             node: config.node.clone(),
+            dir: config.dir.clone(),
             raft: raft.map_err(StoreError::stopped)?,
             wal,
             replicated,
@@ -257,6 +261,7 @@ impl Group {
     /// Does what only a leader can do, or says who leads.
     pub(super) async fn lead(&self, forward: Forward) -> StoreReply {
         let Forward { remaining, request } = forward;
+        // A snapshot, too, needs space, and one that cannot be written ends the replica.
         let writes = !matches!(request, StoreRequest::Barrier | StoreRequest::LeaseBarrier);
         if writes && *self.wal.health().borrow() == wal::Health::Full {
             return StoreReply::NoSpace;
@@ -271,6 +276,7 @@ impl Group {
                 StoreRequest::LeaseBarrier => self.readable(ReadPolicy::LeaseRead).await,
                 StoreRequest::Admit(record) => self.admit(record).await,
                 StoreRequest::Release { node } => self.release(node).await,
+                StoreRequest::Compact => self.compact().await,
             }
         };
         tokio::time::timeout(remaining, work).await.unwrap_or_else(|_| StoreReply::Unknown {
@@ -415,7 +421,7 @@ impl Group {
 }
 
 /// The log must begin where the snapshot ends, or before.
-fn check_gap(
+pub(super) fn check_gap(
     file: &SnapshotFile,
     snapshot: Option<u64>,
     log: &wal::GroupLog,

@@ -15,6 +15,7 @@ mod blob;
 mod kind;
 mod lease;
 mod node;
+mod restore;
 
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 pub use blob::{BlobIndex, BlobRecord};
 pub use kind::KindState;
 pub use lease::{NodeLease, Renewal};
+pub use restore::Restored;
 
 /// Everything the cluster has agreed on, but for its sessions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +54,7 @@ pub struct State {
     layout: Revision,
     /// The last lease of each node in `nodes`, and of removed ones those that are not over.
     leases: BTreeMap<NodeId, NodeLease>,
+    restored: Option<Restored>,
 }
 
 impl State {
@@ -111,6 +114,9 @@ impl State {
             Command::EndLease { node, epoch, renewed } => {
                 let changed = self.end_lease(node, *epoch, *renewed);
                 Ok(self.laid_out(revision, changed))
+            }
+            Command::Restore(restore) => {
+                self.restore(revision, restore).map(|changed| self.laid_out(revision, changed))
             }
         };
         result.unwrap_or_else(Outcome::Refused)
@@ -211,6 +217,7 @@ impl State {
 
     /// Whether anything changed by it.
     fn put_firmware(&mut self, spec: &FirmwareSpec) -> Result<bool, Refusal> {
+        self.check_not_restoring()?;
         let package = limits::PACKAGE_BYTES as u64;
         if spec.size > package {
             return Err(too_much("bytes of a package", spec.size, package));

@@ -1,5 +1,7 @@
 //! Replicas in one process over a network that the test cuts.
 
+mod backup;
+mod check;
 mod faults;
 mod leases;
 mod members;

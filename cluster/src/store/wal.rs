@@ -33,6 +33,7 @@
 //! this.
 
 mod frame;
+mod inspect;
 mod open;
 mod replay;
 mod segment;
@@ -51,6 +52,7 @@ use odeum_proto::GroupId;
 use odeum_proto::log::Record;
 use tokio::sync::{mpsc, watch};
 
+pub(super) use inspect::{SegmentSight, inspect};
 pub use replay::GroupLog;
 
 pub(in crate::store) use writer::LogWriter;

@@ -9,6 +9,7 @@ use super::{
     Commit, Operation, Origin, Quotas, SessionSettings, Value, Write, metadata_weight,
     request_weight,
 };
+use crate::backup::Import;
 use crate::ids::{EntityId, Epoch, RequestId, Revision, SessionId};
 
 /// One entry of the log of a data group.
@@ -111,6 +112,8 @@ pub enum DataAction {
         /// The epoch of its last activation, which is over with this.
         epoch: Epoch,
     },
+    /// A step of bringing a backup into the group.
+    Import(Import),
 }
 
 /// What must hold of a variable.
@@ -165,7 +168,8 @@ impl DataAction {
             | Self::Expire { .. }
             | Self::Compact { .. }
             | Self::Fence { .. }
-            | Self::Forget { .. } => None,
+            | Self::Forget { .. }
+            | Self::Import(_) => None,
         }
     }
 
@@ -228,6 +232,7 @@ impl fmt::Display for DataCommand {
             }
             DataAction::Fence { entity, epoch, .. } => write!(f, "fence {entity} epoch {epoch}"),
             DataAction::Forget { entity, epoch } => write!(f, "forget {entity} epoch {epoch}"),
+            DataAction::Import(import) => import.fmt(f),
         }
     }
 }

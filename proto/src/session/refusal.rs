@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{DefinitionFault, NameFault, Part, Quota, Setting, ValueFault, ValueType, Violation};
-use crate::ids::{EntityId, Epoch, Incarnation, NodeId, RequestId, Revision, SessionId};
+use crate::ids::{BackupId, EntityId, Epoch, Incarnation, NodeId, RequestId, Revision, SessionId};
 
 /// A version for a message.
 fn version(version: u64) -> String {
@@ -181,6 +181,47 @@ pub enum SessionRefusal {
         /// This entry.
         is: Revision,
     },
+    /// The cluster is being restored. Try again when that is complete.
+    #[error("the store is being restored from backup {backup}, which is not complete yet")]
+    Restoring {
+        /// The backup.
+        backup: BackupId,
+    },
+    /// A backup is only brought into a cluster that is empty. Restore it into another one, or remove
+    /// what is there.
+    #[error("the store is not empty: the group has {sessions} sessions and {entities} entities")]
+    NotEmpty {
+        /// Sessions of the group.
+        sessions: u64,
+        /// Entities that it remembers requests of.
+        entities: u64,
+    },
+    /// The step is of a backup that is not being imported. Begin with its first.
+    #[error("backup {claimed} is not being imported")]
+    OtherBackup {
+        /// The backup of the step.
+        claimed: BackupId,
+    },
+    /// A part of a backup is missing before this one.
+    #[error("part {got} of backup {backup} came where part {expected} must come")]
+    ImportOrder {
+        /// The backup.
+        backup: BackupId,
+        /// The next part.
+        expected: u64,
+        /// The part that came, or how many there are.
+        got: u64,
+    },
+    /// A row of a backup belongs to nothing that came before it.
+    #[error("row {row} of part {number} of backup {backup} belongs to nothing before it")]
+    ImportRow {
+        /// The backup.
+        backup: BackupId,
+        /// The part.
+        number: u64,
+        /// Which row of it, from 0.
+        row: u64,
+    },
 }
 
 fn of(what: &str) -> String {
@@ -197,6 +238,7 @@ impl SessionRefusal {
                 Quota::Sessions | Quota::GroupBytes | Quota::Outstanding | Quota::Clients
             ),
             Self::Operation { refusal, .. } => refusal.is_retryable(),
+            Self::Restoring { .. } => true,
             _ => false,
         }
     }

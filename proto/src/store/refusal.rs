@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{
-    ClusterId, Digest, DiskId, EntityId, EntityKind, Epoch, Incarnation, Name, NodeId,
+    BackupId, ClusterId, Digest, DiskId, EntityId, EntityKind, Epoch, Incarnation, Name, NodeId,
 };
 
 /// Why the state machine refused a command. Nothing was changed.
@@ -177,5 +177,26 @@ pub enum Refusal {
     NoLease {
         /// The node.
         node: NodeId,
+    },
+    /// A backup is only brought into a cluster that is empty. Restore it into another one, or remove
+    /// what is there.
+    #[error("the cluster is not empty: it has {number} {what}")]
+    NotEmpty {
+        /// What is there.
+        what: Box<str>,
+        /// How many.
+        number: u64,
+    },
+    /// The cluster is being restored. Try again when that is complete.
+    #[error("the cluster is being restored from backup {backup}, which is not complete yet")]
+    Restoring {
+        /// The backup.
+        backup: BackupId,
+    },
+    /// The step is of a backup that this cluster is not being restored from. Begin with its first.
+    #[error("the cluster is not being restored from backup {claimed}")]
+    OtherBackup {
+        /// The backup of the step.
+        claimed: BackupId,
     },
 }

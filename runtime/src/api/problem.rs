@@ -31,7 +31,7 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 /// | 409 | it contradicts what is there; a reply that is known to have been too large to keep |
 /// | 412 | the variable has another version than expected |
 /// | 413 | a message, package, variable or batch larger than the bound |
-/// | 422 | the package is no valid firmware; the firmware refused the message; a value that its variable does not allow |
+/// | 422 | the package is no valid firmware, the backup damaged; the firmware refused the message; a value that its variable does not allow |
 /// | 429 | too much at once; with `Retry-After` |
 /// | 500 | a defect of the node |
 /// | 502 | the firmware trapped or exceeded a limit on this message |
@@ -86,6 +86,12 @@ pub enum Problem {
         /// Which variable of which session, and what is wrong.
         reason: Box<str>,
     },
+    /// The bytes are no whole backup of this version. Send another one.
+    #[error("{reason}")]
+    BadBackup {
+        /// What is wrong, and where.
+        reason: Box<str>,
+    },
     /// Too many requests at once. Slow down and retry.
     #[error("{limit} requests are under way, the limit of this node")]
     Overloaded {
@@ -137,6 +143,7 @@ impl Problem {
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", false),
             Self::BadPackage { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "bad-package", false),
             Self::BadValue { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "bad-value", false),
+            Self::BadBackup { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "bad-backup", false),
             Self::Overloaded { .. } => (StatusCode::TOO_MANY_REQUESTS, "overloaded", true),
             Self::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", true),
             Self::NoQuorum { .. } => (StatusCode::SERVICE_UNAVAILABLE, "no-quorum", true),
@@ -169,7 +176,12 @@ fn session_status(refusal: &SessionRefusal) -> (StatusCode, &'static str) {
         R::Definition { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "bad-definition"),
         R::TooMuch { quota, .. } => (quota_status(*quota), "quota-exceeded"),
         R::Operation { refusal, .. } => session_status(refusal),
+        R::Restoring { .. } => (StatusCode::SERVICE_UNAVAILABLE, "restoring"),
+        R::NotEmpty { .. } => (StatusCode::CONFLICT, "not-empty"),
         R::StaleEpoch { .. }
+        | R::OtherBackup { .. }
+        | R::ImportOrder { .. }
+        | R::ImportRow { .. }
         | R::OldIncarnation { .. }
         | R::Acknowledged { .. }
         | R::CompactsFuture { .. } => (StatusCode::CONFLICT, "conflict"),
@@ -248,6 +260,9 @@ impl From<Refusal> for Problem {
         match refusal {
             Refusal::UnknownFirmware { name } => {
                 Self::NotFound { what: format!("firmware {name}").into() }
+            }
+            refusal @ Refusal::Restoring { .. } => {
+                Self::Unavailable { reason: refusal.to_string().into() }
             }
             refusal => Self::Conflict { reason: refusal.to_string().into() },
         }

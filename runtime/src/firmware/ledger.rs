@@ -128,7 +128,7 @@ impl Ledger for StoreHandle {
 
     fn shows(&self, entity: &EntityId, revision: Revision) -> bool {
         let group = self.group_of_entity(entity);
-        group.is_ok_and(|group| *self.changes_of(group).borrow() >= revision)
+        group.is_ok_and(|group| self.view_at(group, |_, at| at >= revision))
     }
 
     fn commit(

@@ -25,9 +25,9 @@ const ENTITY_OVERHEAD: u64 = 28;
 pub(super) struct Entity {
     pub(super) epoch: Epoch,
     /// The last epoch before the entity came to be, under whatever activation.
-    born: Epoch,
+    pub(super) born: Epoch,
     /// Whether it is no more.
-    gone: bool,
+    pub(super) gone: bool,
     pub(super) window: Window,
 }
 

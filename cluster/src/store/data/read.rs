@@ -16,6 +16,13 @@ impl Data {
         self.state.now
     }
 
+    /// The revision of the entry at `place` of the log: the same, unless a backup was brought into
+    /// the group, which has revisions of its own below those of everything after it.
+    #[must_use]
+    pub fn revision_at(&self, place: Revision) -> Revision {
+        Revision(place.0.saturating_add(self.state.above.0))
+    }
+
     /// The bounds in force.
     #[must_use]
     pub fn quotas(&self) -> &Quotas {
@@ -61,6 +68,9 @@ impl Data {
     /// [`Expire`](odeum_proto::session::DataAction::Expire).
     #[must_use]
     pub fn next_expiry(&self) -> Option<LogTime> {
+        if self.importing().is_some() {
+            return None;
+        }
         self.index.due.first().map(|(due, _)| *due)
     }
 

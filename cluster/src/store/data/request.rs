@@ -76,6 +76,22 @@ impl Answers {
         grown
     }
 
+    /// All of them, oldest first, each with its time.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Answer, LogTime)> {
+        self.oldest_first.iter().map(|answer| (answer, answer.at))
+    }
+
+    /// Takes one back that is later than those that are there.
+    pub(super) fn import(
+        &mut self,
+        request: RequestId,
+        at: LogTime,
+        action: Digest,
+        outcome: DataOutcome,
+    ) {
+        self.oldest_first.push_back(Answer { request, at, action, outcome });
+    }
+
     /// What they count against the group's quota.
     pub(super) fn bytes(&self) -> u64 {
         self.oldest_first.iter().map(Answer::bytes).sum()

@@ -14,6 +14,7 @@ use super::*;
 mod commit;
 mod histories;
 mod history;
+mod import;
 mod messages;
 mod model;
 mod once;

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use odeum_proto::backup::VariableRow;
 use odeum_proto::session::{Constraints, Definition, Metadata, Value, ValueType, metadata_weight};
 use odeum_proto::{LogTime, Revision};
 use serde::{Deserialize, Serialize};
@@ -157,6 +158,30 @@ impl Variable {
             defined as u64 + past
         });
         (key.len() + self.value.weight()) as u64 + VARIABLE_OVERHEAD + details
+    }
+}
+
+impl Variable {
+    /// As it was in a backup; what of its past is kept comes behind it.
+    pub(super) fn imported(row: &VariableRow, at: LogTime) -> Self {
+        let stamp = Stamp { revision: row.revision, at };
+        let untyped;
+        let definition = match &row.definition {
+            Some(definition) => &**definition,
+            None => {
+                untyped = Definition::untyped(row.value.kind());
+                &untyped
+            }
+        };
+        Self::new(definition, row.value.clone(), row.version, stamp)
+    }
+
+    /// Takes back an earlier value, which is later than those it has taken back so far.
+    pub(super) fn import_past(&mut self, past: Past) {
+        if let Some(details) = &mut self.details {
+            details.past.push_back(past);
+            details.trim();
+        }
     }
 }
 

@@ -39,12 +39,18 @@ impl Window {
         }
     }
 
+    /// All requests, oldest first, each with what is kept of its reply.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&RequestId, &Remembered)> {
+        self.oldest_first.iter().filter_map(|request| self.replies.get_key_value(request))
+    }
+
     /// What the window counts against the group's quota.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    fn insert(&mut self, request: RequestId, reply: Remembered) {
+    /// Remembers a request with what is kept of its reply. The caller keeps to the bound.
+    pub(super) fn insert(&mut self, request: RequestId, reply: Remembered) {
         self.bytes += request_bytes(&request, reply.as_deref());
         self.oldest_first.push_back(request.clone());
         self.replies.insert(request, reply);

@@ -40,7 +40,12 @@ impl TermClock {
         }
         let passed = now.saturating_duration_since(current.began).as_millis();
         let time = LogTime(current.at.0 + u64::try_from(passed).unwrap_or(u64::MAX));
-        current.told = time.max(current.told).max(known);
+        if known > time {
+            // A backup was brought into the group: its sessions' time goes on from there.
+            *current = new;
+            return known;
+        }
+        current.told = time.max(current.told);
         current.told
     }
 }
@@ -76,6 +81,15 @@ mod tests {
         let others = LogTime(100 + 3_600);
         assert_eq!(clock.now(5, others, after(5_100)), others);
         assert_eq!(clock.now(5, others, after(5_200)), LogTime(3_800));
+    }
+
+    #[test]
+    fn time_that_came_with_a_backup_goes_on_at_once() {
+        let (clock, start) = (TermClock::default(), Instant::now());
+        let after = |ms| start + Duration::from_millis(ms);
+        clock.now(1, LogTime(0), start);
+        assert_eq!(clock.now(1, LogTime(90_000), after(10)), LogTime(90_000));
+        assert_eq!(clock.now(1, LogTime(90_000), after(35)), LogTime(90_025));
     }
 
     proptest! {

@@ -91,7 +91,10 @@ impl Replicated {
 
     /// As [`view_data`](Self::view_data), with the revision it is as of.
     pub(in crate::store) fn view_data_at<R>(&self, look: impl FnOnce(&Data, Revision) -> R) -> R {
-        self.read(|inner| look(&inner.state.data, Revision(inner.last_index().unwrap_or_default())))
+        self.read(|inner| {
+            let data = &inner.state.data;
+            look(data, data.revision_at(Revision(inner.last_index().unwrap_or_default())))
+        })
     }
 
     /// What wakes the watchers of single sessions.
@@ -118,7 +121,8 @@ impl Replicated {
         let applied = self.read(|inner| {
             let applied = Revision(inner.last_index().unwrap_or_default());
             if applied != before {
-                self.bells.ring(&inner.state.data, before, applied);
+                let data = &inner.state.data;
+                self.bells.ring(data, data.revision_at(before), data.revision_at(applied));
             }
             applied
         });

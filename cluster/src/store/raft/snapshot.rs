@@ -16,7 +16,8 @@ use crate::store::disk::{Disk, Open};
 use crate::store::wal::WalError;
 
 const MAGIC: [u8; 8] = *b"ODEUMSNP";
-/// Format of snapshots, their state included. 4: leases of nodes.
+/// Format of snapshots, their state included. 3: sessions in groups of their own; 4: leases of nodes,
+/// and what backup the state was restored from.
 const VERSION: u32 = 4;
 const HEADER: usize = 16;
 
@@ -38,7 +39,12 @@ impl SnapshotFile {
         group: GroupId,
     ) -> Result<Self, WalError> {
         disk.make_dir(dir).map_err(|source| WalError::io(dir, "making", source))?;
-        Ok(Self { disk, path: dir.join(format!("{group}.snapshot")), newest: Arc::default() })
+        Ok(Self::at(disk, dir, group))
+    }
+
+    /// The file of `group` in `dir`, for who only looks.
+    pub(in crate::store) fn at(disk: Arc<dyn Disk>, dir: &Path, group: GroupId) -> Self {
+        Self { disk, path: dir.join(format!("{group}.snapshot")), newest: Arc::default() }
     }
 
     /// What it is on.

@@ -67,7 +67,7 @@ impl State {
     }
 
     /// Gives one new epoch to all shards of a node.
-    fn renew_shards(&mut self, node: &NodeId) {
+    pub(super) fn renew_shards(&mut self, node: &NodeId) {
         let epoch = self.last_epoch.next();
         if self.put_shards_anew(node, epoch) {
             self.last_epoch = epoch;

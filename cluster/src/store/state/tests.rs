@@ -13,6 +13,7 @@ use super::*;
 
 mod blobs;
 mod leases;
+mod restore;
 mod shards;
 
 /// Of the kind of lamps.

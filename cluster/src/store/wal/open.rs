@@ -27,7 +27,9 @@ pub(super) fn open(
 
     let mut segments = Vec::new();
     for (position, &number) in numbers.iter().enumerate() {
-        segments.push(Segment::read(disk, dir, number, position + 1 == numbers.len())?);
+        let segment = Segment::read(disk, dir, number, position + 1 == numbers.len())?;
+        segment.tell_torn();
+        segments.push(segment);
     }
     let groups = replay(&mut segments)?;
     let newest = segments.pop();
@@ -56,7 +58,7 @@ fn lock(disk: &dyn Disk, dir: &Path) -> Result<Held, WalError> {
     })
 }
 
-fn check_sequence(dir: &Path, numbers: &[u64]) -> Result<(), WalError> {
+pub(super) fn check_sequence(dir: &Path, numbers: &[u64]) -> Result<(), WalError> {
     let gap = numbers.windows(2).find(|pair| pair[0] + 1 != pair[1]);
     gap.map_or(Ok(()), |pair| {
         Err(WalError::Corrupt {
@@ -73,10 +75,7 @@ fn remove_half_made(disk: &dyn Disk, dir: &Path, numbers: &mut Vec<u64>) -> Resu
     let Some(&newest) = numbers.last() else { return Ok(()) };
     let path = segment::path(dir, newest);
     let bytes = disk.read(&path).map_err(|source| WalError::io(&path, "reading", source))?;
-    let bad = segment::check_header(&bytes, newest) == Header::Bad;
-    let other = matches!(segment::check_header(&bytes, newest), Header::Other(_));
-    let follows = numbers.len() > 1;
-    if other || !(bad || follows) || frame::proves_synced(&bytes, 0) {
+    if !is_half_made(&bytes, newest, numbers.len() > 1) {
         return Ok(());
     }
     tracing::info!(file = %path.display(), bytes = bytes.len(), "log segment with nothing in it removed");
@@ -86,17 +85,34 @@ fn remove_half_made(disk: &dyn Disk, dir: &Path, numbers: &mut Vec<u64>) -> Resu
     Ok(())
 }
 
+/// Whether nothing was written to the newest segment but its head, if that; it may be one that
+/// `follows` another.
+pub(super) fn is_half_made(bytes: &[u8], number: u64, follows: bool) -> bool {
+    let header = segment::check_header(bytes, number);
+    let other = matches!(header, Header::Other(_));
+    !other && (header == Header::Bad || follows) && !frame::proves_synced(bytes, 0)
+}
+
 /// A segment as it was read.
-struct Segment {
-    number: u64,
+pub(super) struct Segment {
+    pub(super) number: u64,
     path: PathBuf,
-    records: Vec<(u64, Record)>,
-    end: u64,
+    pub(super) records: Vec<(u64, Record)>,
+    pub(super) end: u64,
+    /// How long the file is.
+    pub(super) length: u64,
+    /// What stands behind the end, if it is more than room.
+    pub(super) torn: Option<&'static str>,
     tops: Tops,
 }
 
 impl Segment {
-    fn read(disk: &dyn Disk, dir: &Path, number: u64, newest: bool) -> Result<Self, WalError> {
+    pub(super) fn read(
+        disk: &dyn Disk,
+        dir: &Path,
+        number: u64,
+        newest: bool,
+    ) -> Result<Self, WalError> {
         let path = segment::path(dir, number);
         let corrupt = |offset, reason| WalError::Corrupt { file: path.clone(), offset, reason };
         let bytes = disk.read(&path).map_err(|source| WalError::io(&path, "reading", source))?;
@@ -110,25 +126,29 @@ impl Segment {
         }
         let scanned = frame::scan(&bytes, segment::HEADER, newest)
             .map_err(|damage| corrupt(damage.offset, damage.reason))?;
-        if let Some(reason) = scanned.torn {
-            let cut = bytes.len() as u64 - scanned.end;
-            tracing::warn!(
-                file = %path.display(), offset = scanned.end, bytes = cut, reason,
-                "torn tail of the log cut"
-            );
-        }
         let mut tops = Tops::default();
         for (_, record) in &scanned.records {
             if let Change::Entry(entry) = &record.change {
                 tops.note(record.group, entry.id.index);
             }
         }
-        Ok(Self { number, path, records: scanned.records, end: scanned.end, tops })
+        let (length, torn) = (bytes.len() as u64, scanned.torn);
+        Ok(Self { number, path, records: scanned.records, end: scanned.end, length, torn, tops })
+    }
+
+    /// Says that what stands behind the end is about to be cut.
+    fn tell_torn(&self) {
+        if let Some(reason) = self.torn {
+            tracing::warn!(
+                file = %self.path.display(), offset = self.end, bytes = self.length - self.end,
+                reason, "torn tail of the log cut"
+            );
+        }
     }
 }
 
 /// Applies the records of all segments in order.
-fn replay(segments: &mut [Segment]) -> Result<BTreeMap<GroupId, GroupLog>, WalError> {
+pub(super) fn replay(segments: &mut [Segment]) -> Result<BTreeMap<GroupId, GroupLog>, WalError> {
     let mut groups: BTreeMap<GroupId, GroupLog> = BTreeMap::new();
     // The last purge comes first: removed segments leave gaps, and only it says that what is
     // missing there is not missed.

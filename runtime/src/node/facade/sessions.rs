@@ -133,7 +133,8 @@ impl NodeFacade {
             return Ok(given);
         }
         let asked = self.store.barrier_of(group, Consistency::Linearizable, READ_DEADLINE).await;
-        let last = asked.map_err(|error| store_problem(&error))?;
+        asked.map_err(|error| store_problem(&error))?;
+        let last = self.store.view_at(group, |_, at| at);
         match given {
             Some(given) if given > last => {
                 let reason = format!("revision {given} is yet to come: {group} is at {last}");

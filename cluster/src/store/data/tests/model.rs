@@ -182,6 +182,8 @@ impl Model {
                 self.fence(revision, entity, epoch.0, born.0)
             }
             DataAction::Forget { entity, epoch } => self.forget(revision, entity, epoch.0),
+            // Histories have none; what an import does has tests of its own.
+            DataAction::Import(_) => Answer::Refused,
             DataAction::SetQuotas(quotas) => {
                 self.quotas = *quotas;
                 Answer::Done(DataOutcome::Applied { revision: at })
