@@ -21,6 +21,9 @@
 //! | `POST /v1/firmware/{name}/call` message | 200 reply; headers `Odeum-Node`, `Odeum-Epoch`, `Odeum-Replayed` |
 //! | `GET /v1/blobs?limit=&after=` | [`types::BlobPage`] |
 //! | `GET /v1/store` | [`types::StoreReport`] |
+//! | `GET /v1/store/backup` | the bytes of a [backup](odeum_cluster::store::Backup), cut off when it fails |
+//! | `PUT /v1/store/restore` the bytes of a backup | [`types::Restored`] |
+//! | `POST /v1/store/compact` | [`types::CompactReport`] |
 //! | `GET /v1/sessions?match=&limit=&after=` | [`types::SessionPage`] |
 //! | `PUT /v1/sessions/{id}` [`types::SettingsBody`] or nothing | 201 or 200 [`types::SessionCreated`] |
 //! | `GET /v1/sessions/{id}` | [`types::Session`] |
@@ -66,7 +69,7 @@ mod routes;
 mod server;
 pub mod types;
 
-pub use node::{ApiNode, Deployment, Feed, Listing, Sight, Subject, Told};
+pub use node::{ApiNode, BackupFeed, Deployment, Feed, Listing, Received, Sight, Subject, Told};
 pub use problem::Problem;
 pub use server::{BindError, Listening, bind, spec};
 

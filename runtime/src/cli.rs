@@ -1,7 +1,8 @@
 //! The command line. Every command but those that start nodes is a client of a node's HTTP API.
 //!
 //! Results go to stdout, everything else to stderr. Exit codes: 0 done, 2 wrong usage (an unknown
-//! flag or setting, a value that does not fit), 1 anything else.
+//! flag or setting, a value that does not fit), 3 a backup or a data folder is damaged, 1 anything
+//! else.
 
 mod call;
 mod certs;
@@ -40,7 +41,7 @@ const DEFAULT_API: &str = "http://127.0.0.1:7070";
 /// firmware, of its node and, with three nodes or more, the loss of a machine.
 #[derive(Debug, Parser)]
 #[command(name = "odeum", version)]
-#[command(after_help = "Exit codes: 0 done, 2 wrong usage, 1 anything else.")]
+#[command(after_help = "Exit codes: 0 done, 2 wrong usage, 3 a damaged file, 1 anything else.")]
 pub struct Cli {
     #[command(flatten)]
     global: GlobalArgs,
@@ -81,7 +82,7 @@ enum Command {
     Session(session::SessionCommand),
     /// Print changes of sessions as they happen
     Watch(watch::WatchArgs),
-    /// Look at the replicated store
+    /// Look at the replicated store, back it up, restore it, check its files
     #[command(subcommand)]
     Store(store::StoreCommand),
     /// Check a node's certificates, clock, ports, paths, disk and limits, and say what to do

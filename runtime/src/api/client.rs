@@ -3,6 +3,7 @@
 mod contents;
 mod error;
 mod session;
+mod store;
 mod watch;
 
 use std::{fmt, time::Duration};
@@ -20,6 +21,7 @@ use super::types::{
 pub use contents::SetOptions;
 pub use error::ApiError;
 pub use session::{SessionQuery, VariableQuery};
+pub use store::BackupBytes;
 pub use watch::{WatchLines, Watched};
 
 use crate::doctor::Facts;

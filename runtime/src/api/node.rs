@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::{future::BoxFuture, stream::BoxStream};
 use odeum_actors::Tree;
-use odeum_cluster::store::{Consistency, Session, WatchEvent};
+use odeum_cluster::store::{BackupError, Consistency, Session, WatchEvent};
 use odeum_proto::{
     Digest, GroupId, Name, NodeId, RequestId, Revision, SessionId,
     call::{CallError, CallReply, CallRequest},
@@ -18,8 +18,8 @@ use odeum_proto::{
 use super::{
     problem::Problem,
     types::{
-        After, BlobPage, Deployed, FirmwareSummary, LinksReport, NodeStatus, NodeSummary,
-        SessionPage, StoreReport,
+        After, BlobPage, CompactReport, Deployed, FirmwareSummary, LinksReport, NodeStatus,
+        NodeSummary, Restored, SessionPage, StoreReport,
     },
 };
 use crate::{
@@ -84,6 +84,12 @@ pub enum Told {
 
 /// A watch of some groups. It never ends by itself.
 pub type Feed = BoxStream<'static, (GroupId, Told)>;
+
+/// The bytes of a backup as they are made.
+pub type BackupFeed = BoxStream<'static, Result<Bytes, BackupError>>;
+
+/// The bytes of a backup as they are received.
+pub type Received = BoxStream<'static, Result<Bytes, Problem>>;
 
 /// The node behind the API. Each method ends in bounded time: the API waits no longer than the
 /// deadline of its path.
@@ -154,6 +160,15 @@ pub trait ApiNode: Send + Sync + 'static {
 
     /// The groups of its store.
     fn store(&self) -> StoreReport;
+
+    /// A backup of the whole store, as of now.
+    fn backup(&self) -> BoxFuture<'_, Result<BackupFeed, Problem>>;
+
+    /// Restores a backup into the cluster, which is empty.
+    fn restore(&self, backup: Received) -> BoxFuture<'_, Result<Restored, Problem>>;
+
+    /// Makes the logs of all nodes as short as they can be.
+    fn compact(&self) -> BoxFuture<'_, Result<CompactReport, Problem>>;
 
     /// Its supervision tree.
     fn actors(&self) -> BoxFuture<'_, Result<Tree, Problem>>;

@@ -58,6 +58,14 @@ const CALL_TIME: Duration = MAX_DEADLINE.saturating_add(Duration::from_secs(10))
 /// How long a departure may take: its patience, and the change of the store's members behind it.
 const LEAVE_TIME: Duration = MAX_PATIENCE.saturating_add(Duration::from_secs(30));
 
+/// Most backups that are made or restored at once: each holds a copy of the store's index, and a
+/// blob.
+const BACKUPS: usize = 2;
+/// How long a restore may take: hundreds of gigabytes are received, written and replicated.
+const RESTORE_TIME: Duration = Duration::from_secs(6 * 3_600);
+/// How long a compaction may take: every node writes all it has.
+const COMPACT_TIME: Duration = Duration::from_secs(300);
+
 /// What every handler gets.
 type Node = State<Arc<dyn ApiNode>>;
 
@@ -88,11 +96,22 @@ pub(super) fn routes(node: Arc<dyn ApiNode>, stop: CancellationToken) -> Router 
         .merge(bounded(calls, CALL_TIME, limits::MESSAGE_BYTES))
         .merge(bounded(departures, LEAVE_TIME, 0))
         .merge(bounded(sessions(), SESSION_TIME, limits::MESSAGE_BYTES));
+    // The node itself bounds the time until the first byte of a backup.
+    let backups = Router::new().route("/v1/store/backup", get(store::backup));
+    let restores =
+        Router::new().route("/v1/store/restore", put(store::restore).post(store::restore));
+    let compactions = Router::new().route("/v1/store/compact", post(store::compact));
+    let whole = backups
+        .layer(DefaultBodyLimit::max(0))
+        // Its body goes to the disk, whatever its length.
+        .merge(bounded(restores, RESTORE_TIME, 0).layer(DefaultBodyLimit::disable()))
+        .merge(bounded(compactions, COMPACT_TIME, 0));
     let large = bounded(deployments, DEPLOY_TIME, limits::PACKAGE_BYTES);
     let several = bounded(batches(), SESSION_TIME, BATCH_BODY);
     let by_path = admitting(small, IN_FLIGHT)
         .merge(admitting(large, DEPLOYMENTS))
         .merge(admitting(several, BATCHES))
+        .merge(admitting(whole, BACKUPS))
         .merge(watches(stop))
         .merge(probes)
         .fallback(no_path)

@@ -1,5 +1,6 @@
 //! The promises of the API, over real connections to a server whose node is made up.
 
+mod backups;
 mod made_up;
 mod sessions;
 mod watches;
@@ -10,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use futures::future::BoxFuture;
+use futures::{StreamExt as _, future::BoxFuture};
 use made_up::Sessions;
 use odeum_actors::{Kind, Phase, Strategy, Supervisor, SupervisorSpec, Tree};
 use odeum_cluster::store::Consistency;
@@ -196,6 +197,33 @@ impl ApiNode for MadeUp {
 
     fn store(&self) -> StoreReport {
         StoreReport { node: id("n1"), groups: vec![] }
+    }
+
+    fn backup(&self) -> BoxFuture<'_, Result<BackupFeed, Problem>> {
+        Box::pin(async {
+            let cut = Err(odeum_cluster::store::BackupError::Stopping);
+            let feed = [Ok(bytes::Bytes::from_static(b"the beginning")), cut];
+            // One after the other, so that the first is on its way when the second comes.
+            let feed = futures::stream::iter(feed).then(|item| async {
+                tokio::task::yield_now().await;
+                item
+            });
+            Ok(feed.boxed())
+        })
+    }
+
+    fn restore(&self, mut backup: Received) -> BoxFuture<'_, Result<types::Restored, Problem>> {
+        Box::pin(async move {
+            let mut bytes = 0;
+            while let Some(chunk) = backup.next().await {
+                bytes += chunk?.len();
+            }
+            Err(Problem::BadBackup { reason: format!("{bytes} bytes are none").into() })
+        })
+    }
+
+    fn compact(&self) -> BoxFuture<'_, Result<types::CompactReport, Problem>> {
+        Box::pin(async { Ok(types::CompactReport { replicas: vec![] }) })
     }
 
     fn actors(&self) -> BoxFuture<'_, Result<Tree, Problem>> {

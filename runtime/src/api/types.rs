@@ -3,6 +3,7 @@
 //! One home for both sides, so that the command line, the demo and the server cannot drift apart.
 //! Fields are only ever added; a client ignores those it does not know.
 
+mod backup;
 mod blob;
 mod call;
 mod change;
@@ -20,6 +21,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use backup::{
+    BackupGroup, BackupSummary, CompactReport, CompactedLog, CompactedReplica, Restored,
+};
 pub use blob::{BlobPage, BlobSummary, BlobUsage};
 pub use call::{
     CallAnswer, CallOptions, DEADLINE_HEADER, DEFAULT_DEADLINE, EPOCH_HEADER, MAX_DEADLINE,

@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use odeum_cluster::transport::pki::PkiError;
+use odeum_cluster::{
+    store::{BackupError, FolderError},
+    transport::pki::PkiError,
+};
 use odeum_proto::{IdError, Name, NodeId, RequestId};
 
 use super::join::JoinError;
@@ -14,6 +17,9 @@ use crate::{
 
 /// Exit code of wrong usage, the same that clap uses.
 const USAGE: u8 = 2;
+
+/// Exit code of a file that is not what was written.
+const DAMAGED: u8 = 3;
 
 /// A command that failed.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +57,40 @@ pub(crate) enum CliError {
         path: PathBuf,
         /// What the system said.
         reason: std::io::Error,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {}: {reason}", path.display())]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// There is a file of that name.
+    #[error("{} is there already: choose another name, or add --force", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The node did not come to the end of a backup.
+    #[error("the backup was cut off and nothing is saved: {error}; the log of the node says why")]
+    Cut {
+        /// What became of the connection.
+        error: ApiError,
+    },
+    /// A backup cannot be read.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    /// A data folder cannot be looked at.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// Files of a node are not what was written.
+    #[error("{first}{}", and_others(*.faults))]
+    Damaged {
+        /// How many.
+        faults: usize,
+        /// The first of them, and what is wrong with it.
+        first: Box<str>,
     },
     /// Nothing can be read from stdin.
     #[error("cannot read the message from stdin: {reason}")]
@@ -142,6 +182,14 @@ impl From<ApiError> for CliError {
 
 impl CliError {
     pub(crate) fn exit_code(&self) -> ExitCode {
+        let damaged = match self {
+            Self::Damaged { .. } => true,
+            Self::Backup(error) => error.is_damage(),
+            _ => false,
+        };
+        if damaged {
+            return ExitCode::from(DAMAGED);
+        }
         let usage = match self {
             Self::Api { error: ApiError::BadUrl { .. } | ApiError::NoPath { .. } }
             | Self::BadJson { .. }
@@ -163,6 +211,13 @@ fn hint(error: &ApiError) -> &'static str {
         ApiError::NotOdeum { .. } => ": name the node's address with --api-url",
         ApiError::Refused { retryable: true, .. } => " (this may pass: try again)",
         _ => "",
+    }
+}
+
+fn and_others(faults: usize) -> String {
+    match faults {
+        0 | 1 => String::new(),
+        more => format!(", and {} more files are not as they should be", more - 1),
     }
 }
 

@@ -1,5 +1,9 @@
 //! `odeum store`: the replicated store.
 
+mod backup;
+mod check;
+mod compact;
+
 use clap::Subcommand;
 
 use super::{
@@ -11,16 +15,31 @@ use crate::{
     config::HumanDuration,
 };
 
-/// What to look at.
+/// What to do with it.
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreCommand {
     /// Show the groups of the store: who leads, who is in it, how far the asked node is
     Status,
+    /// Save everything of the cluster in one file, while it goes on
+    Backup(backup::BackupArgs),
+    /// Restore a backup into an empty cluster of any size
+    Restore(backup::RestoreArgs),
+    /// Have every node make snapshots and shorten its log now
+    Compact,
+    /// Check a backup, or the data folder of a node that does not run
+    Check(check::CheckArgs),
 }
 
 pub(super) async fn store(invocation: &Invocation, command: StoreCommand) -> Result<(), CliError> {
     match command {
         StoreCommand::Status => invocation.out.result(&invocation.api()?.store().await?, groups),
+        StoreCommand::Backup(args) => backup::save(invocation, args).await,
+        StoreCommand::Restore(args) => backup::restore(invocation, args).await,
+        StoreCommand::Compact => {
+            let report = invocation.api()?.compact().await?;
+            invocation.out.result(&report, compact::table_of)
+        }
+        StoreCommand::Check(args) => check::check(invocation, &args).await,
     }
 }
 

@@ -30,6 +30,7 @@ use odeum_proto::{
     store::{Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome, Placement, Refusal},
 };
 
+mod backup;
 mod nodes;
 mod sessions;
 mod store;
@@ -41,10 +42,10 @@ use super::{
 };
 use crate::{
     api::{
-        ApiNode, Deployment, Feed, Listing, Problem, Sight, Subject,
+        ApiNode, BackupFeed, Deployment, Feed, Listing, Problem, Received, Sight, Subject,
         types::{
-            After, BlobPage, Deployed, FirmwareState, FirmwareSummary, LinksReport, NodeStatus,
-            NodeSummary, SessionPage, StoreReport, StoreSummary,
+            After, BlobPage, CompactReport, Deployed, FirmwareState, FirmwareSummary, LinksReport,
+            NodeStatus, NodeSummary, Restored, SessionPage, StoreReport, StoreSummary,
         },
     },
     config::NodeConfig,
@@ -352,6 +353,18 @@ impl ApiNode for NodeFacade {
 
     fn store(&self) -> StoreReport {
         self.store_report()
+    }
+
+    fn backup(&self) -> BoxFuture<'_, Result<BackupFeed, Problem>> {
+        self.backup().boxed()
+    }
+
+    fn restore(&self, backup: Received) -> BoxFuture<'_, Result<Restored, Problem>> {
+        self.restore(backup).boxed()
+    }
+
+    fn compact(&self) -> BoxFuture<'_, Result<CompactReport, Problem>> {
+        self.compact().boxed()
     }
 
     fn actors(&self) -> BoxFuture<'_, Result<odeum_actors::Tree, Problem>> {

@@ -30,7 +30,7 @@ pub struct GroupReport {
     pub members: Vec<MemberReport>,
     /// Index of the last entry in the asked node's log.
     pub last_log: Option<u64>,
-    /// The last change that the asked node has applied.
+    /// The last change that the asked node has applied, by its place in the log.
     pub applied: Option<Revision>,
     /// The last entry in the asked node's newest snapshot.
     pub snapshot: Option<u64>,

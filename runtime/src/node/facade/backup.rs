@@ -1,0 +1,112 @@
+//! Backups of the store through this node.
+
+use std::{
+    io::Write as _,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use futures::{StreamExt as _, stream};
+use odeum_cluster::store::{BackupError, BackupFile, ReplicaCompacted};
+use tokio::task::spawn_blocking;
+
+use super::{NodeFacade, store_problem};
+use crate::api::{
+    BackupFeed, Problem, Received,
+    types::{CompactReport, CompactedLog, CompactedReplica, Restored},
+};
+
+/// How long all nodes may take to compact what they have.
+const COMPACT_DEADLINE: Duration = Duration::from_secs(240);
+
+/// Bytes that are written to the disk at a time.
+const WRITE_BYTES: usize = 1 << 20;
+
+impl NodeFacade {
+    pub(super) async fn backup(&self) -> Result<BackupFeed, Problem> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let created_ms = super::millis(now);
+        let backup = self.store.backup(Arc::new(self.blobs.clone()), created_ms).await;
+        let backup = backup.map_err(|error| problem(&error))?;
+        tracing::info!(backup = %backup.header().backup, "backup begun");
+        let feed = stream::try_unfold(backup, |mut backup| async move {
+            Ok::<_, BackupError>(backup.next().await?.map(|bytes| (bytes, backup)))
+        });
+        Ok(feed.boxed())
+    }
+
+    pub(super) async fn restore(&self, backup: Received) -> Result<Restored, Problem> {
+        let file = self.received(backup).await?;
+        let restored = self.store.restore(file, &self.blobs).await;
+        restored.map(|report| (&report).into()).map_err(|error| problem(&error))
+    }
+
+    pub(super) async fn compact(&self) -> Result<CompactReport, Problem> {
+        let replicas = self.store.compact(COMPACT_DEADLINE).await;
+        let replicas = replicas.map_err(|error| store_problem(&error))?;
+        Ok(CompactReport { replicas: replicas.into_iter().map(compacted).collect() })
+    }
+
+    /// Writes what comes to a file without a name, which is gone when it is closed, in whatever way:
+    /// nothing is restored before all of it was read once.
+    async fn received(&self, mut backup: Received) -> Result<BackupFile, Problem> {
+        let folder = self.places.data.clone();
+        let failed = |reason: std::io::Error| Problem::Internal {
+            reason: format!("cannot write what was received: {reason}").into(),
+        };
+        let mut file = spawn_blocking(move || tempfile::tempfile_in(folder))
+            .await
+            .map_err(stopping)?
+            .map_err(failed)?;
+        let (mut waiting, mut weight) = (Vec::<Bytes>::new(), 0);
+        loop {
+            let next = backup.next().await.transpose()?;
+            let over = next.is_none();
+            weight += next.as_ref().map_or(0, Bytes::len);
+            waiting.extend(next);
+            if weight >= WRITE_BYTES || over {
+                let chunks = std::mem::take(&mut waiting);
+                weight = 0;
+                let write = move || {
+                    chunks.iter().try_for_each(|chunk| file.write_all(chunk)).map(|()| file)
+                };
+                file = spawn_blocking(write).await.map_err(stopping)?.map_err(failed)?;
+            }
+            if over {
+                return Ok(BackupFile { file, name: PathBuf::from("the backup") });
+            }
+        }
+    }
+}
+
+fn stopping(_: tokio::task::JoinError) -> Problem {
+    Problem::Unavailable { reason: "the node is stopping".into() }
+}
+
+fn compacted(replica: ReplicaCompacted) -> CompactedReplica {
+    let ReplicaCompacted { node, group, result } = replica;
+    let log = result.as_ref().ok().map(|log| CompactedLog {
+        entries_before: log.entries_before,
+        entries_after: log.entries_after,
+        snapshot_bytes: log.snapshot_bytes,
+        log_bytes: log.log_bytes,
+    });
+    CompactedReplica { node, group, log, error: result.err().map(|error| error.to_string()) }
+}
+
+fn problem(error: &BackupError) -> Problem {
+    let reason = error.to_string().into();
+    match error {
+        error if error.is_damage() => Problem::BadBackup { reason },
+        BackupError::Store(error) => store_problem(error),
+        BackupError::Cluster(refusal) => refusal.clone().into(),
+        BackupError::Group { .. } if error.is_retryable() => Problem::Unavailable { reason },
+        BackupError::Group { .. } | BackupError::TooMuch { .. } => Problem::Conflict { reason },
+        BackupError::BlobMissing { .. }
+        | BackupError::BlobNotKept { .. }
+        | BackupError::Stopping => Problem::Unavailable { reason },
+        _ => Problem::Internal { reason },
+    }
+}
