@@ -314,7 +314,12 @@ pub async fn join<E: From<JoinError>>(
             // they find.
             Err(error @ TransportError::Unknown { .. }) => {
                 last = error.to_string().into();
-                member = find_member(transport, places, start + patience).await?;
+                match find_member(transport, places, start + patience).await {
+                    Ok(found) => member = found,
+                    // A name that was found before will be found again.
+                    Err(error @ JoinError::Address { .. }) => last = error.to_string().into(),
+                    Err(error) => return Err(error.into()),
+                }
             }
             Err(error) if error.is_retryable() => last = error.to_string().into(),
             Err(source) => {

@@ -7,7 +7,7 @@
 //!
 //! Who waits for an answer does not keep others waiting: it is the replica's task that carries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::rpc::Rpc;
 use super::seat::Seat;
 
-/// Loads under way to one leader at a time. More makes smaller loads; one would leave the leader
+/// Loads under way at a time. More makes smaller loads; one would leave the leader
 /// without work for a round trip.
 const UNDER_WAY: usize = 4;
 
@@ -52,8 +52,14 @@ pub(super) fn queue() -> (mpsc::Sender<Parcel>, mpsc::Receiver<Parcel>) {
 /// Carries what is given in, until nobody can give in anything any more.
 pub(super) async fn run(seat: Arc<Seat>, rpc: Arc<dyn Rpc>, mut parcels: mpsc::Receiver<Parcel>) {
     let mut under_way = FuturesUnordered::new();
+    let mut packed = VecDeque::new();
     let mut waiting = Vec::new();
     loop {
+        while under_way.len() < UNDER_WAY
+            && let Some(load) = packed.pop_front()
+        {
+            under_way.push(carry(&seat, &rpc, load));
+        }
         tokio::select! {
             biased;
             Some(()) = under_way.next() => {}
@@ -61,9 +67,7 @@ pub(super) async fn run(seat: Arc<Seat>, rpc: Arc<dyn Rpc>, mut parcels: mpsc::R
                 if taken == 0 {
                     return;
                 }
-                for load in loads(waiting.drain(..), Instant::now()) {
-                    under_way.push(carry(&seat, &rpc, load));
-                }
+                packed.extend(loads(waiting.drain(..), Instant::now()));
             }
         }
     }
@@ -106,10 +110,20 @@ fn loads(parcels: impl Iterator<Item = Parcel>, now: Instant) -> Vec<Load> {
 }
 
 async fn carry(seat: &Seat, rpc: &Arc<dyn Rpc>, load: Load) {
-    let Load { leader, until, commands, answers } = load;
+    let Load { leader, until, commands, mut answers } = load;
     let remaining = until.saturating_duration_since(Instant::now());
     let forward = Forward { remaining, request: StoreRequest::Propose(commands) };
-    let reply = seat.forward(&leader, forward, rpc).await;
+    let forgotten = async {
+        for answer in &mut answers {
+            answer.closed().await;
+        }
+    };
+    let reply = tokio::select! {
+        biased;
+        reply = seat.forward(&leader, forward, rpc) => reply,
+        // It keeps no place from others.
+        () = forgotten => return,
+    };
     let mut answers = answers.into_iter();
     // Who has gone needs no answer.
     let rest = match reply {

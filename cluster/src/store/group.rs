@@ -15,7 +15,7 @@ use futures::StreamExt as _;
 use odeum_proto::codec::{self, EncodeError};
 use odeum_proto::log::{Forward, Proposal, RaftReply, RaftRequest, StoreReply, StoreRequest};
 use odeum_proto::store::{Command, Outcome};
-use odeum_proto::{GroupId, LogTime, NodeId, Revision};
+use odeum_proto::{GroupId, LogTime, NodeId, Revision, limits};
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::{Instant as _, ReadPolicy};
@@ -37,6 +37,10 @@ use self::term::TermClock;
 
 /// How long the replica's core may take to say what its log says about the group.
 const MEMBERSHIP: Duration = Duration::from_secs(10);
+
+/// Bytes of outcomes in an answer, by what they weigh where they are remembered: half of what fits a
+/// frame, because refusals with long names have more.
+const ANSWER_BYTES: usize = limits::FRAME_BYTES / 2;
 
 /// A member of one group.
 pub(super) struct Group {
@@ -90,7 +94,7 @@ impl Group {
         let snapshots = config.dir.join("snapshots");
         let (shown, on) = (Arc::clone(&replicated), Arc::clone(disk));
         let opened = disk::wait_for(disk, move || {
-            let file = SnapshotFile::new(on, &snapshots, id)?;
+            let file = SnapshotFile::new(on, &snapshots, id, shown.saved())?;
             let (machine, snapshot) = Machine::open(&file, shown, log.last_index())?;
             check_gap(&file, snapshot, &log)?;
             Ok::<_, WalError>((machine, log))
@@ -266,6 +270,13 @@ impl Group {
         if writes && *self.wal.health().borrow() == wal::Health::Full {
             return StoreReply::NoSpace;
         }
+        // What is stuck behind a disk that fills now would hold up those who could be told.
+        let mut health = self.wal.health();
+        let filled = async {
+            if !writes || health.wait_for(|health| *health == wal::Health::Full).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
         let work = async {
             match request {
                 StoreRequest::Write(Command::RemoveNode { node }) => self.expel(node).await,
@@ -279,9 +290,14 @@ impl Group {
                 StoreRequest::Compact => self.compact().await,
             }
         };
-        tokio::time::timeout(remaining, work).await.unwrap_or_else(|_| StoreReply::Unknown {
-            reason: "the leader had no majority in time".into(),
-        })
+        let unknown = |reason: &str| StoreReply::Unknown { reason: reason.into() };
+        tokio::select! {
+            biased;
+            done = tokio::time::timeout(remaining, work) => {
+                done.unwrap_or_else(|_| unknown("the leader had no majority in time"))
+            }
+            () = filled => unknown("the leader's disk is full"),
+        }
     }
 
     /// What the command came to, and its place in the log.
@@ -296,7 +312,8 @@ impl Group {
         Ok((response.data, Revision(response.log_id.index())))
     }
 
-    /// What several commands came to: all that are before the first of which that is not known.
+    /// What several commands came to: all that are before the first of which that is not known, and
+    /// no more than fits an answer. Who is not told asks again, and is told what it came to then.
     async fn propose_all(&self, commands: Vec<Bytes>) -> StoreReply {
         let at = self.now();
         let proposals = commands.into_iter().map(|command| Proposal { at, command });
@@ -305,9 +322,14 @@ impl Group {
             Err(fatal) => return not_written(RaftError::Fatal(fatal)),
         };
         let mut done = Vec::new();
+        let mut bytes = 0;
         while let Some(result) = results.next().await {
             match result {
                 Ok(Ok(written)) => {
+                    bytes += outcome_bytes(&written.response);
+                    if bytes > ANSWER_BYTES && !done.is_empty() {
+                        break;
+                    }
                     done.push((written.response, Revision(written.log_id.index())));
                 }
                 Ok(Err(error)) if done.is_empty() => {
@@ -457,6 +479,16 @@ fn members(metrics: &Metrics) -> Vec<Member> {
         matched: matched(node),
     };
     membership.nodes().map(|(node, ())| member(node)).collect()
+}
+
+/// At most how many bytes an outcome has in an answer, roughly.
+fn outcome_bytes(outcome: &Outcome) -> usize {
+    /// A revision, and the refusals of a group without sessions.
+    const OTHER: usize = 2 << 10;
+    match outcome {
+        Outcome::Data(outcome) => 32 + outcome.weight(),
+        _ => OTHER,
+    }
 }
 
 fn written(committed: Committed) -> StoreReply {

@@ -84,7 +84,8 @@ impl Log {
     }
 }
 
-fn weight(entry: &Entry) -> usize {
+/// Roughly how many bytes an entry has.
+pub(super) fn weight(entry: &Entry) -> usize {
     match &entry.payload {
         EntryPayload::Normal(proposal) => proposal.weight(),
         EntryPayload::Blank | EntryPayload::Membership(_) => 64,

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::convert::{meta_from, meta_to};
+use super::snapshot::Saved;
 use super::{LogId, SnapshotFile, StoredMembership, Types};
 use crate::store::data::{self, Data};
 use crate::store::disk;
@@ -32,6 +33,9 @@ pub(in crate::store) struct Replicated {
     inner: RwLock<Inner>,
     revision: watch::Sender<Revision>,
     bells: Bells,
+    /// The last entry of the newest snapshot on disk. It outlives a replica as the writing of one
+    /// does, which may still be under way when the next replica has begun.
+    saved: Saved,
 }
 
 #[derive(Debug, Default)]
@@ -95,6 +99,11 @@ impl Replicated {
             let data = &inner.state.data;
             look(data, data.revision_at(Revision(inner.last_index().unwrap_or_default())))
         })
+    }
+
+    /// What is known of the snapshot on disk.
+    pub(in crate::store) fn saved(&self) -> Saved {
+        Arc::clone(&self.saved)
     }
 
     /// What wakes the watchers of single sessions.

@@ -9,12 +9,17 @@ use openraft::OptionalSend;
 use openraft::errors::{NetworkError, RPCError};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult};
 
+use super::log::weight;
 use super::network::Answer;
 use super::{LogId, Types};
 
 /// Batches that may be without an answer. More makes smaller ones; one would leave the follower's
 /// disk without work for a round trip.
 const UNDER_WAY: usize = 4;
+
+/// Bytes of entries that may be without an answer beside the first batch: large ones go one by one,
+/// or those of many groups would fill the queue to the follower in which heartbeats wait, too.
+const UNDER_WAY_BYTES: usize = 1 << 20;
 
 /// A batch that has been sent, and what the follower says to it.
 pub(super) type Sent = BoxFuture<'static, Answer<AppendEntriesResponse<Types>>>;
@@ -39,6 +44,7 @@ pub(super) struct Pipeline<I, F> {
 struct Batch {
     previous: Option<LogId>,
     last: Option<LogId>,
+    bytes: usize,
     /// Whether one before it had no answer yet when it was sent.
     behind: bool,
 }
@@ -68,7 +74,8 @@ where
     /// The next answer, and whether the batches behind it still count.
     async fn next(&mut self) -> Option<(Answer<StreamAppendResult<Types>>, bool)> {
         while self.input.is_some() || !self.under_way.is_empty() {
-            let (input, room) = (&mut self.input, self.under_way.len() < UNDER_WAY);
+            let room = self.has_room();
+            let input = &mut self.input;
             let next = async {
                 match input {
                     Some(input) if room => input.next().await,
@@ -78,7 +85,16 @@ where
             tokio::select! {
                 biased;
                 Some(answer) = self.answers.next() => {
-                    return self.under_way.pop_front().map(|batch| batch.answered(answer));
+                    let batch = self.under_way.pop_front()?;
+                    let last = batch.last;
+                    let (answer, goes_on) = batch.answered(answer);
+                    // One without entries is behind it, and openraft takes this answer for that
+                    // one's, too: as if the follower had heard of the leader when that was sent,
+                    // which it may never see. Its own answer says the same.
+                    if goes_on && self.under_way.front().is_some_and(|next| next.last == last) {
+                        continue;
+                    }
+                    return Some((answer, goes_on));
                 }
                 next = next => match next {
                     Some(rpc) => self.push(&rpc),
@@ -89,12 +105,19 @@ where
         None
     }
 
+    fn has_room(&self) -> bool {
+        let bytes: usize = self.under_way.iter().map(|batch| batch.bytes).sum();
+        let few = self.under_way.len() < UNDER_WAY && bytes < UNDER_WAY_BYTES;
+        few || self.under_way.is_empty()
+    }
+
     fn push(&mut self, rpc: &AppendEntriesRequest<Types>) {
         let previous = rpc.prev_log_id;
         let last = rpc.entries.last().map(|entry| entry.log_id).or(previous);
+        let bytes = rpc.entries.iter().map(weight).sum();
         let behind = !self.under_way.is_empty();
         self.answers.push_back((self.send)(rpc));
-        self.under_way.push_back(Batch { previous, last, behind });
+        self.under_way.push_back(Batch { previous, last, bytes, behind });
     }
 }
 
@@ -108,7 +131,8 @@ impl Batch {
             Ok(AppendEntriesResponse::PartialSuccess(upto)) => *upto == self.last,
             // It may have overtaken the one before it, which was then lost or is there by now:
             // this says nothing of the follower's log, and all is sent again from what is known.
-            Ok(AppendEntriesResponse::Conflict) if self.behind => {
+            // Nor can one that is right conflict with what nothing is before.
+            Ok(AppendEntriesResponse::Conflict) if self.behind || self.previous.is_none() => {
                 let reason = "entries arrived without those before them";
                 return (Err(RPCError::Network(NetworkError::from_string(reason))), false);
             }
@@ -144,13 +168,17 @@ mod tests {
         }
 
         fn answers(&self, batches: u64) -> Answers<'static> {
+            self.answers_to((1..=batches).map(batch).collect())
+        }
+
+        fn answers_to(&self, batches: Vec<AppendEntriesRequest<Types>>) -> Answers<'static> {
             let sent = Arc::clone(&self.0);
             let send = move |_: &AppendEntriesRequest<Types>| -> Sent {
                 let (sender, receiver) = oneshot::channel();
                 sent.lock().expect("not poisoned").push(sender);
                 async move { Ok(receiver.await.expect("answered")) }.boxed()
             };
-            Pipeline::new(futures::stream::iter((1..=batches).map(batch)), send).answers()
+            Pipeline::new(futures::stream::iter(batches), send).answers()
         }
     }
 
@@ -214,5 +242,38 @@ mod tests {
         let told = answers.next().now_or_never().expect("there").expect("not the end");
         assert_eq!(told.expect("no error"), Err(StreamAppendError::Conflict(id(0))));
         assert!(matches!(answers.next().now_or_never(), Some(None)), "the second one is void");
+    }
+
+    #[test]
+    fn the_answer_to_a_batch_is_not_taken_for_that_to_a_later_one_that_adds_nothing() {
+        let follower = Follower::default();
+        let more = AppendEntriesRequest { prev_log_id: Some(id(1)), entries: vec![], ..batch(1) };
+        let mut answers = follower.answers_to(vec![batch(1), more]);
+        assert!(answers.next().now_or_never().is_none());
+        let [first, second] = <[_; 2]>::try_from(follower.take()).expect("two");
+        first.send(Reply::Success).expect("waited for");
+        assert!(answers.next().now_or_never().is_none());
+        second.send(Reply::Success).expect("waited for");
+        let told = answers.next().now_or_never().expect("there").expect("not the end");
+        assert_eq!(told.expect("no error"), Ok(Some(id(1))));
+        assert!(matches!(answers.next().now_or_never(), Some(None)));
+    }
+
+    #[test]
+    fn large_batches_go_one_by_one() {
+        let follower = Follower::default();
+        let mut large = batch(1);
+        let command = vec![0; UNDER_WAY_BYTES].into();
+        let payload =
+            odeum_proto::log::Payload::Command(Proposal { at: LogTime::default(), command });
+        let at = odeum_proto::log::LogId { term: 1, index: 1 };
+        large.entries = vec![entry_from(odeum_proto::log::Entry { id: at, payload })];
+        let mut answers = follower.answers_to(vec![large, batch(2), batch(3)]);
+        assert!(answers.next().now_or_never().is_none());
+        let [first] = <[_; 1]>::try_from(follower.take()).expect("one");
+        first.send(Reply::Success).expect("waited for");
+        assert!(answers.next().now_or_never().expect("there").is_some());
+        assert!(answers.next().now_or_never().is_none());
+        assert_eq!(follower.take().len(), 2);
     }
 }

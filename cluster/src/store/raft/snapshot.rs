@@ -21,14 +21,17 @@ const MAGIC: [u8; 8] = *b"ODEUMSNP";
 const VERSION: u32 = 4;
 const HEADER: usize = 16;
 
+/// The last entry of what this process has saved or found, by whichever way: one that was made here
+/// and one that came from the leader may be ready at the same time, and the newer one stays. Held
+/// by whoever writes or reads the file.
+pub(in crate::store) type Saved = Arc<Mutex<Option<LogId>>>;
+
 /// Where a group's snapshot is.
 #[derive(Debug, Clone)]
 pub(in crate::store) struct SnapshotFile {
     disk: Arc<dyn Disk>,
     path: PathBuf,
-    /// The last entry of what this process has saved, by whichever way: one that was made here and
-    /// one that came from the leader may be ready at the same time, and the newer one stays.
-    newest: Arc<Mutex<Option<LogId>>>,
+    newest: Saved,
 }
 
 impl SnapshotFile {
@@ -37,9 +40,10 @@ impl SnapshotFile {
         disk: Arc<dyn Disk>,
         dir: &Path,
         group: GroupId,
+        newest: Saved,
     ) -> Result<Self, WalError> {
         disk.make_dir(dir).map_err(|source| WalError::io(dir, "making", source))?;
-        Ok(Self::at(disk, dir, group))
+        Ok(Self { newest, ..Self::at(disk, dir, group) })
     }
 
     /// The file of `group` in `dir`, for who only looks.
@@ -59,6 +63,15 @@ impl SnapshotFile {
 
     /// What the file holds: the meta data and the encoded state; `None` when there is no file.
     pub(in crate::store) fn load(&self) -> Result<Option<(SnapshotMeta, Bytes)>, WalError> {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let loaded = self.read()?;
+        if let Some((meta, _)) = &loaded {
+            *newest = meta.last.max(*newest);
+        }
+        Ok(loaded)
+    }
+
+    fn read(&self) -> Result<Option<(SnapshotMeta, Bytes)>, WalError> {
         let corrupt = |offset: usize, reason: Box<str>| WalError::Corrupt {
             file: self.path.clone(),
             offset: offset as u64,
@@ -126,6 +139,11 @@ mod tests {
     use super::*;
     use crate::store::disk::System;
 
+    fn file_in(dir: &Path) -> SnapshotFile {
+        let saved = Saved::default();
+        SnapshotFile::new(System::shared(), dir, GroupId::Control, saved).expect("made")
+    }
+
     fn meta() -> SnapshotMeta {
         let membership = Membership { configs: Vec::new(), nodes: Default::default() };
         let log_id = Some(LogId { term: 1, index: 0 });
@@ -138,7 +156,7 @@ mod tests {
     #[test]
     fn the_last_saved_snapshot_is_the_one_that_is_loaded() {
         let dir = tempfile::tempdir().expect("made");
-        let file = SnapshotFile::new(System::shared(), dir.path(), GroupId::Control).expect("made");
+        let file = file_in(dir.path());
         assert!(file.load().expect("no file is fine").is_none());
         file.save(&meta(), &b"old"[..].into()).expect("saved");
         file.save(&meta(), &b"new"[..].into()).expect("saved");
@@ -148,7 +166,7 @@ mod tests {
     #[test]
     fn an_older_snapshot_that_is_ready_late_does_not_replace_a_newer_one() {
         let dir = tempfile::tempdir().expect("made");
-        let file = SnapshotFile::new(System::shared(), dir.path(), GroupId::Control).expect("made");
+        let file = file_in(dir.path());
         let of = |index| SnapshotMeta { last: Some(LogId { term: 2, index }), ..meta() };
         file.save(&of(9), &b"came"[..].into()).expect("saved");
         file.clone().save(&of(7), &b"made"[..].into()).expect("left as it is");
@@ -161,7 +179,7 @@ mod tests {
             at in any::<prop::sample::Index>(), bit in 0..8_u8, cut in any::<bool>(),
         ) {
             let dir = tempfile::tempdir().expect("made");
-            let file = SnapshotFile::new(System::shared(), dir.path(), GroupId::Control).expect("made");
+            let file = file_in(dir.path());
             file.save(&meta(), &b"state"[..].into()).expect("saved");
             let mut bytes = fs::read(file.path()).expect("read");
             let at = at.index(bytes.len());

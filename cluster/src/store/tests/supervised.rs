@@ -68,7 +68,7 @@ async fn a_view_never_goes_back_in_time_while_a_failed_replica_is_restarted() {
     drop(group);
     supervisor.shutdown().await;
     let snapshots = dir.path().join("store/snapshots");
-    let file = SnapshotFile::new(System::shared(), &snapshots, GroupId::Control).expect("made");
+    let file = SnapshotFile::at(System::shared(), &snapshots, GroupId::Control);
     let replicated = Arc::clone(&handle.shared.control.replicated);
     let end = Some(seen.0);
     let (_machine, snapshot) = Machine::open(&file, replicated, end).expect("opens");
