@@ -32,6 +32,11 @@ pub const JUMP: u64 = 1_000_000_000_000;
 /// largest row there is room for as much in a frame.
 pub const PIECE_BYTES: usize = 512 << 10;
 
+/// By which rule rows are divided into the parts that a group gets. It goes up with every change of
+/// [`PIECE_BYTES`], of [`Row::weight`] and of what decides the order or the group of a row: the parts
+/// of two rules do not fit together.
+pub const DIVISION: u32 = 1;
+
 /// One piece of a backup, in the order of a file: the header, the rows of all groups, the
 /// cluster, each blob with its bytes behind it, the end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -315,7 +320,7 @@ pub enum ImportStep {
     /// Some rows.
     Rows {
         /// Which part of those of the group it is, from 0. It is the same for every try, since it
-        /// follows from the backup and the number of groups.
+        /// follows from the backup, the number of groups and the [division](ImportBegin::division).
         number: u64,
         /// The rows.
         rows: Vec<Row>,
@@ -338,6 +343,8 @@ pub struct ImportBegin {
     pub floor: Epoch,
     /// Its bounds.
     pub quotas: Quotas,
+    /// How its parts are divided: [`DIVISION`] of the version that began.
+    pub division: u32,
 }
 
 /// A step of bringing a backup into the control group.

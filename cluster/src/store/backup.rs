@@ -12,11 +12,16 @@
 //!   is there. What was deployed starts when all else is there, remembers the requests that it
 //!   carried out, and has epochs above all of the old cluster.
 //! * **Again after a failure.** Restoring the same file again goes on where an earlier try came to,
-//!   from whichever node. Until all is there sessions cannot be written and nothing be deployed.
+//!   from whichever node. Until all is there sessions are neither written nor, but for
+//!   [`Consistency::Local`], read, and nothing is deployed; a watch tells what is there so far, and
+//!   the whole state when the group is complete. With all there the groups open one after the
+//!   other: for that moment a session of one can be used when one of the next cannot yet.
 //! * **No watch goes on by mistake.** Revisions go on far above those of the old cluster; who
 //!   watches from one of those is told that the changes since are forgotten, and gets the state.
 //!
 //! # What is not
+//! * A restore that was begun is not taken back: who does not want to go on with it founds the
+//!   cluster anew, with empty data folders.
 //! * Nodes, members of groups, and what is placed where are the new cluster's own.
 //! * What has happened after the backup is not known, in this as in any backup: an entity may do
 //!   again what it did then.

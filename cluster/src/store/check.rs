@@ -78,8 +78,14 @@ pub fn check_folder(dir: &Path) -> Result<FolderReport, FolderError> {
     let folder = DataFolder::inspect(dir)?;
     let store = dir.join("store");
     let mut files = Vec::new();
-    let logs = check_log(&store.join("wal"), &mut files);
-    check_snapshots(&store.join("snapshots"), logs.as_ref(), &mut files);
+    let (wal, snapshots) = (store.join("wal"), store.join("snapshots"));
+    let logs = check_log(&wal, &mut files);
+    // A node has a log before it is in a cluster, and before there is anything to be in a snapshot.
+    if files.is_empty() && (folder.cluster().is_some() || !snapshots_in(&snapshots).is_empty()) {
+        let found = Found::Damaged { offset: 0, reason: "the log is missing".into() };
+        files.push(FileReport { file: wal, bytes: 0, found });
+    }
+    check_snapshots(&snapshots, logs.as_ref(), &mut files);
     check_blobs(&dir.join("blobs"), &mut files);
     Ok(FolderReport { node: folder.node().clone(), cluster: folder.cluster(), files })
 }
@@ -136,12 +142,7 @@ fn check_snapshots(dir: &Path, logs: Option<&Logs>, files: &mut Vec<FileReport>)
         // A snapshot that should be there is missed below.
         groups.retain(|group| logs.is_some_and(|logs| logs[group].purged.is_some()));
     }
-    let names = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
-    let named = names.filter_map(|name| {
-        let group: GroupId = name.to_str()?.strip_suffix(".snapshot")?.parse().ok()?;
-        Some(group)
-    });
-    groups.extend(named);
+    groups.extend(snapshots_in(dir));
     for group in groups {
         let path = dir.join(format!("{group}.snapshot"));
         let log = logs.and_then(|logs| logs.get(&group));
@@ -151,6 +152,12 @@ fn check_snapshots(dir: &Path, logs: Option<&Logs>, files: &mut Vec<FileReport>)
             Err(error) => files.push(faulty(&path, &error)),
         }
     }
+}
+
+/// The groups with a snapshot in `dir`.
+fn snapshots_in(dir: &Path) -> BTreeSet<GroupId> {
+    let names = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.filter_map(|name| name.to_str()?.strip_suffix(".snapshot")?.parse().ok()).collect()
 }
 
 /// What the snapshot of a group has; `None` when there is none and need not be.

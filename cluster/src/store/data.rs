@@ -18,6 +18,7 @@
 
 mod client;
 mod commit;
+mod count;
 mod draft;
 mod entity;
 mod export;
@@ -43,6 +44,7 @@ use odeum_proto::session::{
 use odeum_proto::{EntityId, Epoch, LogTime, Revision, SessionId};
 use serde::{Deserialize, Serialize, Serializer};
 
+pub(super) use count::counted;
 pub(super) use export::Export;
 pub use ring::{Compacted, Watched};
 pub use session::Session;

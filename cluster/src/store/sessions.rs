@@ -264,7 +264,7 @@ impl SessionHandle {
     /// A variable.
     ///
     /// # Errors
-    /// [`SessionError::Store`].
+    /// As [`read`](Self::read).
     pub async fn get(&self, key: &str, consistency: Consistency) -> Result<Option<Variable>> {
         self.read(consistency, |session, _| session?.variables().get(key).cloned()).await
     }
@@ -273,7 +273,8 @@ impl SessionHandle {
     /// there; with it the revision it is as of, from which a [`watch`](Self::watch) goes on.
     ///
     /// # Errors
-    /// [`SessionError::Store`].
+    /// [`SessionError::Store`]; [`SessionRefusal::Restoring`] while a backup is brought into its
+    /// group, of which [`Consistency::Local`] shows what is there.
     pub async fn read<R>(
         &self,
         consistency: Consistency,
@@ -281,7 +282,10 @@ impl SessionHandle {
     ) -> Result<R> {
         let group = self.group()?;
         self.store.barrier_of(group, consistency, self.deadline).await?;
-        Ok(self.store.view_at(group, |data, at| look(data.session(&self.id), at)))
+        self.store.view_at(group, |data, at| {
+            check_whole(data, consistency)?;
+            Ok(look(data.session(&self.id), at))
+        })
     }
 
     /// Every change of this session after revision `after`, once and in order, as this node comes
@@ -335,7 +339,7 @@ impl StoreHandle {
     /// `after` on; at most `limit` of them.
     ///
     /// # Errors
-    /// [`SessionError::Store`].
+    /// As [`SessionHandle::read`], of any group.
     pub async fn list_sessions<R: Send>(
         &self,
         glob: &Glob,
@@ -348,9 +352,11 @@ impl StoreHandle {
         for group in self.data_groups()? {
             self.barrier_of(group, consistency, DEADLINE).await?;
             self.view_data(group, |data: &Data| {
+                check_whole(data, consistency)?;
                 let matching = data.matching(glob, after).take(limit);
                 found.extend(matching.map(|(id, session)| (id.clone(), look(id, session))));
-            });
+                Ok::<_, SessionRefusal>(())
+            })?;
         }
         found.sort_by(|(a, _), (b, _)| a.cmp(b));
         found.truncate(limit);
@@ -382,6 +388,16 @@ impl StoreHandle {
             DataOutcome::Refused(refusal) => Err(refusal.into()),
             outcome => Ok(outcome),
         }
+    }
+}
+
+/// Half of a backup is not the truth: only who asks for no more than what is here sees it.
+fn check_whole(data: &Data, consistency: Consistency) -> std::result::Result<(), SessionRefusal> {
+    match data.importing() {
+        Some(backup) if consistency != Consistency::Local => {
+            Err(SessionRefusal::Restoring { backup })
+        }
+        _ => Ok(()),
     }
 }
 

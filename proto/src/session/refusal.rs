@@ -181,8 +181,12 @@ pub enum SessionRefusal {
         /// This entry.
         is: Revision,
     },
-    /// The cluster is being restored. Try again when that is complete.
-    #[error("the store is being restored from backup {backup}, which is not complete yet")]
+    /// The cluster is being restored. Try again when that is complete. A restore that failed is gone
+    /// on with by restoring the same backup again; to give it up, found the cluster anew.
+    #[error(
+        "the store is being restored from backup {backup}, which is not complete yet: if that \
+         failed, restore the same backup again, or found the cluster anew with empty data folders"
+    )]
     Restoring {
         /// The backup.
         backup: BackupId,
@@ -221,6 +225,19 @@ pub enum SessionRefusal {
         number: u64,
         /// Which row of it, from 0.
         row: u64,
+    },
+    /// Another version of Odeum, which divides backups otherwise, has begun. Go on with that one.
+    #[error(
+        "backup {backup} is being imported in division {is}, and this version makes division \
+         {got}: go on from a node with the version that began"
+    )]
+    ImportDivision {
+        /// The backup.
+        backup: BackupId,
+        /// The division that the import began with.
+        is: u32,
+        /// That of the step.
+        got: u32,
     },
 }
 

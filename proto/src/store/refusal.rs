@@ -187,8 +187,12 @@ pub enum Refusal {
         /// How many.
         number: u64,
     },
-    /// The cluster is being restored. Try again when that is complete.
-    #[error("the cluster is being restored from backup {backup}, which is not complete yet")]
+    /// The cluster is being restored. Try again when that is complete. A restore that failed is gone
+    /// on with by restoring the same backup again; to give it up, found the cluster anew.
+    #[error(
+        "the cluster is being restored from backup {backup}, which is not complete yet: if that \
+         failed, restore the same backup again, or found the cluster anew with empty data folders"
+    )]
     Restoring {
         /// The backup.
         backup: BackupId,

@@ -103,7 +103,13 @@ pub(super) fn restores() -> Vec<Command> {
 pub(super) fn imports() -> Vec<DataAction> {
     let (time, above) = (LogTime(300), Revision(70_000));
     [
-        ImportStep::Begin(ImportBegin { time, above, floor: Epoch(7), quotas: quotas() }),
+        ImportStep::Begin(ImportBegin {
+            time,
+            above,
+            floor: Epoch(7),
+            quotas: quotas(),
+            division: 1,
+        }),
         ImportStep::Rows { number: 300, rows: rows() },
         ImportStep::Finish { parts: 301 },
     ]
@@ -119,6 +125,7 @@ pub(super) fn refusals() -> Vec<SessionRefusal> {
         SessionRefusal::OtherBackup { claimed: backup },
         SessionRefusal::ImportOrder { backup, expected: 1, got: 300 },
         SessionRefusal::ImportRow { backup, number: 300, row: 2 },
+        SessionRefusal::ImportDivision { backup, is: 1, got: 300 },
     ]
 }
 

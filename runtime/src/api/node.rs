@@ -164,8 +164,12 @@ pub trait ApiNode: Send + Sync + 'static {
     /// A backup of the whole store, as of now.
     fn backup(&self) -> BoxFuture<'_, Result<BackupFeed, Problem>>;
 
-    /// Restores a backup into the cluster, which is empty.
-    fn restore(&self, backup: Received) -> BoxFuture<'_, Result<Restored, Problem>>;
+    /// Restores a backup into the cluster, which is empty. It has `length` bytes, if that is known.
+    fn restore(
+        &self,
+        backup: Received,
+        length: Option<u64>,
+    ) -> BoxFuture<'_, Result<Restored, Problem>>;
 
     /// Makes the logs of all nodes as short as they can be.
     fn compact(&self) -> BoxFuture<'_, Result<CompactReport, Problem>>;

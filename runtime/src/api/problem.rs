@@ -182,6 +182,7 @@ fn session_status(refusal: &SessionRefusal) -> (StatusCode, &'static str) {
         | R::OtherBackup { .. }
         | R::ImportOrder { .. }
         | R::ImportRow { .. }
+        | R::ImportDivision { .. }
         | R::OldIncarnation { .. }
         | R::Acknowledged { .. }
         | R::CompactsFuture { .. } => (StatusCode::CONFLICT, "conflict"),

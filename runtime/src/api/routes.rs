@@ -6,6 +6,7 @@ mod call;
 mod decode;
 mod firmware;
 mod node;
+mod paced;
 mod program;
 mod request;
 mod segment;
@@ -58,9 +59,10 @@ const CALL_TIME: Duration = MAX_DEADLINE.saturating_add(Duration::from_secs(10))
 /// How long a departure may take: its patience, and the change of the store's members behind it.
 const LEAVE_TIME: Duration = MAX_PATIENCE.saturating_add(Duration::from_secs(30));
 
-/// Most backups that are made or restored at once: each holds a copy of the store's index, and a
-/// blob.
-const BACKUPS: usize = 2;
+/// Most backups that are received at once: each may fill the disk, and only one will be restored.
+const RESTORES: usize = 2;
+/// Most compactions at once: a second one finds nothing to do but what has come since.
+const COMPACTIONS: usize = 2;
 /// How long a restore may take: hundreds of gigabytes are received, written and replicated.
 const RESTORE_TIME: Duration = Duration::from_secs(6 * 3_600);
 /// How long a compaction may take: every node writes all it has.
@@ -101,17 +103,18 @@ pub(super) fn routes(node: Arc<dyn ApiNode>, stop: CancellationToken) -> Router 
     let restores =
         Router::new().route("/v1/store/restore", put(store::restore).post(store::restore));
     let compactions = Router::new().route("/v1/store/compact", post(store::compact));
-    let whole = backups
-        .layer(DefaultBodyLimit::max(0))
-        // Its body goes to the disk, whatever its length.
-        .merge(bounded(restores, RESTORE_TIME, 0).layer(DefaultBodyLimit::disable()))
-        .merge(bounded(compactions, COMPACT_TIME, 0));
+    let backups = backups.layer(DefaultBodyLimit::max(0)).layer(Extension(store::Backups::new()));
+    // Its body goes to the disk, whatever its length.
+    let restores = bounded(restores, RESTORE_TIME, 0).layer(DefaultBodyLimit::disable());
+    let compactions = bounded(compactions, COMPACT_TIME, 0);
     let large = bounded(deployments, DEPLOY_TIME, limits::PACKAGE_BYTES);
     let several = bounded(batches(), SESSION_TIME, BATCH_BODY);
     let by_path = admitting(small, IN_FLIGHT)
         .merge(admitting(large, DEPLOYMENTS))
         .merge(admitting(several, BATCHES))
-        .merge(admitting(whole, BACKUPS))
+        .merge(backups)
+        .merge(admitting(restores, RESTORES))
+        .merge(admitting(compactions, COMPACTIONS))
         .merge(watches(stop))
         .merge(probes)
         .fallback(no_path)

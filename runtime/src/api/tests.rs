@@ -212,12 +212,17 @@ impl ApiNode for MadeUp {
         })
     }
 
-    fn restore(&self, mut backup: Received) -> BoxFuture<'_, Result<types::Restored, Problem>> {
+    fn restore(
+        &self,
+        mut backup: Received,
+        length: Option<u64>,
+    ) -> BoxFuture<'_, Result<types::Restored, Problem>> {
         Box::pin(async move {
             let mut bytes = 0;
             while let Some(chunk) = backup.next().await {
                 bytes += chunk?.len();
             }
+            assert_eq!(length, Some(bytes as u64), "it was said");
             Err(Problem::BadBackup { reason: format!("{bytes} bytes are none").into() })
         })
     }

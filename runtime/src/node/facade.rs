@@ -359,8 +359,12 @@ impl ApiNode for NodeFacade {
         self.backup().boxed()
     }
 
-    fn restore(&self, backup: Received) -> BoxFuture<'_, Result<Restored, Problem>> {
-        self.restore(backup).boxed()
+    fn restore(
+        &self,
+        backup: Received,
+        length: Option<u64>,
+    ) -> BoxFuture<'_, Result<Restored, Problem>> {
+        self.restore(backup, length).boxed()
     }
 
     fn compact(&self) -> BoxFuture<'_, Result<CompactReport, Problem>> {

@@ -67,7 +67,8 @@ pub enum BackupError {
     },
     /// What would be in one group is more than a group may have. Found a cluster with more groups.
     #[error(
-        "{got} {what} would come into group {group}, which may have {limit}: restore it into a          cluster with more groups"
+        "{got} {what} would come into group {group}, which may have {limit}: restore it into a \
+         cluster with more groups"
     )]
     TooMuch {
         /// The group.
@@ -90,6 +91,20 @@ pub enum BackupError {
         group: GroupId,
         /// Why.
         refusal: SessionRefusal,
+    },
+    /// Somebody wrote to the group when the others had begun already. It takes deletions still; an
+    /// entity goes with its placement only, or when the cluster is founded anew.
+    #[error(
+        "{group} got {sessions} sessions and {entities} entities while the restore began: delete \
+         them and restore the same backup again, or found the cluster anew with empty data folders"
+    )]
+    Late {
+        /// The group.
+        group: GroupId,
+        /// Sessions in it.
+        sessions: u64,
+        /// Entities that it remembers requests of.
+        entities: u64,
     },
     /// The store did not answer in time. What has been restored stays; restore the same backup
     /// again to go on.
@@ -118,10 +133,11 @@ impl BackupError {
         Self::Io { operation, file: file.to_owned(), source }
     }
 
-    /// Whether the file itself is at fault, so that no other try will help.
+    /// Whether the file itself is at fault, so that no other try will help. One of another version
+    /// is not: that version can read it.
     #[must_use]
     pub fn is_damage(&self) -> bool {
-        matches!(self, Self::NoBackup { .. } | Self::Damaged { .. } | Self::Version { .. })
+        matches!(self, Self::NoBackup { .. } | Self::Damaged { .. })
     }
 
     /// Whether the same request may succeed a moment later.

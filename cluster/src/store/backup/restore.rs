@@ -1,20 +1,26 @@
 //! Brings a backup into a cluster.
 //!
 //! 1. All of the file is read: nothing of a damaged one, or of one that does not fit, is restored.
-//! 2. The control group, then each group of sessions begins, which it does only if it is empty.
+//! 2. The control group, then each group of sessions begins, which it does only if it is empty. A
+//!    group that has not begun takes writes still. What was written in that moment keeps it from
+//!    beginning, and can be deleted before the next try ([`BackupError::Late`]): it is for this
+//!    that the control group, which has no such way back, begins first.
 //! 3. The rows, by the groups that they have here, and the blobs.
-//! 4. Each group of sessions finishes; then the control group, and what is deployed starts.
+//! 4. When all groups have all of theirs, each group of sessions finishes, one after the other; then
+//!    the control group, and what is deployed starts.
 //!
-//! Every step is known by the backup's id, and finds its own effect when it is done again.
+//! Every step is known by the backup's id, and finds its own effect when it is done again. There is
+//! no way back from a restore that was begun but to found the cluster anew.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use odeum_proto::backup::{
-    BlobHead, Import, ImportBegin, ImportStep, JUMP, PIECE_BYTES, Piece, Restore, RestoreStep, Row,
+    BlobHead, DIVISION, Import, ImportBegin, ImportStep, JUMP, PIECE_BYTES, Piece, Restore,
+    RestoreStep, Row,
 };
-use odeum_proto::session::{DataAction, DataOutcome, Quotas};
+use odeum_proto::session::{DataAction, DataOutcome, Quotas, SessionRefusal};
 use odeum_proto::store::{Command, Outcome};
 use odeum_proto::{BackupId, Epoch, GroupId, LogTime, Revision};
 
@@ -68,7 +74,8 @@ impl StoreHandle {
             for (group, share) in shares {
                 share.check(group)?;
             }
-            self.check_empty(&groups, backup, &survey).await?;
+            self.view(|state| state.check_kinds(&survey.cluster.kinds))?;
+            self.check_empty(&groups).await?;
         }
         let mut restoring = Restoring::new(self, backup, number);
         restoring.begin(&groups, &survey).await?;
@@ -78,23 +85,27 @@ impl StoreHandle {
         Ok(RestoreReport { survey, already: false })
     }
 
+    /// Whether a backup may be brought into this cluster, as far as that can be known without
+    /// reading any: to be asked before a large one is sent.
+    ///
+    /// # Errors
+    /// [`BackupError`] when the cluster is not empty, unless some backup was begun already, which
+    /// may be the same.
+    pub async fn check_restorable(&self) -> Result<(), BackupError> {
+        let groups = self.data_groups()?;
+        self.barrier(BARRIER).await?;
+        match self.view(crate::store::State::restored) {
+            Some(_) => Ok(()),
+            None => self.check_empty(&groups).await,
+        }
+    }
+
     /// Whether the cluster is empty, before it is asked to take anything.
-    async fn check_empty(
-        &self,
-        groups: &[GroupId],
-        backup: BackupId,
-        survey: &Survey,
-    ) -> Result<(), BackupError> {
-        self.view(|state| {
-            state.check_empty()?;
-            state.check_kinds(&survey.cluster.kinds)
-        })?;
+    async fn check_empty(&self, groups: &[GroupId]) -> Result<(), BackupError> {
+        self.view(crate::store::State::check_empty)?;
         for &group in groups {
             self.barrier_of(group, Consistency::Linearizable, BARRIER).await?;
-            let empty = self.view_data(group, |data| match data.imported(backup) {
-                Some(_) => Ok(()),
-                None => data.check_empty(),
-            });
+            let empty = self.view_data(group, crate::store::Data::check_empty);
             empty.map_err(|refusal| BackupError::Group { group, refusal })?;
         }
         Ok(())
@@ -136,9 +147,10 @@ impl<'a> Restoring<'a> {
             above: Revision(highest.0.saturating_add(JUMP)),
             floor: heads.iter().map(|head| head.floor).max().unwrap_or_default(),
             quotas: heads.iter().map(|head| head.quotas).reduce(widest).unwrap_or_default(),
+            division: DIVISION,
         };
         for &group in groups {
-            self.import(group, ImportStep::Begin(begin)).await?;
+            self.import(group, ImportStep::Begin(begin)).await.map_err(late)?;
             let backup = self.backup;
             let there = self.store.view_data(group, |data| data.imported(backup));
             // A part that is there already and is sent again changes nothing.
@@ -203,6 +215,9 @@ impl<'a> Restoring<'a> {
             if self.parts.get(&group).is_some_and(|part| !part.rows.is_empty()) {
                 self.send(group).await?;
             }
+        }
+        // No group opens before every other one has all that it should have.
+        for &group in groups {
             let parts = self.parts.get(&group).map_or(0, |part| part.number);
             self.import(group, ImportStep::Finish { parts }).await?;
         }
@@ -224,6 +239,16 @@ impl<'a> Restoring<'a> {
             DataOutcome::Refused(refusal) => Err(BackupError::Group { group, refusal }),
             _ => Ok(()),
         }
+    }
+}
+
+/// What became of a group that was empty when it was looked at.
+fn late(error: BackupError) -> BackupError {
+    match error {
+        BackupError::Group { group, refusal: SessionRefusal::NotEmpty { sessions, entities } } => {
+            BackupError::Late { group, sessions, entities }
+        }
+        error => error,
     }
 }
 

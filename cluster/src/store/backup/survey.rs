@@ -11,6 +11,7 @@ use odeum_proto::{Epoch, GroupId, limits};
 
 use super::error::BackupError;
 use super::format::Decoder;
+use crate::store::data::counted;
 
 /// Bytes that are read at a time.
 const BUFFER: usize = 256 << 10;
@@ -133,7 +134,7 @@ pub(in crate::store) fn decoded(file: &BackupFile) -> Result<Vec<Piece>, BackupE
 
 impl Share {
     fn add(&mut self, row: &Row) {
-        self.bytes += row.weight() as u64;
+        self.bytes += counted(row);
         match row {
             Row::Session(_) => self.sessions += 1,
             Row::Entity { .. } => self.entities += 1,

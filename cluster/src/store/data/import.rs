@@ -6,7 +6,7 @@
 //!
 //! * **Times.** Rows have ages. The group's time goes on from the latest of the old groups, so that
 //!   every age has its place, and with the last step the sessions' lives are moved to it: the time
-//!   that the import took is nobody's loss.
+//!   that the import took is nobody's loss, and no remembered answer is forgotten for it.
 //! * **Revisions.** Those of the rows stay as they are. The group's own go on far above them
 //!   ([`Data::revision_at`]), and all below is forgotten: a watch with a revision of the old cluster
 //!   is told so, and gets the state.
@@ -38,6 +38,8 @@ pub(super) struct Imported {
     backup: BackupId,
     /// When it began.
     began: LogTime,
+    /// How it is divided into parts.
+    division: u32,
     /// The part that must come next.
     next: u64,
     complete: bool,
@@ -92,8 +94,12 @@ impl Data {
         backup: BackupId,
         begin: &ImportBegin,
     ) -> Result {
-        let ImportBegin { time, above, floor, quotas } = *begin;
-        if self.imported(backup).is_some() {
+        let ImportBegin { time, above, floor, quotas, division } = *begin;
+        if let Some(import) = self.state.import.as_ref().filter(|import| import.backup == backup) {
+            let is = import.division;
+            if !import.complete && is != division {
+                return Err(SessionRefusal::ImportDivision { backup, is, got: division });
+            }
             return Ok(applied(revision));
         }
         self.check_empty()?;
@@ -103,7 +109,7 @@ impl Data {
         self.state.now = self.state.now.max(time);
         self.state.floor = self.state.floor.max(floor);
         let began = self.state.now;
-        self.state.import = Some(Imported { backup, began, next: 0, complete: false });
+        self.state.import = Some(Imported { backup, began, division, next: 0, complete: false });
         let revision = self.revision_at(Revision(place));
         self.state.ring.compact(&mut self.index.ring, revision);
         Ok(applied(revision))
@@ -199,9 +205,13 @@ impl Data {
         }
         let took = self.state.now.0.saturating_sub(began.0);
         for session in self.state.sessions.values_mut() {
-            if session.ttl.is_some() {
+            let lives = session.ttl.is_some();
+            if lives || !session.answers.is_empty() {
                 let session = Arc::make_mut(session);
-                session.touched = LogTime(session.touched.0.saturating_add(took));
+                session.answers.rejuvenate(took);
+                if lives {
+                    session.touched = LogTime(session.touched.0.saturating_add(took));
+                }
             }
         }
         if let Some(import) = &mut self.state.import {

@@ -47,6 +47,11 @@ pub(super) fn least_bytes(request: &RequestId, action: &DataAction) -> u64 {
     (request.as_str().len() + outcome) as u64 + ANSWER_OVERHEAD
 }
 
+/// What remembering an answer counts.
+pub(super) fn answer_bytes(request: &RequestId, outcome: &DataOutcome) -> u64 {
+    (request.as_str().len() + outcome.weight()) as u64 + ANSWER_OVERHEAD
+}
+
 impl Answers {
     /// The answer to `request`, unless it is too old at `now`.
     pub(super) fn get(&self, request: &RequestId, now: LogTime) -> Option<&Answer> {
@@ -92,6 +97,18 @@ impl Answers {
         self.oldest_first.push_back(Answer { request, at, action, outcome });
     }
 
+    /// Makes them younger by `took` milliseconds, in which nobody could ask for them.
+    pub(super) fn rejuvenate(&mut self, took: u64) {
+        for answer in &mut self.oldest_first {
+            answer.at = LogTime(answer.at.0.saturating_add(took));
+        }
+    }
+
+    /// Whether none is remembered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.oldest_first.is_empty()
+    }
+
     /// What they count against the group's quota.
     pub(super) fn bytes(&self) -> u64 {
         self.oldest_first.iter().map(Answer::bytes).sum()
@@ -104,6 +121,6 @@ impl Answer {
     }
 
     fn bytes(&self) -> u64 {
-        (self.request.as_str().len() + self.outcome.weight()) as u64 + ANSWER_OVERHEAD
+        answer_bytes(&self.request, &self.outcome)
     }
 }

@@ -19,6 +19,11 @@ const SESSION_OVERHEAD: u64 = 72;
 /// What a program costs in a snapshot beside its contents: its name's length.
 const PROGRAM_OVERHEAD: u64 = 3;
 
+/// What a session with nothing in it counts against the group's quota.
+pub(super) fn empty_bytes(id: &SessionId, metadata: &Metadata) -> u64 {
+    (id.as_str().len() + metadata_weight(metadata)) as u64 + SESSION_OVERHEAD
+}
+
 /// What a program counts against the group's quota.
 pub(super) fn program_bytes(name: &str, program: &Program) -> u64 {
     (name.len() + program.weight()) as u64 + PROGRAM_OVERHEAD
@@ -137,7 +142,6 @@ impl Session {
     pub(super) fn count(&self, id: &SessionId) -> u64 {
         let variables: u64 = self.variables.iter().map(|(key, v)| v.bytes(key)).sum();
         let programs: u64 = self.programs.iter().map(|(name, p)| program_bytes(name, p)).sum();
-        let fixed = id.as_str().len() + metadata_weight(&self.metadata);
-        fixed as u64 + SESSION_OVERHEAD + variables + programs + self.answers.bytes()
+        empty_bytes(id, &self.metadata) + variables + programs + self.answers.bytes()
     }
 }

@@ -15,6 +15,16 @@ const VARIABLE_OVERHEAD: u64 = 48;
 /// What an earlier value costs in a snapshot beside itself: a tag, a length, three numbers.
 const PAST_OVERHEAD: u64 = 36;
 
+/// What a variable without constraints, metadata and a past counts against the group's quota.
+pub(super) fn plain_bytes(key: &str, value: &Value) -> u64 {
+    (key.len() + value.weight()) as u64 + VARIABLE_OVERHEAD
+}
+
+/// What an earlier value counts against the group's quota.
+pub(super) fn past_bytes(value: &Value) -> u64 {
+    value.weight() as u64 + PAST_OVERHEAD
+}
+
 /// One variable of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Variable {
@@ -152,12 +162,11 @@ impl Variable {
     /// What it counts against the group's quota.
     pub(super) fn bytes(&self, key: &str) -> u64 {
         let details = self.details.as_ref().map_or(0, |details| {
-            let past: u64 =
-                details.past.iter().map(|past| past.value.weight() as u64 + PAST_OVERHEAD).sum();
+            let past: u64 = details.past.iter().map(|past| past_bytes(&past.value)).sum();
             let defined = details.constraints.weight() + metadata_weight(&details.metadata);
             defined as u64 + past
         });
-        (key.len() + self.value.weight()) as u64 + VARIABLE_OVERHEAD + details
+        plain_bytes(key, &self.value) + details
     }
 }
 

@@ -132,6 +132,15 @@ async fn a_check_misses_what_is_missing() {
     fs::write(&snapshot, bytes).expect("written");
     assert_eq!(check_folder(dir.path()).expect("it is a folder").faults().count(), 0);
 
+    let wal = dir.path().join("store/wal");
+    for file in fs::read_dir(&wal).expect("read") {
+        fs::remove_file(file.expect("read").path()).expect("removed");
+    }
+    let report = check_folder(dir.path()).expect("it is a folder");
+    assert_eq!(fault(&report), (wal.clone(), 0), "it was in a cluster");
+    fs::remove_dir(&wal).expect("removed");
+    assert_eq!(fault(&check_folder(dir.path()).expect("it is a folder")), (wal, 0));
+
     let none = check_folder(&dir.path().join("store")).expect_err("no folder of a node");
     assert!(matches!(none, FolderError::Missing { .. }), "{none}");
     assert!(!dir.path().join("store/lock").exists(), "nothing is made");

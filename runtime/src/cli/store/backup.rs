@@ -32,7 +32,9 @@ pub(crate) struct BackupArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "The cluster must be empty: no sessions, no firmware. When it fails half-way, \
-                        run it again with the same file; it goes on where it was."
+                        run it again with the same file; it goes on where it was. To give it \
+                        up, found the cluster anew with empty data folders: until it is complete, \
+                        no session is written and nothing deployed."
 )]
 pub(crate) struct RestoreArgs {
     /// The backup

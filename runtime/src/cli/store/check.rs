@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use odeum_cluster::store::{FileReport, FolderReport, Found, check_folder, survey_backup};
+use odeum_cluster::store::{
+    FileReport, FolderError, FolderReport, Found, check_folder, survey_backup,
+};
 use odeum_proto::{ClusterId, NodeId};
 use serde::Serialize;
 
@@ -62,7 +64,14 @@ fn file(invocation: &Invocation, path: &Path) -> Result<(), CliError> {
 }
 
 fn folder(invocation: &Invocation, path: &Path) -> Result<(), CliError> {
-    let report = tokio::task::block_in_place(|| check_folder(path))?;
+    let report =
+        tokio::task::block_in_place(|| check_folder(path)).map_err(|error| match error {
+            // Its description is one of its files.
+            damaged @ FolderError::Damaged { .. } => {
+                CliError::Damaged { faults: 1, first: damaged.to_string().into() }
+            }
+            error => error.into(),
+        })?;
     let FolderReport { node, cluster, files } = &report;
     let checked = Checked {
         node: node.clone(),

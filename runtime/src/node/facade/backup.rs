@@ -10,7 +10,10 @@ use std::{
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use odeum_cluster::store::{BackupError, BackupFile, ReplicaCompacted};
-use tokio::task::spawn_blocking;
+use tokio::{
+    task::spawn_blocking,
+    time::{error::Elapsed, timeout},
+};
 
 use super::{NodeFacade, store_problem};
 use crate::api::{
@@ -23,6 +26,12 @@ const COMPACT_DEADLINE: Duration = Duration::from_secs(240);
 
 /// Bytes that are written to the disk at a time.
 const WRITE_BYTES: usize = 1 << 20;
+
+/// How long nothing may come of a backup that is being received.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Bytes that a backup which is being received leaves free, for what the node writes meanwhile.
+const RESERVE: u64 = 256 << 20;
 
 impl NodeFacade {
     pub(super) async fn backup(&self) -> Result<BackupFeed, Problem> {
@@ -37,7 +46,14 @@ impl NodeFacade {
         Ok(feed.boxed())
     }
 
-    pub(super) async fn restore(&self, backup: Received) -> Result<Restored, Problem> {
+    pub(super) async fn restore(
+        &self,
+        backup: Received,
+        length: Option<u64>,
+    ) -> Result<Restored, Problem> {
+        // Before hours are spent on receiving it.
+        self.store.check_restorable().await.map_err(|error| problem(&error))?;
+        self.check_room(length.unwrap_or(0)).await?;
         let file = self.received(backup).await?;
         let restored = self.store.restore(file, &self.blobs).await;
         restored.map(|report| (&report).into()).map_err(|error| problem(&error))
@@ -47,6 +63,25 @@ impl NodeFacade {
         let replicas = self.store.compact(COMPACT_DEADLINE).await;
         let replicas = replicas.map_err(|error| store_problem(&error))?;
         Ok(CompactReport { replicas: replicas.into_iter().map(compacted).collect() })
+    }
+
+    /// Whether the disk has room for a backup of `length` bytes beside what it needs.
+    async fn check_room(&self, length: u64) -> Result<(), Problem> {
+        let folder = self.places.data.clone();
+        let looked = spawn_blocking(move || (rustix::fs::statvfs(&folder), folder)).await;
+        let (disk, folder) = looked.map_err(stopping)?;
+        // A file system that does not say what is free may have room.
+        let Ok(disk) = disk else { return Ok(()) };
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if length.saturating_add(RESERVE) <= free {
+            return Ok(());
+        }
+        let reason = format!(
+            "{free} bytes are free in {}, of which {RESERVE} are to stay so, and the backup has \
+             {length}: make room there, or send it to another node",
+            folder.display()
+        );
+        Err(Problem::Unavailable { reason: reason.into() })
     }
 
     /// Writes what comes to a file without a name, which is gone when it is closed, in whatever way:
@@ -62,7 +97,7 @@ impl NodeFacade {
             .map_err(failed)?;
         let (mut waiting, mut weight) = (Vec::<Bytes>::new(), 0);
         loop {
-            let next = backup.next().await.transpose()?;
+            let next = timeout(SILENCE, backup.next()).await.map_err(silent)?.transpose()?;
             let over = next.is_none();
             weight += next.as_ref().map_or(0, Bytes::len);
             waiting.extend(next);
@@ -79,6 +114,11 @@ impl NodeFacade {
             }
         }
     }
+}
+
+fn silent(_: Elapsed) -> Problem {
+    let reason = format!("nothing of the backup came for {} s", SILENCE.as_secs());
+    Problem::BadRequest { reason: reason.into() }
 }
 
 fn stopping(_: tokio::task::JoinError) -> Problem {
@@ -100,10 +140,13 @@ fn problem(error: &BackupError) -> Problem {
     let reason = error.to_string().into();
     match error {
         error if error.is_damage() => Problem::BadBackup { reason },
+        BackupError::Version { .. } => Problem::BadBackup { reason },
         BackupError::Store(error) => store_problem(error),
         BackupError::Cluster(refusal) => refusal.clone().into(),
         BackupError::Group { .. } if error.is_retryable() => Problem::Unavailable { reason },
-        BackupError::Group { .. } | BackupError::TooMuch { .. } => Problem::Conflict { reason },
+        BackupError::Group { .. } | BackupError::Late { .. } | BackupError::TooMuch { .. } => {
+            Problem::Conflict { reason }
+        }
         BackupError::BlobMissing { .. }
         | BackupError::BlobNotKept { .. }
         | BackupError::Stopping => Problem::Unavailable { reason },

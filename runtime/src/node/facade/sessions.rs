@@ -6,7 +6,7 @@ use futures::{StreamExt as _, stream};
 use odeum_cluster::store::{Consistency, SessionError, StoreError, Watch};
 use odeum_proto::{
     GroupId, RequestId, Revision, SessionId,
-    session::{DataAction, DataOutcome},
+    session::{DataAction, DataOutcome, SessionRefusal},
 };
 use tokio::time::timeout;
 
@@ -48,11 +48,17 @@ impl NodeFacade {
         let heard = (consistency == Consistency::Local).then(|| self.store.silence_of(group));
         let asked = self.store.barrier_of(group, consistency, READ_DEADLINE).await;
         asked.map_err(|error| store_problem(&error))?;
-        Ok(self.store.view_at(group, |data, at| {
+        self.store.view_at(group, |data, at| {
+            // Half of a backup is not the truth.
+            if consistency != Consistency::Local
+                && let Some(backup) = data.importing()
+            {
+                return Err(Box::new(SessionRefusal::Restoring { backup }).into());
+            }
             // One that is due is not there, even before it is removed.
             let session = data.session(id).and_then(|_| data.sessions().get(id).cloned());
-            Sight { session, at, leader_heard: heard.flatten() }
-        }))
+            Ok(Sight { session, at, leader_heard: heard.flatten() })
+        })
     }
 
     pub(super) async fn change(

@@ -1,6 +1,6 @@
 //! A backup leaves a group as rows and comes into others.
 
-use odeum_proto::backup::{GroupHead, Import, ImportBegin, ImportStep, JUMP, Row};
+use odeum_proto::backup::{DIVISION, GroupHead, Import, ImportBegin, ImportStep, JUMP, Row};
 use odeum_proto::session::{Quotas, SessionRefusal, What};
 use odeum_proto::{BackupId, GroupId, codec};
 use proptest::prelude::*;
@@ -39,6 +39,7 @@ fn steps(backup: BackupId, head: &GroupHead, rows: &[Row]) -> Vec<DataAction> {
         above: Revision(head.revision.0 + JUMP),
         floor: head.floor,
         quotas: head.quotas,
+        division: DIVISION,
     };
     let mut steps = vec![step(backup, ImportStep::Begin(begin))];
     let parts = rows.chunks(PART);
@@ -155,6 +156,64 @@ fn no_part_of_a_time_to_live_is_lost_to_the_restore() {
     other.at += 1;
     other.run(DataAction::Expire { max: 9 });
     assert!(other.data.session(&session("brief")).is_none());
+}
+
+#[test]
+fn what_rows_count_is_what_they_counted_so_that_a_group_takes_what_filled_another() {
+    let mut group = full();
+    let counted = |group: &Group| rows(group).1.iter().map(count::counted).sum::<u64>();
+    assert_eq!(counted(&group), group.data.bytes());
+    // Nearly full of what is small, which in a file is more than twice as much.
+    let quotas = Quotas { group_bytes: group.data.bytes() + 20_000, ..*group.data.quotas() };
+    group.run(DataAction::SetQuotas(quotas));
+    let name = "a-session-with-a-name-as-long-as-names-are-when-they-are-made-of-others";
+    group.run(create(name, None));
+    for n in 0..250 {
+        let operation = set(&format!("{n}"), Value::Boolean(true));
+        let done = group.run(DataAction::Operate { session: session(name), operation });
+        assert!(matches!(done, DataOutcome::Operated { .. }), "{done:?}");
+    }
+    let weight: usize = rows(&group).1.iter().map(Row::weight).sum();
+    assert!(weight as u64 > quotas.group_bytes, "{weight} in a file");
+    assert_eq!(counted(&group), group.data.bytes());
+    assert!(counted(&group) <= quotas.group_bytes);
+    let other = restored(&group, 0);
+    assert_eq!(other.data.bytes(), group.data.bytes());
+}
+
+#[test]
+fn a_remembered_answer_does_not_age_while_the_restore_takes_its_time() {
+    let (head, rows) = rows(&full());
+    let mut other = Group { at: 70_000, ..Group::default() };
+    for step in steps(BackupId::random(), &head, &rows) {
+        // One step alone is longer than answers are remembered.
+        other.at += 2 * odeum_proto::limits::REQUEST_WINDOW.as_millis() as u64;
+        other.run(step);
+    }
+    let answers = |rows: Vec<Row>| {
+        rows.into_iter().filter(|row| matches!(row, Row::Answer { .. })).collect::<Vec<_>>()
+    };
+    assert_eq!(answers(super::import::rows(&other).1), answers(rows), "ages included");
+    let asked =
+        DataAction::Operate { session: session("s"), operation: set("m", Value::Integer(1)) };
+    other.send(&DataCommand { origin: None, request: Some(request("r-1")), action: asked });
+    assert_eq!(other.version("m"), full().version("m"), "it was not made again");
+}
+
+#[test]
+fn parts_of_two_divisions_are_never_mixed() {
+    let (head, rows) = rows(&full());
+    let backup = BackupId::random();
+    let steps = steps(backup, &head, &rows);
+    let mut group = Group::default();
+    group.run(steps[0].clone());
+    group.run(steps[1].clone());
+    let DataAction::Import(Import { step: ImportStep::Begin(begin), .. }) = steps[0] else {
+        unreachable!("it begins so")
+    };
+    let other = ImportBegin { division: DIVISION + 1, ..begin };
+    let refused = group.refused(step(backup, ImportStep::Begin(other)));
+    assert!(refused.contains("division 1") && refused.contains("division 2"), "{refused}");
 }
 
 #[test]
