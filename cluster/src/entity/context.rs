@@ -91,9 +91,14 @@ impl<'a, E: Entity> EntityContext<'a, E> {
         }))
     }
 
-    /// Runs a future as a task of the entity: it is aborted when this activation ends.
+    /// Runs a future as a task of the entity: it is aborted when this activation ends. Without the
+    /// lease of its node an entity with such a task is ended, also when it rests.
     pub fn spawn(&mut self, future: impl Future<Output = ()> + Send + 'static) {
-        self.ctx.spawn(future);
+        let at_work = self.slot.begin_task();
+        self.ctx.spawn(async move {
+            let _at_work = at_work;
+            future.await;
+        });
     }
 
     /// Ends the entity in good order once its queue is empty; the next message makes it anew.

@@ -5,7 +5,7 @@
 //! fills the queue beyond its bound waits (on this node) or is told to pause (another node).
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -83,6 +83,8 @@ pub(super) struct Slot<E: Entity> {
     space: Notify,
     /// The host's tick at the last message.
     used: AtomicU64,
+    /// Tasks of the entity's own that run.
+    tasks: AtomicUsize,
 }
 
 struct Inner<M: EntityMessage> {
@@ -116,6 +118,7 @@ impl<E: Entity> Slot<E> {
             path,
             shard,
             used: AtomicU64::new(host.now()),
+            tasks: AtomicUsize::new(0),
             host,
             inner: Mutex::new(Inner {
                 life: Life::Idle,
@@ -378,11 +381,19 @@ impl<E: Entity> Slot<E> {
         self.space.notify_waiters();
     }
 
-    /// The lease of this node is over: an activation that is at work is ended where it stands. One
-    /// that is not has nothing to do until there is a lease again.
+    /// The entity has a task of its own, for as long as what is returned is kept.
+    pub(super) fn begin_task(self: &Arc<Self>) -> AtWork<E> {
+        self.tasks.fetch_add(1, Ordering::AcqRel);
+        AtWork(Arc::clone(self))
+    }
+
+    /// The lease of this node is over: an activation that is at work, be it with a task of its own,
+    /// is ended where it stands. One that is not has nothing to do until there is a lease again.
     pub(super) fn cut_off(&self) {
         let mut inner = self.lock();
-        let at_work = inner.busy || matches!(inner.life, Life::Starting | Life::Ending);
+        let at_work = inner.busy
+            || matches!(inner.life, Life::Starting | Life::Ending)
+            || self.tasks.load(Ordering::Acquire) > 0;
         inner.cut_off = at_work;
         let handle = inner.handle.clone().filter(|_| at_work);
         drop(inner);
@@ -488,6 +499,15 @@ impl<E: Entity> Slot<E> {
         if let Some(drained) = drain {
             drained.done();
         }
+    }
+}
+
+/// A task of an entity that runs.
+pub(super) struct AtWork<E: Entity>(Arc<Slot<E>>);
+
+impl<E: Entity> Drop for AtWork<E> {
+    fn drop(&mut self) {
+        self.0.tasks.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

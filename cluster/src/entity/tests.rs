@@ -31,6 +31,8 @@ struct Record {
     activated: Vec<(String, NodeId)>,
     passivated: Vec<String>,
     asked: u32,
+    /// Tasks of entities that run.
+    tasks: u32,
 }
 
 type Log = Arc<Mutex<Record>>;
@@ -51,6 +53,8 @@ enum Note {
     Wait(Duration),
     /// Ends itself.
     End,
+    /// Begins a task that does not end by itself.
+    Begin,
 }
 
 impl EntityMessage for Note {
@@ -62,6 +66,22 @@ enum Answer {
     Done,
     Count(u32),
     Where(NodeId),
+}
+
+/// Counts for as long as it is there.
+struct Task(Log);
+
+impl Task {
+    fn new(log: &Log) -> Self {
+        log.lock().expect("not poisoned").tasks += 1;
+        Self(Arc::clone(log))
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.lock().expect("not poisoned").tasks -= 1;
+    }
 }
 
 struct Notebook {
@@ -101,6 +121,13 @@ impl Entity for Notebook {
             Note::Panic => panic!("as told"),
             Note::Wait(time) => tokio::time::sleep(time).await,
             Note::End => ctx.passivate(),
+            Note::Begin => {
+                let task = Task::new(&self.log);
+                ctx.spawn(async move {
+                    let _task = task;
+                    std::future::pending().await
+                });
+            }
         }
         Ok(Answer::Done)
     }
@@ -185,7 +212,12 @@ async fn place(entity: &EntityRef<Note>) -> NodeId {
 
 /// A key whose entity is on `node`, by asking.
 async fn key_on(node: &RunningNode, owner: &NodeId) -> String {
-    for n in 0..1_000 {
+    key_from(0, node, owner).await
+}
+
+/// As [`key_on`], none of the first ones.
+async fn key_from(first: u32, node: &RunningNode, owner: &NodeId) -> String {
+    for n in first..first + 1_000 {
         let key = format!("k{n}");
         if place(&note(node, &key)).await == *owner {
             return key;

@@ -10,6 +10,11 @@ async fn an_entity_pauses_without_the_lease_of_its_node_and_goes_on_as_it_was_wi
     let entity = note(&nodes[0], &key);
     entity.tell(Note::Tell { sender: 0, n: 0 }).await.expect("sent");
     assert_eq!(count(&entity).await, 1);
+    // This one rests, too, but has something under way.
+    let busy = note(&nodes[0], &key_from(1_000, &nodes[0], &id("a")).await);
+    busy.ask(Note::Begin, PATIENCE).await.expect("answers");
+    let tasks = || realm.log.lock().expect("not poisoned").tasks;
+    assert_eq!(tasks(), 1);
     let lease = nodes[0].cluster().lease.clone();
     let holds = || lease.holds(tokio::time::Instant::now());
     assert!(holds());
@@ -27,6 +32,12 @@ async fn an_entity_pauses_without_the_lease_of_its_node_and_goes_on_as_it_was_wi
     let refused = entity.ask(Note::Count, Duration::from_millis(500)).await;
     let error = refused.expect_err("it is paused").to_string();
     assert!(error.contains("lease"), "{error}");
+    let ended = async {
+        while tasks() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ended).await.expect("nothing is under way without a lease");
 
     for name in ["b", "c"] {
         let back = realm.node(name, &[nodes[0].addr()], vec![realm.notebooks()]).await;
