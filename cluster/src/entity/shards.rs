@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use odeum_actors::{Actor, ActorError, Context, Reply};
 use odeum_proto::store::ShardMove;
-use odeum_proto::{EntityKind, Epoch};
+use odeum_proto::{EntityKind, Epoch, NodeId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -148,6 +148,9 @@ impl Actor for Shards {
 
 impl Shards {
     fn on_look(&mut self) {
+        // What was another node's in the meantime ends before the table brings messages for what
+        // is this node's again: they would end with it.
+        self.on_lease();
         let Some(hub) = &self.hub else { return };
         let live = Arc::clone(&self.live.borrow());
         let table = self.store.view(|state| Table::of(state, &live));
@@ -280,12 +283,14 @@ impl Shards {
                 left += 1;
                 continue;
             }
-            let mut moves = self.moves(&hub, &kind);
+            let Moves { now: mut moves, later } = self.moves(&hub, &kind);
             moves.truncate(MOVES);
+            if later || !moves.is_empty() {
+                left += 1;
+            }
             if moves.is_empty() {
                 continue;
             }
-            left += 1;
             self.moving.insert(kind.clone());
             let (hub, store, own) = (Arc::clone(&hub), self.store.clone(), ctx.handle().clone());
             ctx.spawn(async move {
@@ -299,14 +304,14 @@ impl Shards {
         }
     }
 
-    fn moves(&self, hub: &Hub, kind: &EntityKind) -> Vec<ShardMove> {
-        let Some(host) = hub.host(kind) else { return Vec::new() };
+    fn moves(&self, hub: &Hub, kind: &EntityKind) -> Moves {
+        let Some(host) = hub.host(kind) else { return Moves::default() };
         let live = Arc::clone(&self.live.borrow());
         let residents = host.residents();
         self.store.view(|state| {
             let is_leaving = self.is_leaving || state.leaving().contains(hub.node());
             let may_end = host.settings().idle.is_some() || is_leaving;
-            let Some(of_kind) = state.kinds().get(kind) else { return Vec::new() };
+            let Some(of_kind) = state.kinds().get(kind) else { return Moves::default() };
             let mut weights = shard_weights(state, &live, hub.node(), kind);
             if self.is_leaving {
                 weights.insert(hub.node().clone(), 0);
@@ -314,7 +319,43 @@ impl Shards {
             let empty: BTreeSet<u16> =
                 (0..of_kind.shards()).filter(|shard| !residents.contains_key(shard)).collect();
             let moves = surplus(of_kind, hub.node(), &weights, &empty);
-            moves.into_iter().filter(|m| may_end || empty.contains(&m.shard)).collect()
+            let moves = moves.into_iter().filter(|m| may_end || empty.contains(&m.shard)).collect();
+            Moves::of(moves, |node| state.is_leased(node))
         })
+    }
+}
+
+/// What a node should give away of a kind.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Moves {
+    now: Vec<ShardMove>,
+    /// Whether there is more, for nodes that have no lease at the moment. One such move would have
+    /// the store refuse all that are asked for with it, after entities were ended for them.
+    later: bool,
+}
+
+impl Moves {
+    fn of(wanted: Vec<ShardMove>, is_leased: impl Fn(&NodeId) -> bool) -> Self {
+        let all = wanted.len();
+        let now: Vec<_> = wanted.into_iter().filter(|step| is_leased(&step.node)).collect();
+        Self { later: now.len() < all, now }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_for_a_node_without_a_lease_waits_and_holds_up_nothing_else() {
+        let node = |name: &str| name.parse::<NodeId>().expect("valid");
+        let step = |shard, to| ShardMove { shard, node: node(to), expected: Some(Epoch(1)) };
+        let wanted = vec![step(0, "b"), step(1, "c"), step(2, "b")];
+        let moves =
+            |leased: &[&str]| Moves::of(wanted.clone(), |node| leased.contains(&node.as_str()));
+        let some = Moves { now: vec![step(0, "b"), step(2, "b")], later: true };
+        assert_eq!(moves(&["a", "b"]), some);
+        assert_eq!(moves(&["b", "c"]), Moves { now: wanted.clone(), later: false });
+        assert_eq!(moves(&[]), Moves { now: Vec::new(), later: true });
     }
 }
