@@ -2,29 +2,33 @@
 //!
 //! Each host has a supervisor of its own, so that a firmware which crashes too often is given up
 //! alone. Without the lease of its node nothing runs: what is placed here is started when there is
-//! one again, under a new epoch. Packages of all firmware are fetched and compiled on every node, so that each can take
-//! over at once.
+//! one again. That may be under the same epoch, when the lease was held to be over here and was
+//! renewed before anybody ended it; or a new package is deployed. The host that ran under that epoch
+//! may have left a commit in doubt which is still under way, so the next one first has the entity
+//! placed anew: what an epoch had begun is over before the next host reads ([`super::host`]).
+//! Packages of all firmware are fetched and compiled on every node, so that each can take over at
+//! once.
 //!
 //! | message | from | answer |
 //! |---|---|---|
 //! | `Look` | a task of the actor, when the store or the lease changes | none |
-//! | `Ended` | a task of the actor, when a host's supervisor ends | none |
+//! | `Ended` | a task of the actor, when a host or its supervisor ends | none |
 //! | `Fetched` | a task of the actor | none |
 //! | `GetList` | [`CoordinatorHandle::list`] | the firmware that runs here |
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use odeum_actors::{
-    Actor, ActorError, AskError, ChildSpec, Context, Exit, Handle, Reply, Restart, Strategy,
-    Supervisor, SupervisorSpec, child,
+    Actor, ActorError, AskError, ChildSpec, Context, Exit, GaveUp, Handle, Reply, Restart,
+    Strategy, Supervisor, SupervisorSpec, child,
 };
 use odeum_cluster::lease::LeaseHandle;
-use odeum_proto::{Digest, EntityId, Incarnation, Name, NodeId};
+use odeum_proto::{Digest, EntityId, Epoch, Incarnation, Name, NodeId};
 use tokio::time::Instant;
 
 use super::{
@@ -92,10 +96,12 @@ pub(super) fn coordinator(
     parts: CoordinatorParts,
     hosts: Supervisor,
 ) -> (CoordinatorHandle, ChildSpec) {
+    let ran = Arc::<Mutex<Ran>>::default();
     let (actor, spec) = child("Coordinator", move || CoordinatorActor {
         parts: parts.clone(),
         hosts: hosts.clone(),
         entries: BTreeMap::new(),
+        ran: Arc::clone(&ran),
         wanted: Vec::new(),
         at_hand: BTreeSet::new(),
     });
@@ -114,11 +120,16 @@ struct CoordinatorActor {
     parts: CoordinatorParts,
     hosts: Supervisor,
     entries: BTreeMap<Name, Entry>,
+    /// Outlives a crash of this actor, as what its hosts have begun does.
+    ran: Arc<Mutex<Ran>>,
     /// As of the last look.
     wanted: Vec<Wanted>,
     /// Packages that are here or on their way.
     at_hand: BTreeSet<Digest>,
 }
+
+/// The last epoch under which each firmware ran here.
+type Ran = BTreeMap<Name, Epoch>;
 
 /// A firmware that was started here.
 struct Entry {
@@ -161,7 +172,9 @@ impl Actor for CoordinatorActor {
     ) -> Result<(), ActorError> {
         match message {
             CoordinatorMessage::Look => self.on_look(ctx).await?,
-            CoordinatorMessage::Ended { name, facts, exit } => self.on_ended(&name, &facts, &exit),
+            CoordinatorMessage::Ended { name, facts, exit } => {
+                self.on_ended(ctx, name, &facts, &exit).await?;
+            }
             CoordinatorMessage::Fetched { digest, is_here } => self.on_fetched(digest, is_here),
             CoordinatorMessage::GetList { reply } => reply.send(self.list()),
         }
@@ -179,6 +192,7 @@ impl CoordinatorActor {
             let used: BTreeSet<Digest> = wanted.iter().map(|w| w.spec.digest).collect();
             self.at_hand.retain(|digest| used.contains(digest));
             self.parts.cache.retain(used).await;
+            self.ran().retain(|name, _| wanted.iter().any(|wanted| wanted.spec.name == *name));
             self.wanted = wanted;
         }
         let running = self.entries.iter().map(|(name, e)| (name.clone(), e.running.clone()));
@@ -198,10 +212,31 @@ impl CoordinatorActor {
         Ok(())
     }
 
-    fn on_ended(&mut self, name: &Name, facts: &Facts, exit: &Exit) {
+    async fn on_ended(
+        &mut self,
+        ctx: &mut Context<Self>,
+        name: Name,
+        facts: &Facts,
+        exit: &Exit,
+    ) -> Result<(), ActorError> {
         // The word of a host that was replaced in the meantime comes too late.
-        let ended = self.entries.get(name).filter(|entry| entry.facts.are(facts));
-        let (Some(entry), Exit::GaveUp(report)) = (ended, exit) else { return };
+        let Some(entry) = self.entries.get(&name).filter(|entry| entry.facts.are(facts)) else {
+            return Ok(());
+        };
+        match exit {
+            Exit::GaveUp(report) => self.give_up(&name, entry, report),
+            // Its activation was over. Whether there is a next one here is for the store to say.
+            Exit::Normal => {
+                self.stop(vec![name]).await;
+                self.on_look(ctx).await?;
+            }
+            // The node is stopping.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn give_up(&self, name: &Name, entry: &Entry, report: &GaveUp) {
         let epoch = entry.running.epoch;
         let entity = EntityId::firmware(name.clone());
         tracing::error!(%entity, %epoch, %report, "firmware given up");
@@ -221,16 +256,23 @@ impl CoordinatorActor {
         }
     }
 
+    /// Only replaced whole, so a panic while it was held did no harm.
+    fn ran(&self) -> MutexGuard<'_, Ran> {
+        self.ran.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn list(&self) -> Vec<FirmwareStatus> {
         self.entries.values().map(|entry| entry.facts.status(&entry.running)).collect()
     }
 
     async fn start(&mut self, ctx: &mut Context<Self>, running: Running) -> Result<(), ActorError> {
         let (name, facts) = (running.spec.name.clone(), Facts::new());
+        let again = self.ran().insert(name.clone(), running.epoch) == Some(running.epoch);
         let parts = HostParts {
             node: self.parts.node.clone(),
             entity: EntityId::firmware(name.clone()),
             epoch: running.epoch,
+            again,
             spec: running.spec.clone(),
             cache: self.parts.cache.clone(),
             ledger: Arc::clone(&self.parts.ledger),
@@ -247,7 +289,10 @@ impl CoordinatorActor {
         self.hosts.add(spec.restart(Restart::Temporary)).await?;
         let actor = ctx.handle().clone();
         ctx.spawn(async move {
-            let exit = supervisor.finished().await;
+            let exit = tokio::select! {
+                exit = supervisor.finished() => exit,
+                () = facts.are_over() => Exit::Normal,
+            };
             let _ = actor.tell(CoordinatorMessage::Ended { name, facts, exit }).await;
         });
         Ok(())

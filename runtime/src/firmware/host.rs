@@ -10,11 +10,14 @@
 //! is true. A commit in doubt may still be under way, in the log of a leader that waits for its
 //! majority or on the wire, and no question to the store tells that. So the host has the entity
 //! placed here anew and ends: under the old epoch that commit was made before, and the next host
-//! sees it, or it is refused. Without this it could overwrite what a later message wrote.
+//! sees it, or it is refused. Without this it could overwrite what a later message wrote. A host
+//! under an epoch that one has run under here begins with it: that one may have been ended before
+//! it came to it.
 //!
-//! No message is begun without the lease of the node. One that is under way when that is over may
-//! still be answered: no answer is given before a majority has confirmed or committed it under this
-//! epoch, and the next host takes the sessions over before it begins.
+//! No message is begun without the lease of the node, and no instance is started: a host waits for
+//! it. A message that is under way when the lease is over may still be answered: no answer is given
+//! before a majority has confirmed or committed it under this epoch, and the next host takes the
+//! sessions over before it begins.
 //!
 //! A guest that traps or exceeds a limit ends the host with an error, and its supervisor starts
 //! it again after a pause. A package that cannot be had yet or a store without majority is not the
@@ -151,7 +154,11 @@ impl Actor for HostActor {
 
     async fn started(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
         self.parts.facts.started();
-        self.prepare(ctx);
+        if self.parts.again {
+            self.fence(ctx);
+        } else {
+            self.prepare(ctx);
+        }
         Ok(())
     }
 
@@ -165,7 +172,7 @@ impl Actor for HostActor {
             HostMessage::Prepared { module } => self.on_prepared(ctx, module).await,
             HostMessage::Fenced => {
                 // The coordinator starts the next host when it sees the new epoch.
-                ctx.stop();
+                self.end(ctx);
                 Ok(())
             }
         }
@@ -197,6 +204,12 @@ impl HostActor {
         });
     }
 
+    /// Ends this activation, and has the coordinator look for the next.
+    fn end(&self, ctx: &mut Context<Self>) {
+        self.parts.facts.over();
+        ctx.stop();
+    }
+
     async fn on_prepared(
         &mut self,
         ctx: &mut Context<Self>,
@@ -204,12 +217,16 @@ impl HostActor {
     ) -> Result<(), ActorError> {
         let parts = &self.parts;
         let module = module.inspect_err(|error| parts.erred(error))?;
-        let current = parts.ledger.epoch(&parts.entity) == Some(parts.epoch)
-            && parts.lease.holds(Instant::now());
+        let current = parts.ledger.epoch(&parts.entity) == Some(parts.epoch);
         let Some(module) = module.filter(|_| current) else {
-            ctx.stop();
+            self.end(ctx);
             return Ok(());
         };
+        if !parts.lease.holds(Instant::now()) {
+            // It waits for the lease, and then for the store's word again.
+            self.prepare(ctx);
+            return Ok(());
+        }
         let name = parts.spec.name.clone();
         let started = Instance::start(&module, name, &parts.spec.limits).await;
         let instance = started.inspect_err(|error| parts.erred(error))?;
@@ -257,7 +274,7 @@ impl HostActor {
             }
             Next::Renew => self.prepare(ctx),
             Next::Fence => self.fence(ctx),
-            Next::End => ctx.stop(),
+            Next::End => self.end(ctx),
             Next::Crash(failure) => return Err(failure.into()),
         }
         Ok(())
@@ -265,9 +282,19 @@ impl HostActor {
 }
 
 impl HostParts {
-    /// The module, once it is here and this activation has taken over the entity's sessions; `None`
-    /// when a later one has them.
+    /// Returns when the node has its lease.
+    async fn leased(&self) {
+        let mut lease = self.lease.watch();
+        if lease.wait_for(|lease| lease.holds(Instant::now())).await.is_err() {
+            // Nobody renews it any more: the node ends, and this with it.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The module, once the node has its lease, it is here and this activation has taken over the
+    /// entity's sessions; `None` when a later one has them.
     async fn prepared(&self) -> Result<Option<Module>, CacheError> {
+        self.leased().await;
         let (mut pause, longest) = PREPARE_PAUSES;
         loop {
             let reason = match self.cache.load(self.spec.digest).await {
@@ -304,8 +331,9 @@ impl HostParts {
         Ok(holds == Some(self.epoch))
     }
 
-    /// Returns when nothing can be committed under this epoch any more.
+    /// Returns when nothing can be committed under this epoch any more, and this node knows it.
     async fn fenced(&self) {
+        let mut changes = self.ledger.changes();
         let (mut pause, longest) = PREPARE_PAUSES;
         // A refusal is as good: somebody else has placed it anew, or it is gone.
         while let Err(error) =
@@ -315,6 +343,10 @@ impl HostParts {
             self.facts.erred(HostState::Starting, error.to_string());
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(longest);
+        }
+        // Before that the next host would begin under the same one.
+        while self.ledger.epoch(&self.entity) == Some(self.epoch) && changes.changed().await.is_ok()
+        {
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use odeum_proto::{Digest, Epoch, Name};
+use tokio::sync::Notify;
 
 /// Where a host is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +54,13 @@ pub struct FirmwareStatus {
 
 /// What a host tells about itself, over all its restarts. Shared between it and the coordinator.
 #[derive(Debug, Clone)]
-pub(super) struct Facts(Arc<Mutex<Inner>>);
+pub(super) struct Facts(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    inner: Mutex<Inner>,
+    over: Notify,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -65,12 +72,23 @@ struct Inner {
 
 impl Facts {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Inner {
+        let inner = Mutex::new(Inner {
             state: HostState::Starting,
             starts: 0,
             memory_bytes: 0,
             last_error: None,
-        })))
+        });
+        Self(Arc::new(Shared { inner, over: Notify::new() }))
+    }
+
+    /// The host ends in good order, by itself.
+    pub(super) fn over(&self) {
+        self.0.over.notify_one();
+    }
+
+    /// Returns when it does, or did; for one who waits.
+    pub(super) async fn are_over(&self) {
+        self.0.over.notified().await;
     }
 
     /// Whether both are of one host.
@@ -119,6 +137,6 @@ impl Facts {
 
     /// Facts are only replaced whole, so a panic while they were held did no harm.
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -274,3 +274,58 @@ async fn nothing_runs_without_the_lease_of_the_node_and_all_goes_on_with_the_nex
     stage.lease.send_replace(long_lease());
     assert_eq!(stage.said("counter", "r2", "add 1").await, "3");
 }
+
+#[tokio::test]
+async fn a_commit_in_doubt_undoes_nothing_though_its_host_ended_with_the_lease() {
+    let stage = Stage::new().await;
+    let epoch = stage.deploy("counter", COUNTER).await;
+    stage.said("counter", "r0", "add 1").await;
+    stage.shelf.set(Mood::Late);
+    stage.try_call("counter", "r1", "add 1").await.expect_err("is in doubt");
+    // Before its host can have the entity placed anew.
+    stage.lease.send_replace(Lease::Lost);
+    let end = Instant::now() + PATIENCE;
+    while stage.status("counter").await.is_some() {
+        assert!(Instant::now() < end, "it runs without a lease");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    stage.shelf.set(Mood::Well);
+    assert_eq!(stage.shelf.epoch(&entity("counter")), Some(epoch), "nobody else had it");
+    stage.lease.send_replace(long_lease());
+    let next = stage.call("counter", "r2", "add 1").await.expect("replies");
+    assert_eq!(&*next.body, b"2");
+    let late = stage.shelf.arrive();
+    assert!(
+        matches!(late[..], [DataOutcome::Refused(SessionRefusal::StaleEpoch { .. })]),
+        "{late:?}"
+    );
+    assert_eq!(stage.said("counter", "r1", "add 1").await, "3");
+    assert_eq!(stage.count().as_deref(), Some("3"));
+}
+
+#[tokio::test]
+async fn a_host_that_is_prepared_while_the_lease_is_over_runs_when_there_is_one_again() {
+    let stage = Stage::new().await;
+    // It waits for the store.
+    stage.shelf.set(Mood::Lost);
+    stage.deploy("counter", COUNTER).await;
+    stage.until_state("counter", HostState::Starting).await;
+    // Nobody has been told that it is over when the store is well again.
+    let over = Lease::Held { epoch: odeum_proto::Epoch(1), until: tokio::time::Instant::now() };
+    stage.lease.send_if_modified(|lease| {
+        *lease = over;
+        false
+    });
+    stage.shelf.set(Mood::Well);
+    let end = Instant::now() + PATIENCE;
+    // Either it takes the sessions over, or the coordinator has found out before and ended it.
+    let taken_over = || stage.shelf.view_data(|data| data.epoch(&entity("counter"))).is_some();
+    while !taken_over() && stage.status("counter").await.is_some() {
+        assert!(Instant::now() < end, "it neither goes on nor ends");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let refused = stage.try_call("counter", "r1", "add 1").await.expect_err("it may not");
+    assert!(refused.is_retryable(), "{refused:?}");
+    stage.lease.send_replace(long_lease());
+    assert_eq!(stage.said("counter", "r1", "add 1").await, "1");
+}
