@@ -47,8 +47,10 @@
 //! * A local read may be behind, by how much is unknown when this node is cut off.
 //! * After a [`StoreError`] a write may have happened, or may yet happen, later than what follows
 //!   it. Who must know asks again with the key of the request.
-//! * A leader whose disk is full keeps leading: writes fail with [`StoreError::NoSpace`] until
-//!   there is space or the node is stopped.
+//! * A leader whose disk is full gives its office to another; when too few others are there for
+//!   that it keeps it, and writes fail with [`StoreError::NoSpace`] until there is space. So do
+//!   those that are asked for on a node with a full disk which has led: it cannot even write
+//!   down who leads now.
 //! * A lost data folder is a lost replica: its node comes back under another name.
 
 mod backup;

@@ -267,7 +267,7 @@ impl Group {
         let Forward { remaining, request } = forward;
         // A snapshot, too, needs space, and one that cannot be written ends the replica.
         let writes = !matches!(request, StoreRequest::Barrier | StoreRequest::LeaseBarrier);
-        if writes && *self.wal.health().borrow() == wal::Health::Full {
+        if writes && self.is_full() {
             return StoreReply::NoSpace;
         }
         // What is stuck behind a disk that fills now would hold up those who could be told.
@@ -369,6 +369,11 @@ impl Group {
         }
     }
 
+    /// Whether the log waits for space on the disk.
+    pub(super) fn is_full(&self) -> bool {
+        *self.wal.health().borrow() == wal::Health::Full
+    }
+
     /// Whether a session's time is over, by the group's time, which this node leads.
     pub(super) fn is_due(&self) -> bool {
         let due = self.replicated.view_data(Data::next_expiry);
@@ -400,7 +405,7 @@ impl Group {
         let signs = Signs {
             running: metrics.running_state.is_ok(),
             member: is_member(&metrics, &self.node),
-            disk_full: *self.wal.health().borrow() == wal::Health::Full,
+            disk_full: self.is_full(),
             leader_known: metrics.current_leader.is_some(),
             silence: self.silence_at(&metrics),
         };

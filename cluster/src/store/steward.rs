@@ -1,6 +1,6 @@
 //! Sees to the members of a group of sessions: whoever leads it makes them those of the cluster.
 //! Ends sessions whose time is over, and keeps a group that seldom writes from keeping the log of
-//! all.
+//! all. A leader whose disk is full gives up its office.
 //!
 //! The nodes on record in the control group are what every group follows, slowly and one step at a
 //! time, each begun only when the group can finish it. A node that is about to leave is let go of
@@ -33,6 +33,9 @@ const SOON: Duration = Duration::from_millis(20);
 /// How long a leader is left in office before it hands over to the preferred one: longer than a
 /// node needs to come back from a restart, so that a rolling restart moves each leader once.
 const SETTLED: Duration = Duration::from_secs(10);
+
+/// Time between two attempts of a leader whose disk is full to give up its office.
+const FULL_PAUSE: Duration = Duration::from_secs(3);
 
 /// How long the control group may take to confirm who belongs to the cluster.
 const CONFIRM: Duration = Duration::from_secs(2);
@@ -100,6 +103,7 @@ pub(super) fn next(
 /// Looks after `group` until it ends.
 pub(super) async fn run(shared: Arc<Shared>, group: Weak<Group>) {
     let mut since: Option<Instant> = None;
+    let mut given_up: Option<Instant> = None;
     let mut cluster = shared.control.replicated.changes();
     let mut pause = PERIOD;
     loop {
@@ -111,6 +115,14 @@ pub(super) async fn run(shared: Arc<Shared>, group: Weak<Group>) {
         group.unpin().await;
         if !group.leads() {
             since = None;
+            continue;
+        }
+        if group.is_full() {
+            // It can write nothing, and another can.
+            if given_up.is_none_or(|at| at.elapsed() >= FULL_PAUSE) {
+                given_up = Some(Instant::now());
+                make_room(&group).await;
+            }
             continue;
         }
         let since = since.get_or_insert_with(Instant::now);
@@ -136,6 +148,26 @@ pub(super) async fn run(shared: Arc<Shared>, group: Weak<Group>) {
             *since = Instant::now();
         }
     }
+}
+
+/// Gives the office of a leader whose disk is full to another, when the others are a majority
+/// without it: whoever votes for the next leader writes that down, which this node cannot.
+async fn make_room(group: &Group) {
+    let id = group.id();
+    if !can_elect(&group.sight()) {
+        tracing::warn!(group = %id, "the disk is full, and too few others are there to lead");
+    } else if group.hand_over(None).await {
+        tracing::warn!(group = %id, "the disk is full: another node leads");
+    } else {
+        tracing::warn!(group = %id, "the disk is full, and no other node leads yet");
+    }
+}
+
+/// Whether the voters that are there are a majority without the leader.
+fn can_elect(sight: &Sight) -> bool {
+    let Sight { local, voters, there, .. } = sight;
+    let others = voters.iter().filter(|voter| *voter != local && there.contains(*voter)).count();
+    others > voters.len() / 2
 }
 
 /// Removes the sessions whose time is over.
@@ -218,6 +250,24 @@ mod tests {
         let mut broken = well(3);
         broken.there.remove(&node(3));
         assert_eq!(next(0, &broken, &nodes(1..=3), true), None, "not while a voter is away");
+    }
+
+    #[test]
+    fn a_leader_with_a_full_disk_goes_only_when_the_others_can_elect_without_it() {
+        // (voters, of them there besides the leader, whether they can)
+        for (voters, there, can) in [
+            (1, 0, false),
+            (2, 1, false),
+            (3, 1, false),
+            (3, 2, true),
+            (4, 2, false),
+            (4, 3, true),
+            (5, 2, false),
+            (5, 3, true),
+        ] {
+            let sight = Sight { there: nodes(1..=1 + there), ..well(voters) };
+            assert_eq!(can_elect(&sight), can, "{there} of {voters}");
+        }
     }
 
     proptest! {
