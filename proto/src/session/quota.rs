@@ -44,6 +44,8 @@ pub enum Quota {
     Outstanding,
     /// Clients of a group.
     Clients,
+    /// Revisions of a group.
+    Revisions,
 }
 
 impl fmt::Display for Quota {
@@ -66,6 +68,7 @@ impl fmt::Display for Quota {
             Self::Entities => "entities of the group",
             Self::Outstanding => "outstanding commands of a node",
             Self::Clients => "nodes that write to the group",
+            Self::Revisions => "revisions of the group",
         })
     }
 }

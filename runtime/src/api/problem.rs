@@ -204,9 +204,10 @@ fn quota_status(quota: Quota) -> StatusCode {
         | Quota::CommandBytes
         | Quota::Writes
         | Quota::ReplyBytes => StatusCode::PAYLOAD_TOO_LARGE,
-        Quota::VariablesPerSession | Quota::ProgramsPerSession | Quota::MetadataEntries => {
-            StatusCode::UNPROCESSABLE_ENTITY
-        }
+        Quota::VariablesPerSession
+        | Quota::ProgramsPerSession
+        | Quota::MetadataEntries
+        | Quota::Revisions => StatusCode::UNPROCESSABLE_ENTITY,
     }
 }
 

@@ -20,15 +20,20 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use odeum_proto::backup::{Import, ImportBegin, ImportStep, Row, SessionRow, VariableRow};
-use odeum_proto::session::{DataOutcome, SessionRefusal};
+use odeum_proto::session::{DataOutcome, Quota, SessionRefusal};
 use odeum_proto::{BackupId, LogTime, Revision, SessionId};
 use serde::{Deserialize, Serialize};
 
+use super::draft::too_much;
 use super::entity::Entity;
 use super::request::Answers;
 use super::{Data, Index, Past, Session, Variable};
 
 use self::brought::Brought;
+
+/// Highest revision that a backup may name: far more than any group has had, and with room for as
+/// many again, since they must never begin anew.
+const HIGHEST_REVISION: Revision = Revision(u64::MAX / 2);
 
 type Result<T = DataOutcome> = std::result::Result<T, SessionRefusal>;
 
@@ -103,6 +108,10 @@ impl Data {
             return Ok(applied(revision));
         }
         self.check_empty()?;
+        if above > HIGHEST_REVISION {
+            let (got, limit) = (above.0, HIGHEST_REVISION.0);
+            return Err(too_much(Quota::Revisions, "", got, limit));
+        }
         self.set_quotas(revision, quotas)?;
         let place = revision.0.saturating_sub(self.state.above.0);
         self.state.above = self.state.above.max(above);

@@ -13,6 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{KindState, State, at_most, too_much};
 
+/// Highest epoch that a backup may name: far more than any cluster has had, and with room for as
+/// many again, since they must never begin anew.
+const HIGHEST_EPOCH: u64 = u64::MAX / 2;
+
 /// The backup that the cluster was restored from, or is being restored from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restored {
@@ -81,6 +85,9 @@ impl State {
             (RestoreStep::Begin { above, kinds }, None) => {
                 self.check_empty()?;
                 self.check_kinds(kinds)?;
+                if above.0 > HIGHEST_EPOCH {
+                    return Err(too_much("epochs of a backup", above.0, HIGHEST_EPOCH));
+                }
                 self.begin_restore(*above, kinds);
                 self.restored = Some(Restored { backup: *backup, complete: false });
                 Ok(true)

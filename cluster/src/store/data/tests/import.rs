@@ -323,3 +323,18 @@ proptest! {
         prop_assert!(refused, "it is open");
     }
 }
+
+#[test]
+fn a_backup_with_impossible_revisions_is_refused() {
+    let mut group = Group::default();
+    let begin = ImportBegin {
+        division: DIVISION,
+        time: LogTime(0),
+        above: Revision(u64::MAX / 2 + 1),
+        floor: Epoch(0),
+        quotas: Quotas::default(),
+    };
+    let refused = group.run(step(BackupId::random(), ImportStep::Begin(begin)));
+    assert!(matches!(refused, DataOutcome::Refused(SessionRefusal::TooMuch { .. })), "{refused:?}");
+    assert_eq!(group.data.importing(), None);
+}

@@ -116,3 +116,16 @@ fn a_cluster_with_firmware_blobs_or_other_shards_takes_no_backup() {
     let begun = state.apply(Revision(10), &begin(BackupId::random()));
     assert!(matches!(begun, Outcome::Applied { .. }), "{begun:?}");
 }
+
+#[test]
+fn a_backup_with_impossible_epochs_is_refused_and_epochs_go_on() {
+    let mut state = empty();
+    let before = state.clone();
+    for above in [Epoch(u64::MAX), Epoch(u64::MAX / 2 + 1)] {
+        let step = RestoreStep::Begin { above, kinds: BTreeMap::new() };
+        let restore = Command::Restore(Restore { backup: BackupId::random(), step });
+        let outcome = state.apply(Revision(9), &restore);
+        assert!(matches!(outcome, Outcome::Refused(Refusal::TooMuch { .. })), "{outcome:?}");
+        assert_eq!(state, before);
+    }
+}
