@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use odeum_actors::{Actor, ActorError, ChildSpec, Context, TimerKey, child};
 use odeum_proto::store::{Command, Outcome};
 use odeum_proto::{Epoch, Incarnation, NodeId, Revision};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::book::{Book, Entry, Over};
@@ -121,7 +121,7 @@ pub(super) fn lease(office: Arc<dyn Office>, config: LeaseConfig) -> (LeaseHandl
         publish_all: Arc::clone(&publish_all),
         holder: Holder::default(),
         book: Book::default(),
-        asking: false,
+        asking: None,
         ending: false,
         is_ready: false,
         leads_since: None,
@@ -147,8 +147,8 @@ struct LeaseActor {
     publish_all: Arc<watch::Sender<Arc<Leases>>>,
     holder: Holder,
     book: Book,
-    /// Whether a renewal is under way.
-    asking: bool,
+    /// A renewal that is under way: which lease was granted by it, if any.
+    asking: Option<oneshot::Receiver<Option<Epoch>>>,
     /// Whether leases are being ended.
     ending: bool,
     /// Whether this node could have a lease at the last look.
@@ -194,7 +194,13 @@ impl Actor for LeaseActor {
         // Everything that needs the lease has been stopped before.
         let held = self.holder.give_up();
         self.publish.send_replace(Lease::Lost);
-        if let Some(epoch) = held
+        // A renewal that is under way might be made after the lease is given back, and keep what
+        // was placed here from others for the whole time of a new one.
+        let renewed = match self.asking.take() {
+            Some(answer) => tokio::time::timeout(GIVING_BACK, answer).await.ok(),
+            None => None,
+        };
+        if let Some(epoch) = held.max(renewed.and_then(Result::unwrap_or_default))
             && self.office.look().is_led
         {
             let node = self.office.holder().0.clone();
@@ -208,10 +214,11 @@ impl Actor for LeaseActor {
 
 impl LeaseActor {
     fn on_renew(&mut self, ctx: &mut Context<Self>) {
-        if self.asking || !self.office.look().is_on_record {
+        if self.asking.is_some() || !self.office.look().is_on_record {
             return;
         }
-        self.asking = true;
+        let (answered, asking) = oneshot::channel();
+        self.asking = Some(asking);
         let (own, office) = (ctx.handle().clone(), Arc::clone(&self.office));
         let LeaseConfig { ttl, patience, .. } = self.config;
         ctx.spawn(async move {
@@ -220,6 +227,12 @@ impl LeaseActor {
             // From before it is sent: whatever it meets on its way is the node's loss.
             let asked = Instant::now();
             let answer = office.write(renewal, patience).await;
+            let granted = match &answer {
+                Ok(Outcome::Leased { epoch, .. }) => Some(*epoch),
+                _ => None,
+            };
+            // Only an actor that is stopping listens to it.
+            let _ = answered.send(granted);
             let _ = own.tell(LeaseMessage::Answered { asked, answer }).await;
         });
     }
@@ -230,7 +243,7 @@ impl LeaseActor {
         asked: Instant,
         answer: Result<Outcome, StoreError>,
     ) {
-        self.asking = false;
+        self.asking = None;
         let node = self.office.holder().0.clone();
         match answer {
             Ok(Outcome::Leased { epoch, .. }) => {

@@ -1,7 +1,7 @@
 //! The actor, with a store that answers or does not, and a clock that is turned by hand.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use futures::future::BoxFuture;
 use odeum_actors::{Strategy, Supervisor, SupervisorSpec};
@@ -16,6 +16,7 @@ use crate::store::{StoreError, StoreTiming};
 
 /// A store of one replica that this node leads.
 struct Desk {
+    me: Weak<Desk>,
     local: NodeId,
     state: Mutex<State>,
     changed: watch::Sender<Revision>,
@@ -23,6 +24,8 @@ struct Desk {
     is_silent: AtomicBool,
     /// How long an answer takes after what is asked is done.
     takes: Mutex<Duration>,
+    /// How long a renewal takes before it is done.
+    delay: Mutex<Duration>,
 }
 
 impl Desk {
@@ -68,7 +71,17 @@ impl Office for Desk {
                 sleep(deadline).await;
                 return Err(StoreError::Deadline { after: deadline, reason: "as told".into() });
             }
-            let outcome = self.apply(&command);
+            let delay = match command {
+                Command::RenewLease { .. } => *self.delay.lock().expect("no panic"),
+                _ => Duration::ZERO,
+            };
+            let me = self.me.upgrade().expect("it is asked");
+            // What is on its way arrives, whether its asker is still there or not.
+            let applied = tokio::spawn(async move {
+                sleep(delay).await;
+                me.apply(&command)
+            });
+            let outcome = applied.await.expect("no panic");
             let takes = *self.takes.lock().expect("no panic");
             sleep(takes).await;
             Ok(outcome)
@@ -85,12 +98,14 @@ struct Stage {
 impl Stage {
     async fn new(takes: Duration) -> Self {
         let (state, last) = founded(2);
-        let desk = Arc::new(Desk {
+        let desk = Arc::new_cyclic(|me| Desk {
+            me: Weak::clone(me),
             local: node(0),
             state: Mutex::new(state),
             changed: watch::Sender::new(last),
             is_silent: AtomicBool::new(false),
             takes: Mutex::new(takes),
+            delay: Mutex::default(),
         });
         let config = LeaseConfig::of(StoreTiming::default());
         assert_eq!(config.ttl, TTL);
@@ -190,4 +205,16 @@ async fn a_node_that_stops_gives_its_lease_back() {
     assert!(stage.desk.is_leased(0));
     stage.root.shutdown().await;
     assert!(!stage.holds() && !stage.desk.is_leased(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_is_under_way_gives_a_node_that_stops_no_new_lease() {
+    let stage = Stage::new(Duration::ZERO).await;
+    stage.until(is_held).await;
+    *stage.desk.delay.lock().expect("no panic") = 200 * MS;
+    // Half a second after the last one comes the next, which is made while the node stops.
+    sleep(TTL / 6 + 50 * MS).await;
+    stage.root.shutdown().await;
+    sleep(TTL / 2).await;
+    assert!(!stage.desk.is_leased(0));
 }
