@@ -1,0 +1,35 @@
+//! `odeum-loadtest run SCENARIO` as a person runs it, with as little work as it can do.
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::process::Command;
+
+/// Runs a scenario once, and checks that it gives four rows, the first with a figure.
+fn gives_four_rows(scenario: &str) {
+    let temporary = tempfile::tempdir().expect("a folder");
+    let file = temporary.path().join("rows.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_odeum-loadtest"))
+        .args(["run", scenario, "--rounds", "1", "--quick", "1000", "--json"])
+        .arg(&file)
+        .env("TMPDIR", temporary.path())
+        .output()
+        .expect("it runs");
+    assert!(matches!(output.status.code(), Some(0 | 99)), "{output:?}");
+    let rows: Vec<serde_json::Value> =
+        serde_json::from_slice(&std::fs::read(&file).expect("written")).expect("rows");
+    assert_eq!(rows.len(), 4);
+    assert!(rows.iter().all(|row| row["ours"].is_number() && row["pass"].is_boolean()), "{rows:?}");
+    assert!(
+        rows.first().expect("four")["ours"].as_f64().is_some_and(|ours| ours > 0.0),
+        "{rows:?}"
+    );
+}
+
+#[test]
+fn the_scenario_of_a_million_entities_prints_what_each_costs() {
+    gives_four_rows("entities");
+}
+
+#[test]
+fn the_scenario_of_a_million_variables_restarts_and_gives_each_watcher_every_change() {
+    gives_four_rows("store");
+}
