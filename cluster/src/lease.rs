@@ -75,11 +75,11 @@ pub struct LeaseConfig {
 }
 
 impl LeaseConfig {
-    /// For a store whose members wait for each other so long: an election takes twice the election
-    /// time at most, and a lease bears it twice.
+    /// For a store whose members wait for each other so long: an election takes six fifths of the
+    /// election time at most, and a lease bears it twice.
     #[must_use]
     pub fn of(timing: StoreTiming) -> Self {
-        let ttl = SHORTEST.max(timing.election * 4);
+        let ttl = SHORTEST.max(timing.election * 12 / 5);
         Self { ttl, renew_every: ttl / 6, patience: ttl / 3 }
     }
 

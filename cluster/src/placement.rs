@@ -264,6 +264,7 @@ pub fn hosts<'a>(
         record,
         health: health(live, &record.id, local, grace_is_over),
         leaving: state.leaving().contains(&record.id),
+        stopping: state.is_closing(&record.id),
     };
     state.nodes().values().map(host).collect()
 }

@@ -161,7 +161,7 @@ impl StoreConfig {
 }
 
 /// How long the members of a group wait for each other. The same on all nodes; a replica does not
-/// start when half the election time is not longer than a heartbeat.
+/// start when two fifths of the election time are not longer than a heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreTiming {
     /// How often a leader tells its followers that it leads, and how long their answer may take.
@@ -169,17 +169,17 @@ pub struct StoreTiming {
     /// barrier ever succeeds. More bears longer ways, and less silence of a leader; less sends
     /// more.
     pub heartbeat: Duration,
-    /// How long a leader that is silent is still believed in, and the longest time that a
-    /// follower waits beyond it; the shortest, and what an answer to a candidate may take, is
-    /// half of it. Writes go on 1.5 to 2 times this after the death of a leader. More bears
+    /// How long a leader is silent, at least, before a follower stands for election; each adds up
+    /// to a fifth of it by chance, so that they seldom stand at once. Three fifths of it are a
+    /// leader's lease, two fifths the longest that an answer to a candidate may take. More bears
     /// longer pauses of a leader without an election; less fails over sooner.
     pub election: Duration,
 }
 
 impl Default for StoreTiming {
-    /// For nodes up to 100 ms from each other and back; 1.4 s until a dead leader is replaced.
+    /// For nodes up to 100 ms from each other and back; 1.3 s until a dead leader is replaced.
     fn default() -> Self {
-        Self { heartbeat: Duration::from_millis(300), election: Duration::from_millis(700) }
+        Self { heartbeat: Duration::from_millis(300), election: Duration::from_millis(1_050) }
     }
 }
 

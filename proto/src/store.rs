@@ -204,6 +204,14 @@ pub enum Command {
         /// renewed since, it is not over. `None` when the node itself gives it back.
         renewed: Option<Revision>,
     },
+    /// A node that has a lease is about to stop: it keeps what it has until it has given that away
+    /// or the lease is over, and nothing more is placed on it. Means nothing to a later lease.
+    CloseLease {
+        /// The node.
+        node: NodeId,
+        /// Which of its leases.
+        epoch: Epoch,
+    },
     /// A step of bringing a backup into the cluster.
     Restore(Restore),
 }
@@ -236,6 +244,7 @@ impl std::fmt::Display for Command {
             Self::RemoveBlob { digest, .. } => write!(f, "remove blob {digest}"),
             Self::RenewLease { node, ttl, .. } => write!(f, "renew lease of {node} for {ttl:?}"),
             Self::EndLease { node, epoch, .. } => write!(f, "end lease {epoch} of {node}"),
+            Self::CloseLease { node, epoch } => write!(f, "close lease {epoch} of {node}"),
             Self::Restore(restore) => restore.fmt(f),
         }
     }

@@ -144,6 +144,7 @@ fn commands() -> Vec<Command> {
             ttl: Duration::from_millis(3_000),
         },
         Command::EndLease { node: node(), epoch: Epoch(7), renewed: Some(Revision(300)) },
+        Command::CloseLease { node: node(), epoch: Epoch(7) },
     ]
     .into_iter()
     .chain(backup::restores())
@@ -172,6 +173,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::OtherSize { digest: Digest::of(b"wasm"), is: 300, claimed: 7 },
         Refusal::OtherIncarnation { node: node(), is: Incarnation(3), claimed: Incarnation(2) },
         Refusal::NoLease { node: node() },
+        Refusal::Closing { node: node() },
         Refusal::NotEmpty { what: "blobs".into(), number: 300 },
         Refusal::Restoring { backup: backup::id() },
         Refusal::OtherBackup { claimed: backup::id() },

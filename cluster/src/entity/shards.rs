@@ -11,6 +11,7 @@
 //! | `Lease` | its own watcher, when the lease of this node was renewed, is over, or is another | none |
 //! | `Resend` | the hub, when messages came back | none |
 //! | `Moved` | its own task, when shards were given away or could not be | none |
+//! | `Closed` | its own task, when nothing more is placed here, or it could not be had | none |
 //! | `HandOffAll` | [`EntitiesHandle::hand_off`](super::EntitiesHandle::hand_off) | when no shard is left |
 
 use std::collections::BTreeSet;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use odeum_actors::{Actor, ActorError, Context, Reply};
-use odeum_proto::store::ShardMove;
+use odeum_proto::store::{Command, ShardMove};
 use odeum_proto::{EntityKind, Epoch, NodeId};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -40,6 +41,10 @@ const LOOK_PAUSE: Duration = Duration::from_millis(5);
 /// Time between two ticks: the grain in which idleness is measured.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How long it may take to say that nothing more is to be placed here. Without it, what others give
+/// this node while it stops is taken over as from one that failed.
+const CLOSING: Duration = Duration::from_secs(3);
+
 /// Shards given away at a time: of one kind in one log entry.
 const MOVES: usize = 64;
 
@@ -57,6 +62,7 @@ pub(super) enum ShardsMessage {
     Resend { route: Arc<Route> },
     Moved { kind: EntityKind, outcome: Outcome },
     HandOffAll { reply: Reply<()> },
+    Closed,
 }
 
 /// What the actor looks at.
@@ -79,13 +85,25 @@ pub(super) struct Shards {
     /// Whoever waits for the last shard to have left.
     leaving: Vec<Reply<()>>,
     is_leaving: bool,
+    /// Whether others give this node nothing more.
+    is_closed: bool,
 }
 
 impl Shards {
     pub(super) fn new(hub: Option<Arc<Hub>>, sources: Sources) -> Self {
         let Sources { store, live, lease } = sources;
         let (moving, leaving) = (BTreeSet::new(), Vec::new());
-        Self { hub, store, live, lease, ticks: 0, moving, leaving, is_leaving: false }
+        Self {
+            hub,
+            store,
+            live,
+            lease,
+            ticks: 0,
+            moving,
+            leaving,
+            is_leaving: false,
+            is_closed: false,
+        }
     }
 }
 
@@ -138,7 +156,13 @@ impl Actor for Shards {
             ShardsMessage::Moved { kind, outcome } => self.on_moved(ctx, &kind, outcome),
             ShardsMessage::HandOffAll { reply } => {
                 self.leaving.push(reply);
-                self.is_leaving = true;
+                if !std::mem::replace(&mut self.is_leaving, true) {
+                    self.close(ctx);
+                }
+                self.give_away(ctx);
+            }
+            ShardsMessage::Closed => {
+                self.is_closed = true;
                 self.give_away(ctx);
             }
         }
@@ -268,6 +292,22 @@ impl Shards {
         }
     }
 
+    /// Has others give this node nothing more.
+    fn close(&self, ctx: &mut Context<Self>) {
+        let lease =
+            self.hub.as_ref().and_then(|hub| Some((hub.node().clone(), hub.tenure().lease()?)));
+        let (store, own) = (self.store.clone(), ctx.handle().clone());
+        ctx.spawn(async move {
+            if let Some((node, epoch)) = lease {
+                let close = Command::CloseLease { node, epoch };
+                if let Err(error) = store.write(close, CLOSING).await {
+                    tracing::warn!(%error, "others may give this node shards while it stops");
+                }
+            }
+            let _ = own.tell(ShardsMessage::Closed).await;
+        });
+    }
+
     /// Gives away what is above this node's share; all of it when the node leaves.
     fn give_away(&mut self, ctx: &mut Context<Self>) {
         let Some(hub) = self.hub.clone() else { return };
@@ -299,7 +339,7 @@ impl Shards {
                 let _ = own.tell(ShardsMessage::Moved { kind, outcome }).await;
             });
         }
-        if self.is_leaving && left == 0 {
+        if self.is_leaving && self.is_closed && left == 0 {
             self.leaving.drain(..).for_each(|reply| reply.send(()));
         }
     }
@@ -320,7 +360,7 @@ impl Shards {
                 (0..of_kind.shards()).filter(|shard| !residents.contains_key(shard)).collect();
             let moves = surplus(of_kind, hub.node(), &weights, &empty);
             let moves = moves.into_iter().filter(|m| may_end || empty.contains(&m.shard)).collect();
-            Moves::of(moves, |node| state.is_leased(node))
+            Moves::of(moves, |node| state.is_leased(node) && !state.is_closing(node))
         })
     }
 }

@@ -35,6 +35,8 @@ pub struct Host<'a> {
     pub health: Health,
     /// Whether it is about to leave.
     pub leaving: bool,
+    /// Whether it is about to stop.
+    pub stopping: bool,
 }
 
 /// The nodes that have a lease, removed ones included: nothing is taken from them, because what is
@@ -50,10 +52,11 @@ pub fn is_lost(node: &NodeId, hosts: &[Host<'_>], leased: &Leased) -> bool {
 }
 
 impl Host<'_> {
-    /// How much it takes on, in proportion to others; nothing while it leaves or is not there.
+    /// How much it takes on, in proportion to others; nothing while it leaves, stops or is not
+    /// there.
     #[must_use]
     pub fn weight(&self) -> u32 {
-        let takes = self.health == Health::Alive && !self.leaving;
+        let takes = self.health == Health::Alive && !self.leaving && !self.stopping;
         if takes { self.record.capacity } else { 0 }
     }
 
@@ -164,7 +167,7 @@ mod tests {
     use crate::placement::fixtures::{leases, node, record};
 
     fn host(record: &NodeRecord, health: Health) -> Host<'_> {
-        Host { record, health, leaving: false }
+        Host { record, health, leaving: false, stopping: false }
     }
 
     fn entity(n: u8) -> EntityId {
@@ -284,7 +287,7 @@ mod tests {
             let leaves = |n: u8| health[usize::from(n - 1)].1;
             let records: Vec<NodeRecord> = (1..6).map(|n| record(n, 100)).collect();
             let hosts: Vec<_> = (1..).zip(&records).map(|(n, record)| {
-                Host { record, health: health_of(n), leaving: leaves(n) }
+                Host { record, health: health_of(n), leaving: leaves(n), stopping: false }
             }).collect();
             let table: BTreeMap<_, _> =
                 placed.iter().map(|(e, (n, epoch))| (entity(*e), on(*n, *epoch))).collect();

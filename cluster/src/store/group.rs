@@ -7,6 +7,7 @@ mod term;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -60,6 +61,8 @@ pub(super) struct Group {
     received: Mutex<Option<(u64, Instant)>>,
     /// Membership changes go one by one.
     changing: tokio::sync::Mutex<()>,
+    /// The last term in which this replica led and offered its office to another.
+    offered: AtomicU64,
     /// This node's changes on their way to the leader.
     parcels: mpsc::Sender<Parcel>,
 }
@@ -117,6 +120,7 @@ impl Group {
             fresh: Mutex::default(),
             received: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
+            offered: AtomicU64::default(),
             parcels,
         };
         // What the log says is not in the metrics at once, and who asks now must not be told
@@ -349,7 +353,7 @@ impl Group {
 
     /// The group's time, when this node leads it.
     pub(super) fn now(&self) -> LogTime {
-        let term = self.raft.metrics().borrow_watched().current_term;
+        let term = self.term_now();
         let known = self.replicated.view_data(Data::now);
         self.term.now(term, known, Instant::now().into_std())
     }

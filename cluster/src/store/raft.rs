@@ -4,10 +4,10 @@
 //! wire is converted to `odeum_proto::log` first.
 //!
 //! # Timing
-//! A heartbeat every 300 ms; an election after at least 350 ms, at most 700 ms beyond the
-//! leader's lease of 700 ms. A follower therefore stands for election 1.05 to 1.4 s after the
-//! last sign of its leader, and writes work again some fsyncs later: under 2 s after a
-//! `kill -9`, and never for a leader that was silent for less than two thirds of a second.
+//! A heartbeat every 300 ms. A follower stands for election 1.05 to 1.26 s after the last sign of
+//! its leader: when the leader's lease of 630 ms is over and another 420 to 630 ms have passed.
+//! Writes work again some fsyncs later: under 2 s after a `kill -9`, and a leader that was silent
+//! for less than a second is never replaced.
 //! That is deliberate: on a busy machine with two cores beside a build, scheduling gaps of
 //! 300 ms are common, and an election for nothing costs more than a later failover. FACTS has
 //! 0.5 s at 50/150/300 ms for machines that are not shared.
@@ -17,8 +17,8 @@
 //! followers still hear their leader, so it leads on; but it never hears that they do, so every
 //! read barrier fails, and nobody can join. So the interval is three round trips of 100 ms: one
 //! for a heartbeat, two more for a packet that is missed and sent again. Nothing else waits for
-//! it: entries, commits and barriers are sent at once. A vote has the shortest election timeout,
-//! three round trips as well. [`StoreTiming`] is for longer ways.
+//! it: entries, commits and barriers are sent at once. A vote has 420 ms,
+//! four round trips. [`StoreTiming`] is for longer ways.
 //!
 //! Pre-vote is on: a node that returns asks first whether it could win and so does not depose a
 //! healthy leader. A restarted leader does not resume its leadership: the commit index is written
@@ -84,8 +84,9 @@ pub(super) fn config(
     let config = Config {
         cluster_name: group,
         heartbeat_interval: millis(timing.heartbeat),
-        election_timeout_min: millis(timing.election / 2),
-        election_timeout_max: millis(timing.election),
+        // The longest is a leader's lease, too, and a follower waits for both, one after the other.
+        election_timeout_min: millis(timing.election * 2 / 5),
+        election_timeout_max: millis(timing.election * 3 / 5),
         install_snapshot_timeout: SNAPSHOT_MS,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(snapshot_every),
         max_in_snapshot_log_to_keep: KEPT_BEHIND_SNAPSHOT.min(snapshot_every),

@@ -115,6 +115,10 @@ impl State {
                 let changed = self.end_lease(node, *epoch, *renewed);
                 Ok(self.laid_out(revision, changed))
             }
+            Command::CloseLease { node, epoch } => {
+                let changed = self.close_lease(node, *epoch);
+                Ok(self.laid_out(revision, changed))
+            }
             Command::Restore(restore) => {
                 self.restore(revision, restore).map(|changed| self.laid_out(revision, changed))
             }

@@ -178,6 +178,12 @@ pub enum Refusal {
         /// The node.
         node: NodeId,
     },
+    /// The node is about to stop. Choose another one.
+    #[error("node {node} is about to stop and takes nothing more")]
+    Closing {
+        /// The node.
+        node: NodeId,
+    },
     /// A backup is only brought into a cluster that is empty. Restore it into another one, or remove
     /// what is there.
     #[error("the cluster is not empty: it has {number} {what}")]

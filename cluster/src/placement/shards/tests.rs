@@ -55,7 +55,7 @@ impl Node {
     }
 
     fn host(&self) -> Host<'_> {
-        Host { record: &self.record, health: self.health, leaving: self.leaving }
+        Host { record: &self.record, health: self.health, leaving: self.leaving, stopping: false }
     }
 }
 

@@ -5,6 +5,7 @@
 //! nodes are back.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use odeum_proto::log::StoreReply;
@@ -135,12 +136,23 @@ impl Group {
 
     /// Out of the group, and an error with the answer when it stays for now.
     async fn let_go(&self, node: &NodeId) -> Result<(), StoreReply> {
+        // One that gives its office away hears of nobody, and must not judge by that.
+        let offers = || StoreReply::Unknown { reason: "it gives its office to another".into() };
+        if self.offers_office() {
+            return Err(offers());
+        }
         if let Err(refusal) = self.can_spare(node).await {
             let outcome = Outcome::Refused(refusal);
-            return Err(StoreReply::Written { outcome, at: Revision::default() });
+            let refused = StoreReply::Written { outcome, at: Revision::default() };
+            return Err(if self.offers_office() { offers() } else { refused });
         }
-        if *node == self.node && self.hand_over(None).await {
-            return Err(StoreReply::NotLeader { leader: self.leader() });
+        if *node == self.node {
+            if self.hand_over(None).await {
+                return Err(StoreReply::NotLeader { leader: self.leader() });
+            }
+            if self.offers_office() {
+                return Err(offers());
+            }
         }
         let members = self.members();
         let gone = || BTreeSet::from([node.clone()]);
@@ -256,11 +268,22 @@ impl Group {
                 .max_by_key(matched)
         };
         let Some(next) = heir.cloned().or_else(fittest) else { return false };
+        self.offered.fetch_max(self.term_now(), Ordering::Relaxed);
         if self.raft.trigger().transfer_leader(next).await.is_err() {
             return false;
         }
         let changed = self.leader_changed(Some(&self.node));
         tokio::time::timeout(HAND_OVER, changed).await.is_ok()
+    }
+
+    /// Whether this leader has offered its office and nobody has taken it: it sends no heartbeats
+    /// from then on and writes nothing, until an election ends that.
+    fn offers_office(&self) -> bool {
+        self.leads() && self.offered.load(Ordering::Relaxed) == self.term_now()
+    }
+
+    pub(super) fn term_now(&self) -> u64 {
+        self.raft.metrics().borrow_watched().current_term
     }
 
     /// Makes voters of learners while there are too few. What fails is tried again when the next

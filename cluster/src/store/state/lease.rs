@@ -37,6 +37,8 @@ pub struct NodeLease {
     pub epoch: Epoch,
     /// The last renewal of it, and for how long; `None` when it is over.
     pub renewed: Option<Renewal>,
+    /// Whether the node is about to stop, so that nothing more is placed on it.
+    pub closing: bool,
 }
 
 /// A renewal of a lease.
@@ -66,6 +68,12 @@ impl State {
     #[must_use]
     pub fn is_leased(&self, node: &NodeId) -> bool {
         self.leases.get(node).is_some_and(|lease| lease.renewed.is_some())
+    }
+
+    /// Whether a node that has a lease is about to stop.
+    #[must_use]
+    pub fn is_closing(&self, node: &NodeId) -> bool {
+        self.leases.get(node).is_some_and(|lease| lease.renewed.is_some() && lease.closing)
     }
 
     pub(super) fn renew_lease(
@@ -98,7 +106,7 @@ impl State {
         }
         self.put_shards_anew(node, epoch);
         let renewed = Some(Renewal { at: revision, ttl });
-        self.leases.insert(named(), NodeLease { incarnation, epoch, renewed });
+        self.leases.insert(named(), NodeLease { incarnation, epoch, renewed, closing: false });
         self.layout = revision;
         Ok(Outcome::Leased { revision, epoch })
     }
@@ -119,6 +127,12 @@ impl State {
         changed
     }
 
+    /// Whether anything changed by it.
+    pub(super) fn close_lease(&mut self, node: &NodeId, epoch: Epoch) -> bool {
+        let lease = self.leases.get_mut(node).filter(|lease| lease.epoch == epoch);
+        lease.is_some_and(|lease| !std::mem::replace(&mut lease.closing, true))
+    }
+
     /// A node has started again: whatever had the lease before has ended.
     pub(super) fn end_former_lease(&mut self, node: &NodeId, incarnation: Incarnation) {
         if let Some(lease) = self.leases.get_mut(node).filter(|it| it.incarnation < incarnation) {
@@ -133,10 +147,12 @@ impl State {
         }
     }
 
-    /// Nothing is placed on a node that lost its lease. One that never had any is on its way in.
+    /// Nothing is placed on a node that lost its lease or is about to stop. One that never had a
+    /// lease is on its way in.
     pub(super) fn check_lease(&self, node: &NodeId) -> Result<(), Refusal> {
         match self.leases.get(node) {
             Some(lease) if lease.renewed.is_none() => Err(Refusal::NoLease { node: node.clone() }),
+            Some(lease) if lease.closing => Err(Refusal::Closing { node: node.clone() }),
             _ => Ok(()),
         }
     }

@@ -57,6 +57,10 @@ async fn a_leader_that_leaves_gives_its_office_to_another_first() {
     let nodes = three(&net, 10_000).await;
     let epoch = deploy(&nodes[0]).await;
     let lead = leading(&nodes).await;
+    // Who has not heard of this leader yet does not take its office.
+    for node in &nodes {
+        node.barrier().await;
+    }
     let id = nodes[lead].id.clone();
     let term = nodes[lead].store.status().term;
     let writer = nodes[(lead + 1) % 3].store.clone();

@@ -23,6 +23,9 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
     let revision = || proptest::option::of((0..40_u64).prop_map(Revision));
     prop_oneof![
         3 => (0..3_u8, 1..4_u64).prop_map(|(n, incarnation)| renew(n, incarnation)),
+        1 => (0..3_u8, 0..9_u64).prop_map(|(n, epoch)| {
+            Command::CloseLease { node: node(n), epoch: Epoch(epoch) }
+        }),
         1 => (0..3_u8, 0..9_u64, revision()).prop_map(|(n, epoch, renewed)| {
             Command::EndLease { node: node(n), epoch: Epoch(epoch), renewed }
         }),
@@ -83,6 +86,28 @@ fn nothing_is_placed_on_a_node_whose_lease_is_over() {
     leased(&mut state, 14, 1, 1);
     assert!(matches!(state.apply(Revision(15), &place), Outcome::Placed { .. }));
     assert!(matches!(state.apply(Revision(16), &shards), Outcome::ShardsPlaced { .. }));
+}
+
+#[test]
+fn nothing_more_is_placed_on_a_node_that_is_about_to_stop() {
+    let mut state = ready();
+    state.apply(Revision(9), &Command::PutNode(record(1, 1, 1)));
+    let first = leased(&mut state, 10, 1, 1);
+    let place = |state: &State| {
+        let expected = Some(placed(state));
+        Command::Place { entity: entity(0), node: node(1), expected }
+    };
+    state.apply(Revision(11), &Command::CloseLease { node: node(1), epoch: first });
+    assert!(state.is_leased(&node(1)) && state.is_closing(&node(1)));
+    let refused = state.apply(Revision(12), &place(&state.clone()));
+    assert!(matches!(refused, Outcome::Refused(Refusal::Closing { .. })), "{refused:?}");
+    leased(&mut state, 13, 1, 1);
+    assert!(state.is_closing(&node(1)), "a renewal changes nothing of it");
+    state.apply(Revision(14), &end(1, first, None));
+    leased(&mut state, 15, 1, 1);
+    state.apply(Revision(16), &Command::CloseLease { node: node(1), epoch: first });
+    assert!(!state.is_closing(&node(1)), "that was the former one");
+    assert!(matches!(state.apply(Revision(17), &place(&state.clone())), Outcome::Placed { .. }));
 }
 
 #[test]
