@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use mimalloc::MiMalloc;
 use odeum_loadtest::remote::Effort;
 use odeum_loadtest::remote::cpus::Cpus;
 use odeum_loadtest::remote::process::{self, PeerArgs};
@@ -16,6 +17,10 @@ use odeum_loadtest::report::Report;
 use odeum_loadtest::run::entities::{self, NodeArgs};
 use odeum_loadtest::run::faults::{self, FaultsArgs, member};
 use odeum_loadtest::{run, store, vs};
+
+/// Messages are many small allocations that end on other threads than they began on.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Exit code when a row misses its target.
 const MISSED: u8 = 99;
@@ -143,13 +148,14 @@ fn main() -> ExitCode {
 
 fn perform(arguments: Arguments) -> anyhow::Result<ExitCode> {
     // Each of its processes has threads of its own kind.
-    if let Command::Peer(args) = &arguments.command {
-        process::run(args)?;
-        return Ok(ExitCode::SUCCESS);
-    }
+    let command = match arguments.command {
+        Command::Peer(args) => return process::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::StorePeer(args) => return store::process::run(args).map(|()| ExitCode::SUCCESS),
+        command => command,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        match arguments.command {
+        match command {
             Command::Vs(args) => compare(args).await,
             Command::Memory { side, count } => {
                 println!("{}", vs::ractor::memory(side, count).await?);
@@ -168,11 +174,7 @@ fn perform(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 run::store::node::run(args).await?;
                 Ok(ExitCode::SUCCESS)
             }
-            Command::StorePeer(args) => {
-                store::process::run(args).await?;
-                Ok(ExitCode::SUCCESS)
-            }
-            Command::Peer(_) => Ok(ExitCode::SUCCESS),
+            Command::Peer(_) | Command::StorePeer(_) => Ok(ExitCode::SUCCESS),
         }
     })
 }
@@ -215,7 +217,7 @@ async fn compare(args: VsArgs) -> anyhow::Result<ExitCode> {
                 }
                 vs::etcd::install().await?;
             }
-            vs::etcd::run(store::Effort { rounds, quick }).await?
+            vs::etcd::run(store::Effort { rounds, quick, threads: args.threads }).await?
         }
     };
     conclude(&report, args.json)

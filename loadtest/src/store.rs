@@ -136,8 +136,16 @@ pub(crate) trait Peer {
     fn start(
         &self,
         dir: &Path,
-        timing: Timing,
+        setting: Setting,
     ) -> impl Future<Output = anyhow::Result<Cluster>> + Send;
+}
+
+/// How a cluster is started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setting {
+    pub(crate) timing: Timing,
+    /// See [`Effort::threads`].
+    pub(crate) threads: Option<usize>,
 }
 
 /// How much is done.
@@ -147,6 +155,9 @@ pub struct Effort {
     pub rounds: usize,
     /// Divides the time of each load.
     pub quick: usize,
+    /// Threads of each process that is written in Rust; what is best for its side if that is not
+    /// said.
+    pub threads: Option<usize>,
 }
 
 impl Effort {
@@ -181,7 +192,7 @@ pub(crate) async fn compare(
     for _ in 0..effort.rounds {
         rounds.push(round(name, peer, targets, effort).await?);
         for _ in 0..effort.kills() {
-            gaps.push(kill(name, peer).await?);
+            gaps.push(kill(name, peer, effort.threads).await?);
         }
     }
     let row = |row: String, unit, target, value: &dyn Fn(&Figures) -> f64| {
@@ -220,8 +231,8 @@ async fn round(
 ) -> anyhow::Result<[Figures; 2]> {
     let stages = [remote::stage(&ours::NAMES)?, remote::stage(&[])?];
     let [here, there] = stages.each_ref().map(tempfile::TempDir::path);
-    let mut clusters =
-        [ours::start(here, Timing::Default).await?, peer.start(there, Timing::Default).await?];
+    let setting = Setting { timing: Timing::Default, threads: effort.threads };
+    let mut clusters = [ours::start(here, setting).await?, peer.start(there, setting).await?];
     let mut figures = [Figures::default(), Figures::default()];
     for cluster in &mut clusters {
         cluster.fill().await?;
@@ -248,13 +259,14 @@ async fn round(
 }
 
 /// The gaps that the death of a leader leaves, one side after the other.
-async fn kill(name: &str, peer: &impl Peer) -> anyhow::Result<(f64, f64)> {
+async fn kill(name: &str, peer: &impl Peer, threads: Option<usize>) -> anyhow::Result<(f64, f64)> {
+    let setting = Setting { timing: Timing::Quick, threads };
     let stage = remote::stage(&ours::NAMES)?;
-    let mut cluster = ours::start(stage.path(), Timing::Quick).await?;
+    let mut cluster = ours::start(stage.path(), setting).await?;
     let ours = cluster.gap().await.context("ours, leader killed")?;
     cluster.end().await;
     let stage = remote::stage(&[])?;
-    let mut cluster = peer.start(stage.path(), Timing::Quick).await?;
+    let mut cluster = peer.start(stage.path(), setting).await?;
     let theirs = cluster.gap().await.with_context(|| format!("{name}, leader killed"));
     cluster.end().await;
     Ok((ours, theirs?))

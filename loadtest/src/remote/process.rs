@@ -83,7 +83,7 @@ impl Side {
     }
 }
 
-fn runtime(threads: usize) -> std::io::Result<Runtime> {
+pub(crate) fn runtime(threads: usize) -> std::io::Result<Runtime> {
     let mut builder = match threads {
         1 => Builder::new_current_thread(),
         _ => Builder::new_multi_thread(),

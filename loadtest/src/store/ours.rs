@@ -15,7 +15,8 @@ use odeum_cluster::store::{Consistency, SessionHandle, StoreTiming};
 use odeum_proto::session::{SessionSettings, Value};
 
 use super::driver::{self, Store};
-use super::{Cluster, MEMBERS, Timing};
+use super::process::with_threads;
+use super::{Cluster, MEMBERS, Setting, Timing};
 use crate::remote::certs;
 use crate::remote::driver::PATIENCE;
 use crate::remote::pair::Process;
@@ -31,14 +32,15 @@ const QUICK: StoreTiming =
     StoreTiming { heartbeat: Duration::from_millis(50), election: Duration::from_millis(300) };
 
 /// Starts the members.
-pub(super) async fn start(stage: &Path, timing: Timing) -> anyhow::Result<Cluster> {
+pub(super) async fn start(stage: &Path, setting: Setting) -> anyhow::Result<Cluster> {
     let program = std::env::current_exe()?;
     let mut members = Vec::new();
     let mut join: Option<String> = None;
     for name in NAMES {
         let mut command = tokio::process::Command::new(&program);
         command.args(["store-peer", "odeum", "--name", name, "--stage"]).arg(stage);
-        if timing == Timing::Quick {
+        with_threads(&mut command, setting.threads);
+        if setting.timing == Timing::Quick {
             command.arg("--quick");
         }
         if let Some(at) = &join {

@@ -13,7 +13,8 @@ use tokio::process::Command;
 use crate::debian;
 use crate::remote::pair::Process;
 use crate::report::{Report, Target};
-use crate::store::{self, Cluster, Effort, Peer, Targets, Timing, driver};
+use crate::store::process::{Side, with_threads};
+use crate::store::{self, Cluster, Effort, Peer, Setting, Targets, Timing, driver};
 
 mod client;
 mod members;
@@ -57,8 +58,9 @@ pub async fn run(effort: Effort) -> anyhow::Result<Report> {
     let mut report = store::compare("etcd", &Etcd, targets, effort).await?;
     let version = members::version().await.unwrap_or_default();
     report.conditions.push(format!(
-        "ours: driven from within a member; etcd {version}: driven by a process of its own, \
-         {} connections to the leader, no TLS",
+        "ours: driven from within a member, {} a member; etcd {version}: driven by a process of \
+         its own, {} connections to the leader, no TLS",
+        threads(effort.threads.unwrap_or_else(|| Side::Odeum.threads())),
         client::CONNECTIONS,
     ));
     report.conditions.push(
@@ -68,17 +70,22 @@ pub async fn run(effort: Effort) -> anyhow::Result<Report> {
     Ok(report)
 }
 
+fn threads(number: usize) -> String {
+    if number == 1 { "one thread".to_owned() } else { format!("{number} threads") }
+}
+
 struct Etcd;
 
 impl Peer for Etcd {
-    async fn start(&self, dir: &Path, timing: Timing) -> anyhow::Result<Cluster> {
-        let flags: &[&str] = match timing {
+    async fn start(&self, dir: &Path, setting: Setting) -> anyhow::Result<Cluster> {
+        let flags: &[&str] = match setting.timing {
             Timing::Default => &[],
             Timing::Quick => &["--heartbeat-interval", "50", "--election-timeout", "300"],
         };
         let members::Members { keepers, pids, at } = members::start(dir, flags).await?;
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["store-peer", "etcd", "--at", &at, "--stage"]).arg(dir);
+        with_threads(&mut command, setting.threads);
         let (driver, _) = Process::start("etcd's client", &mut command, None).await?;
         Ok(Cluster::driven(keepers, pids, driver))
     }
