@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -16,14 +17,20 @@ use futures::stream::FuturesUnordered;
 use odeum_proto::NodeId;
 use odeum_proto::log::{Forward, StoreReply, StoreRequest};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::rpc::Rpc;
 use super::seat::Seat;
 
-/// Loads under way at a time. More makes smaller loads; one would leave the leader
-/// without work for a round trip.
+/// Loads under way at a time. More makes smaller loads, and one would leave the leader without
+/// work for a round trip; so those beyond the second only go when the way is long.
 const UNDER_WAY: usize = 4;
+
+/// Loads that may be under way however short the way is.
+const AT_ONCE: usize = 2;
+
+/// How long after the last load one more than [`AT_ONCE`] may follow.
+const APART: Duration = Duration::from_millis(1);
 
 /// Changes that go together at most.
 const LOAD: usize = 512;
@@ -54,16 +61,20 @@ pub(super) async fn run(seat: Arc<Seat>, rpc: Arc<dyn Rpc>, mut parcels: mpsc::R
     let mut under_way = FuturesUnordered::new();
     let mut packed = VecDeque::new();
     let mut waiting = Vec::new();
+    let mut last = Instant::now();
     loop {
-        while under_way.len() < UNDER_WAY
+        while has_room(under_way.len(), last)
             && let Some(load) = packed.pop_front()
         {
+            last = Instant::now();
             under_way.push(carry(&seat, &rpc, load));
         }
+        let number = under_way.len();
         tokio::select! {
             biased;
             Some(()) = under_way.next() => {}
-            taken = parcels.recv_many(&mut waiting, LOAD), if under_way.len() < UNDER_WAY => {
+            () = sleep_until(last + APART), if waits_for_time(number, last) => {}
+            taken = parcels.recv_many(&mut waiting, LOAD), if has_room(number, last) => {
                 if taken == 0 {
                     return;
                 }
@@ -71,6 +82,16 @@ pub(super) async fn run(seat: Arc<Seat>, rpc: Arc<dyn Rpc>, mut parcels: mpsc::R
             }
         }
     }
+}
+
+/// Whether another load may go while `number` are under way, of which the last went at `last`.
+fn has_room(number: usize, last: Instant) -> bool {
+    number < AT_ONCE || (number < UNDER_WAY && last.elapsed() >= APART)
+}
+
+/// Whether another may go when some time has passed, and none now.
+fn waits_for_time(number: usize, last: Instant) -> bool {
+    number < UNDER_WAY && !has_room(number, last)
 }
 
 /// What goes together: to one leader, and not too much.
@@ -157,6 +178,16 @@ mod tests {
     fn sizes(loads: &[Load]) -> Vec<(&str, Vec<usize>)> {
         let of = |load: &Load| load.commands.iter().map(Bytes::len).collect();
         loads.iter().map(|load| (load.leader.as_str(), of(load))).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_third_load_goes_only_when_the_way_is_long() {
+        let last = Instant::now();
+        assert!(has_room(0, last) && has_room(1, last));
+        assert!(!has_room(2, last) && waits_for_time(2, last));
+        tokio::time::advance(APART).await;
+        assert!(has_room(2, last) && has_room(3, last));
+        assert!(!has_room(4, last) && !waits_for_time(4, last));
     }
 
     #[test]

@@ -173,8 +173,10 @@ impl Disk for System {
     }
 
     fn attend(&self, writer: LogWriter) -> io::Result<Option<JoinHandle<()>>> {
+        // For its clock. Nothing else runs on it, so the writer may block.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let thread = std::thread::Builder::new().name("odeum-wal".into());
-        thread.spawn(move || writer.run()).map(Some)
+        thread.spawn(move || runtime.block_on(writer.run(|| std::future::ready(())))).map(Some)
     }
 }
 

@@ -7,18 +7,18 @@
 //! A heartbeat every 300 ms. A follower stands for election 1.05 to 1.26 s after the last sign of
 //! its leader: when the leader's lease of 630 ms is over and another 420 to 630 ms have passed.
 //! Writes work again some fsyncs later: under 2 s after a `kill -9`, and a leader that was silent
-//! for less than a second is never replaced.
-//! That is deliberate: on a busy machine with two cores beside a build, scheduling gaps of
-//! 300 ms are common, and an election for nothing costs more than a later failover. FACTS has
-//! 0.5 s at 50/150/300 ms for machines that are not shared.
+//! for less than a second is never replaced. That is deliberate: on a busy machine with two cores
+//! beside a build, scheduling gaps of 300 ms are common, and an election for nothing costs more
+//! than a later failover. For machines that are not shared, 50 ms and 300 ms replace a leader in
+//! a third of a second.
 //!
 //! What bounds the way between two nodes is the heartbeat: openraft itself takes no answer to one
 //! that comes after the interval, whatever the network here would wait for. Over a longer way the
 //! followers still hear their leader, so it leads on; but it never hears that they do, so every
 //! read barrier fails, and nobody can join. So the interval is three round trips of 100 ms: one
 //! for a heartbeat, two more for a packet that is missed and sent again. Nothing else waits for
-//! it: entries, commits and barriers are sent at once. A vote has 420 ms,
-//! four round trips. [`StoreTiming`] is for longer ways.
+//! it: entries, commits and barriers are sent at once. A vote has 420 ms, four round trips.
+//! [`StoreTiming`] is for longer ways.
 //!
 //! Pre-vote is on: a node that returns asks first whether it could win and so does not depose a
 //! healthy leader. A restarted leader does not resume its leadership: the commit index is written

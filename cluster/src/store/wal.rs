@@ -34,6 +34,7 @@
 
 mod frame;
 mod inspect;
+mod lazy;
 mod open;
 mod replay;
 mod segment;
@@ -58,6 +59,7 @@ pub use replay::GroupLog;
 pub(in crate::store) use writer::LogWriter;
 
 use super::disk::{Disk, System};
+use lazy::Lazy;
 use writer::{Batch, Signs};
 
 /// Batches that may wait for the writer. Each waiter is a Raft group or one of its tasks, so a
@@ -182,6 +184,7 @@ pub struct Wal {
 #[derive(Debug)]
 struct Inner {
     batches: Option<mpsc::Sender<Batch>>,
+    lazy: Arc<Lazy>,
     health: watch::Receiver<Health>,
     pinned: watch::Receiver<Pinned>,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -206,11 +209,12 @@ impl Wal {
         let (health_sender, health) = watch::channel(Health::Good);
         let (pinned_sender, pinned) = watch::channel(Pinned::new());
         let signs = Signs { health: health_sender, pinned: pinned_sender };
+        let lazy = Arc::<Lazy>::default();
         let thread = disk
-            .attend(LogWriter { writer, queue, signs })
+            .attend(LogWriter { writer, queue, signs, lazy: Arc::clone(&lazy) })
             .map_err(|source| WalError::io(&config.dir, "starting the writer of", source))?;
         let writer = Mutex::new(thread);
-        let inner = Inner { batches: Some(batches), health, pinned, writer };
+        let inner = Inner { batches: Some(batches), lazy, health, pinned, writer };
         Ok((Self { inner: Arc::new(inner) }, groups))
     }
 
@@ -230,10 +234,13 @@ impl Wal {
         receiver.await.unwrap_or_else(|_| Err(io::Error::other(WalError::Closed)))
     }
 
-    /// Writes `records` without waiting for the disk: they are there at the latest with the next
-    /// write that waits, and may be lost with the power before.
+    /// Writes `records` behind all earlier ones without waiting for the disk, with the next batch
+    /// or some milliseconds later. They are on the disk at the latest with the next write that
+    /// waits, and may be lost before.
     pub(super) async fn write_lazily(&self, records: Vec<Record>) {
-        self.send(Batch { records, done: None }).await;
+        if self.inner.lazy.put(records) {
+            self.send(Batch { records: Vec::new(), done: None }).await;
+        }
     }
 
     /// Whether the log can be written, as it changes.

@@ -1,6 +1,7 @@
 //! Batches of entries on their way to a follower, a few of them at a time.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, FuturesOrdered};
@@ -8,14 +9,19 @@ use futures::{Stream, StreamExt as _};
 use openraft::OptionalSend;
 use openraft::errors::{NetworkError, RPCError};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult};
+use tokio::time::{Instant, sleep_until};
 
 use super::log::weight;
 use super::network::Answer;
 use super::{LogId, Types};
 
 /// Batches that may be without an answer. More makes smaller ones; one would leave the follower's
-/// disk without work for a round trip.
+/// disk without work for a round trip when the way is long or a disk slow.
 const UNDER_WAY: usize = 4;
+
+/// How long after a batch another may follow while there is no answer. What is faster is best done
+/// with one batch at a time: each costs both sides more than the entries in it.
+const APART: Duration = Duration::from_millis(1);
 
 /// Bytes of entries that may be without an answer beside the first batch: large ones go one by one,
 /// or those of many groups would fill the queue to the follower in which heartbeats wait, too.
@@ -38,6 +44,8 @@ pub(super) struct Pipeline<I, F> {
     answers: FuturesOrdered<Sent>,
     /// Of those without an answer, in their order.
     under_way: VecDeque<Batch>,
+    /// When the last one went.
+    last: Instant,
 }
 
 /// What must be known of a batch when its answer comes.
@@ -56,7 +64,7 @@ where
 {
     pub(super) fn new(input: I, send: F) -> Self {
         let (answers, under_way) = (FuturesOrdered::new(), VecDeque::new());
-        Self { input: Some(input), send, answers, under_way }
+        Self { input: Some(input), send, answers, under_way, last: Instant::now() }
     }
 
     /// What the follower says.
@@ -74,11 +82,16 @@ where
     /// The next answer, and whether the batches behind it still count.
     async fn next(&mut self) -> Option<(Answer<StreamAppendResult<Types>>, bool)> {
         while self.input.is_some() || !self.under_way.is_empty() {
-            let room = self.has_room();
+            let from = self.room_from();
             let input = &mut self.input;
             let next = async {
-                match input {
-                    Some(input) if room => input.next().await,
+                match (input, from) {
+                    (Some(input), Some(from)) => {
+                        if from > Instant::now() {
+                            sleep_until(from).await;
+                        }
+                        input.next().await
+                    }
                     _ => std::future::pending().await,
                 }
             };
@@ -105,10 +118,14 @@ where
         None
     }
 
-    fn has_room(&self) -> bool {
+    /// From when on another batch may go, if nothing else changes.
+    fn room_from(&self) -> Option<Instant> {
+        if self.under_way.is_empty() {
+            return Some(self.last);
+        }
         let bytes: usize = self.under_way.iter().map(|batch| batch.bytes).sum();
         let few = self.under_way.len() < UNDER_WAY && bytes < UNDER_WAY_BYTES;
-        few || self.under_way.is_empty()
+        few.then(|| self.last + APART)
     }
 
     fn push(&mut self, rpc: &AppendEntriesRequest<Types>) {
@@ -116,6 +133,7 @@ where
         let last = rpc.entries.last().map(|entry| entry.log_id).or(previous);
         let bytes = rpc.entries.iter().map(weight).sum();
         let behind = !self.under_way.is_empty();
+        self.last = Instant::now();
         self.answers.push_back((self.send)(rpc));
         self.under_way.push_back(Batch { previous, last, bytes, behind });
     }
@@ -202,12 +220,23 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_few_batches_are_under_way_and_their_answers_come_in_their_order() {
+    /// Has all sent that can be sent without an answer.
+    async fn settle(answers: &mut Answers<'static>) {
+        for _ in 0..=UNDER_WAY {
+            assert!(answers.next().now_or_never().is_none());
+            tokio::time::advance(APART).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_few_batches_are_under_way_and_their_answers_come_in_their_order() {
         let follower = Follower::default();
         let mut answers = follower.answers(UNDER_WAY as u64 + 1);
         assert!(answers.next().now_or_never().is_none());
-        let sent = follower.take();
+        let mut sent = follower.take();
+        assert_eq!(sent.len(), 1, "the next one waits for an answer or some time");
+        settle(&mut answers).await;
+        sent.append(&mut follower.take());
         assert_eq!(sent.len(), UNDER_WAY);
         for waits in sent.into_iter().rev() {
             waits.send(Reply::Success).expect("waited for");
@@ -223,11 +252,11 @@ mod tests {
         assert!(answers.next().now_or_never().expect("the end").is_none());
     }
 
-    #[test]
-    fn a_conflict_says_something_of_the_follower_only_when_nothing_was_before_it() {
+    #[tokio::test(start_paused = true)]
+    async fn a_conflict_says_something_of_the_follower_only_when_nothing_was_before_it() {
         let follower = Follower::default();
         let mut answers = follower.answers(2);
-        assert!(answers.next().now_or_never().is_none());
+        settle(&mut answers).await;
         let [first, second] = <[_; 2]>::try_from(follower.take()).expect("two");
         second.send(Reply::Conflict).expect("waited for");
         first.send(Reply::Success).expect("waited for");
@@ -236,7 +265,7 @@ mod tests {
         assert!(matches!(answers.next().now_or_never(), Some(None)));
 
         let mut answers = follower.answers(2);
-        assert!(answers.next().now_or_never().is_none());
+        settle(&mut answers).await;
         let mut sent = follower.take();
         sent.remove(0).send(Reply::Conflict).expect("waited for");
         let told = answers.next().now_or_never().expect("there").expect("not the end");
@@ -244,12 +273,12 @@ mod tests {
         assert!(matches!(answers.next().now_or_never(), Some(None)), "the second one is void");
     }
 
-    #[test]
-    fn the_answer_to_a_batch_is_not_taken_for_that_to_a_later_one_that_adds_nothing() {
+    #[tokio::test(start_paused = true)]
+    async fn the_answer_to_a_batch_is_not_taken_for_that_to_a_later_one_that_adds_nothing() {
         let follower = Follower::default();
         let more = AppendEntriesRequest { prev_log_id: Some(id(1)), entries: vec![], ..batch(1) };
         let mut answers = follower.answers_to(vec![batch(1), more]);
-        assert!(answers.next().now_or_never().is_none());
+        settle(&mut answers).await;
         let [first, second] = <[_; 2]>::try_from(follower.take()).expect("two");
         first.send(Reply::Success).expect("waited for");
         assert!(answers.next().now_or_never().is_none());
@@ -259,8 +288,8 @@ mod tests {
         assert!(matches!(answers.next().now_or_never(), Some(None)));
     }
 
-    #[test]
-    fn large_batches_go_one_by_one() {
+    #[tokio::test(start_paused = true)]
+    async fn large_batches_go_one_by_one() {
         let follower = Follower::default();
         let mut large = batch(1);
         let command = vec![0; UNDER_WAY_BYTES].into();
@@ -269,11 +298,11 @@ mod tests {
         let at = odeum_proto::log::LogId { term: 1, index: 1 };
         large.entries = vec![entry_from(odeum_proto::log::Entry { id: at, payload })];
         let mut answers = follower.answers_to(vec![large, batch(2), batch(3)]);
-        assert!(answers.next().now_or_never().is_none());
+        settle(&mut answers).await;
         let [first] = <[_; 1]>::try_from(follower.take()).expect("one");
         first.send(Reply::Success).expect("waited for");
         assert!(answers.next().now_or_never().expect("there").is_some());
-        assert!(answers.next().now_or_never().is_none());
+        settle(&mut answers).await;
         assert_eq!(follower.take().len(), 2);
     }
 }

@@ -355,7 +355,7 @@ impl Disk for SimDisk {
 
     fn attend(&self, writer: LogWriter) -> io::Result<Option<JoinHandle<()>>> {
         let disk = self.clone();
-        tokio::spawn(writer.run_as_task(move || disk.flush_time()));
+        tokio::spawn(writer.run(move || disk.flush_time()));
         Ok(None)
     }
 }

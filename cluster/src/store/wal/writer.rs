@@ -10,6 +10,7 @@ use odeum_proto::GroupId;
 use odeum_proto::log::{Change, Entry, LogId, Payload, Record, Vote};
 use tokio::sync::{mpsc, watch};
 
+use super::lazy::{self, Lazy};
 use super::{Done, GroupLog, Health, Pinned, WalConfig, frame, is_no_space, segment};
 use crate::store::disk::{Disk, DiskFile, Held};
 
@@ -40,34 +41,51 @@ pub(in crate::store) struct LogWriter {
     pub(super) writer: Writer,
     pub(super) queue: mpsc::Receiver<Batch>,
     pub(super) signs: Signs,
+    pub(super) lazy: Arc<Lazy>,
 }
 
 impl LogWriter {
-    /// Writes until all senders are gone or the log fails. Blocks.
-    pub(in crate::store) fn run(self) {
-        let Self { signs, mut queue, mut writer } = self;
-        while let Some(first) = queue.blocking_recv() {
-            if !writer.serve(first, &mut queue, &signs) {
-                break;
-            }
-        }
-        writer.end(&mut queue);
-    }
-
-    /// As [`run`](Self::run), as a task that waits `before` each flush. Blocks on nothing else.
-    #[cfg(test)]
-    pub(in crate::store) async fn run_as_task<F: Future<Output = ()>>(
-        self,
+    /// Writes until all senders are gone or the log fails, waiting `before` each flush. Blocks on
+    /// the disk, so it has a thread of its own.
+    pub(in crate::store) async fn run<F: Future<Output = ()>>(
+        mut self,
         mut before: impl FnMut() -> F,
     ) {
-        let Self { signs, mut queue, mut writer } = self;
-        while let Some(first) = queue.recv().await {
+        while let Some(first) = self.next().await {
             before().await;
-            if !writer.serve(first, &mut queue, &signs) {
-                break;
+            let batches = self.collect(first);
+            if !self.writer.serve(batches, &self.queue, &self.signs) {
+                return self.writer.fail(&mut self.queue);
             }
         }
-        writer.end(&mut queue);
+        self.writer.end(self.lazy.take());
+    }
+
+    /// The next batch; an empty one when only what is written lazily is to be written.
+    async fn next(&mut self) -> Option<Batch> {
+        match tokio::time::timeout(lazy::PATIENCE, self.queue.recv()).await {
+            Ok(batch) => batch,
+            Err(_) if self.lazy.sleep() => self.queue.recv().await,
+            Err(_) => Some(Batch { records: Vec::new(), done: None }),
+        }
+    }
+
+    /// `first` and what waits behind it, up to [`FLUSH_BYTES`].
+    fn collect(&mut self, first: Batch) -> Vec<Batch> {
+        // Before the queue is looked at: what it must come behind has been sent before it.
+        let records = self.lazy.take();
+        let mut bytes = weight(&first);
+        let mut batches = vec![first];
+        while bytes < FLUSH_BYTES {
+            let Ok(batch) = self.queue.try_recv() else {
+                batches.push(Batch { records, done: None });
+                return batches;
+            };
+            bytes += weight(&batch);
+            batches.push(batch);
+        }
+        self.lazy.put_back(records);
+        batches
     }
 }
 
@@ -152,9 +170,8 @@ impl Writer {
         Self { disk, config, _lock: lock, synced: current.end, current, sealed, marks }
     }
 
-    /// Writes `first` and what waits behind it; whether the log goes on.
-    fn serve(&mut self, first: Batch, queue: &mut mpsc::Receiver<Batch>, signs: &Signs) -> bool {
-        let batches = collect(first, queue);
+    /// Writes `batches`; whether the log goes on.
+    fn serve(&mut self, batches: Vec<Batch>, queue: &mpsc::Receiver<Batch>, signs: &Signs) -> bool {
         let written = self.write_until_space(&batches, queue, &signs.health);
         report(batches, &written);
         let kept = written.and_then(|()| self.remove_purged());
@@ -171,13 +188,17 @@ impl Writer {
         kept.is_ok()
     }
 
-    /// Refuses what is left, and saves the last lazy records.
-    fn end(&mut self, queue: &mut mpsc::Receiver<Batch>) {
+    /// Refuses what is left after a failure.
+    fn fail(&mut self, queue: &mut mpsc::Receiver<Batch>) {
         queue.close();
         while let Ok(batch) = queue.try_recv() {
             report(vec![batch], &Err(io::Error::other(super::WalError::Closed)));
         }
-        // After a failed write there is nothing left to save.
+    }
+
+    /// Saves the last lazy records. Nobody waits for them, so nobody is told when that fails.
+    fn end(&mut self, records: Vec<Record>) {
+        let _ = self.write(&[Batch { records, done: None }]);
         let _ = self.current.file.sync_data();
     }
 
@@ -347,18 +368,6 @@ impl Writer {
 /// nobody knows then which of the bytes before are on the disk.
 fn flush(file: &mut dyn DiskFile) -> io::Result<()> {
     file.sync_data().map_err(io::Error::other)
-}
-
-/// `first` and what waits behind it, up to [`FLUSH_BYTES`].
-fn collect(first: Batch, queue: &mut mpsc::Receiver<Batch>) -> Vec<Batch> {
-    let mut bytes = weight(&first);
-    let mut batches = vec![first];
-    while bytes < FLUSH_BYTES {
-        let Ok(batch) = queue.try_recv() else { break };
-        bytes += weight(&batch);
-        batches.push(batch);
-    }
-    batches
 }
 
 /// Roughly how many bytes a batch will have.
