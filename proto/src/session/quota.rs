@@ -46,6 +46,8 @@ pub enum Quota {
     Clients,
     /// Revisions of a group.
     Revisions,
+    /// Epochs of a group.
+    Epochs,
 }
 
 impl fmt::Display for Quota {
@@ -69,6 +71,7 @@ impl fmt::Display for Quota {
             Self::Outstanding => "outstanding commands of a node",
             Self::Clients => "nodes that write to the group",
             Self::Revisions => "revisions of the group",
+            Self::Epochs => "epochs of the group",
         })
     }
 }

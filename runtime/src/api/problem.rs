@@ -207,7 +207,8 @@ fn quota_status(quota: Quota) -> StatusCode {
         Quota::VariablesPerSession
         | Quota::ProgramsPerSession
         | Quota::MetadataEntries
-        | Quota::Revisions => StatusCode::UNPROCESSABLE_ENTITY,
+        | Quota::Revisions
+        | Quota::Epochs => StatusCode::UNPROCESSABLE_ENTITY,
     }
 }
 

@@ -92,6 +92,14 @@ pub(crate) enum CliError {
         /// The first of them, and what is wrong with it.
         first: Box<str>,
     },
+    /// Files of a node cannot be read, so that nobody knows what is in them.
+    #[error("{first}{}", and_others(*.faults))]
+    Unchecked {
+        /// How many.
+        faults: usize,
+        /// The first of them, and why.
+        first: Box<str>,
+    },
     /// Nothing can be read from stdin.
     #[error("cannot read the message from stdin: {reason}")]
     Stdin {

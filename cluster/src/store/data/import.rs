@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use odeum_proto::backup::{Import, ImportBegin, ImportStep, Row, SessionRow, VariableRow};
 use odeum_proto::session::{DataOutcome, Quota, SessionRefusal};
-use odeum_proto::{BackupId, LogTime, Revision, SessionId};
+use odeum_proto::{BackupId, Epoch, LogTime, Revision, SessionId};
 use serde::{Deserialize, Serialize};
 
 use super::draft::too_much;
@@ -34,6 +34,9 @@ use self::brought::Brought;
 /// Highest revision that a backup may name: far more than any group has had, and with room for as
 /// many again, since they must never begin anew.
 const HIGHEST_REVISION: Revision = Revision(u64::MAX / 2);
+
+/// Highest epoch that a backup may name, for the same reason.
+const HIGHEST_EPOCH: Epoch = Epoch(u64::MAX / 2);
 
 type Result<T = DataOutcome> = std::result::Result<T, SessionRefusal>;
 
@@ -111,6 +114,9 @@ impl Data {
         if above > HIGHEST_REVISION {
             let (got, limit) = (above.0, HIGHEST_REVISION.0);
             return Err(too_much(Quota::Revisions, "", got, limit));
+        }
+        if floor > HIGHEST_EPOCH {
+            return Err(too_much(Quota::Epochs, "", floor.0, HIGHEST_EPOCH.0));
         }
         self.set_quotas(revision, quotas)?;
         let place = revision.0.saturating_sub(self.state.above.0);

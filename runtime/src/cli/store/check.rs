@@ -92,11 +92,12 @@ fn folder(invocation: &Invocation, path: &Path) -> Result<(), CliError> {
             }),
         )
     })?;
-    match report.faults().next() {
-        None => Ok(()),
-        Some(first) => {
-            Err(CliError::Damaged { faults: report.faults().count(), first: said(first) })
-        }
+    let is_damage = |fault: &&FileReport| matches!(fault.found, Found::Damaged { .. });
+    let faults = report.faults().count();
+    match (report.faults().find(is_damage), report.faults().next()) {
+        (Some(damaged), _) => Err(CliError::Damaged { faults, first: said(damaged) }),
+        (None, Some(first)) => Err(CliError::Unchecked { faults, first: said(first) }),
+        (None, None) => Ok(()),
     }
 }
 

@@ -325,16 +325,25 @@ proptest! {
 }
 
 #[test]
-fn a_backup_with_impossible_revisions_is_refused() {
-    let mut group = Group::default();
-    let begin = ImportBegin {
+fn a_backup_with_impossible_revisions_or_epochs_is_refused() {
+    let possible = ImportBegin {
         division: DIVISION,
         time: LogTime(0),
-        above: Revision(u64::MAX / 2 + 1),
+        above: Revision(0),
         floor: Epoch(0),
         quotas: Quotas::default(),
     };
-    let refused = group.run(step(BackupId::random(), ImportStep::Begin(begin)));
-    assert!(matches!(refused, DataOutcome::Refused(SessionRefusal::TooMuch { .. })), "{refused:?}");
-    assert_eq!(group.data.importing(), None);
+    let impossible = u64::MAX / 2 + 1;
+    for begin in [
+        ImportBegin { above: Revision(impossible), ..possible },
+        ImportBegin { floor: Epoch(impossible), ..possible },
+    ] {
+        let mut group = Group::default();
+        let refused = group.run(step(BackupId::random(), ImportStep::Begin(begin)));
+        assert!(
+            matches!(refused, DataOutcome::Refused(SessionRefusal::TooMuch { .. })),
+            "{refused:?}"
+        );
+        assert_eq!(group.data.importing(), None);
+    }
 }
