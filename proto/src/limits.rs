@@ -149,6 +149,15 @@ pub const BULK_BYTES: usize = 256 << 20;
 /// Largest firmware package, in bytes.
 pub const PACKAGE_BYTES: usize = 64 << 20;
 
+/// Largest manifest of a package, in bytes: a screenful has 2 kB.
+pub const MANIFEST_BYTES: usize = 64 << 10;
+
+/// Longest argument or value in a manifest, in bytes.
+pub const MANIFEST_TEXT_BYTES: usize = 4 << 10;
+
+/// Longest path of a file in a package, in bytes: what the oldest header of a tar file has room for.
+pub const PACKAGE_PATH_BYTES: usize = 100;
+
 /// Largest blob, in bytes: with its envelope it travels in one transfer of [`BULK_BYTES`].
 pub const BLOB_BYTES: usize = BULK_BYTES - (1 << 10);
 
