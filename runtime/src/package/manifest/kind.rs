@@ -83,6 +83,7 @@ words! {
     }
 }
 
+#[expect(clippy::derivable_impls, reason = "the macro makes enums without a default")]
 impl Default for Isolation {
     fn default() -> Self {
         Self::Task

@@ -97,7 +97,7 @@ fn a_mistyped_key_is_told_with_its_place_and_the_nearest_one() {
     );
     assert_eq!(
         wrong("[capabilities]\nfolders = [{ guest = '/d', host = '/d', readonly = true }]"),
-        "odeum.toml:4:42: there is no key `readonly` here; the nearest is `read-only`"
+        "odeum.toml:4:41: there is no key `readonly` here; the nearest is `read-only`"
     );
     assert_eq!(
         wrong("[transient]\nzzz = 1"),
@@ -131,10 +131,10 @@ fn a_value_out_of_bounds_is_told_with_its_bounds_and_place() {
         ("[update]\nmax-unavailable = 0", "4:19: invalid value"),
         ("entry = '../x.wasm'", "3:9: the path \"../x.wasm\" has \"..\" in it"),
         ("entry = '/x.wasm'", "3:9: the path \"/x.wasm\" is absolute"),
-        ("files = ['a\\b']", "3:10: the path \"a\\\\b\" has '\\\\' in it"),
+        ("files = ['a\\b']", "3:9: the path \"a\\\\b\" has '\\\\' in it"),
         ("[environment]\n'1A' = 'x'", "4:1: \"1A\" is no name of a variable"),
-        ("[capabilities]\nhttp = ['a b']", "4:9: \"a b\" is no host"),
-        ("[capabilities.mqtt]\nsubscribe = ['a/#/b']", "4:14: \"a/#/b\" is no MQTT topic filter"),
+        ("[capabilities]\nhttp = ['a b']", "4:8: \"a b\" is no host"),
+        ("[capabilities.mqtt]\nsubscribe = ['a/#/b']", "4:13: \"a/#/b\" is no MQTT topic filter"),
         ("[capabilities]\nfolders = [{ guest = 'd', host = '/d' }]", "4:22: the path \"d\""),
         ("abi = ", "3:7: "),
     ] {
