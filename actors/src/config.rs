@@ -81,7 +81,8 @@ use serde_json::Value;
 
 pub use self::{
     error::{ConfigError, Origin},
-    layer::Entry,
+    layer::{Entry, line_and_column},
+    suggest::nearest,
     units::{ByteSize, HumanDuration, UnitError},
 };
 use self::{

@@ -146,8 +146,27 @@ pub const FRAME_BYTES: usize = 4 << 20;
 /// Largest transfer on the bulk class, in bytes: a package, a snapshot.
 pub const BULK_BYTES: usize = 256 << 20;
 
-/// Largest firmware package, in bytes.
-pub const PACKAGE_BYTES: usize = 64 << 20;
+/// Largest firmware package, in bytes: the largest tool compiled to WebAssembly that is in use has
+/// 69 MB, and a package is in memory as a whole while it is checked.
+pub const PACKAGE_BYTES: usize = 128 << 20;
+
+/// Most files of a package: the library of an interpreter has some 2,000.
+pub const PACKAGE_FILES: usize = 4_096;
+
+/// Largest index of a package, in bytes: that of the most [`PACKAGE_FILES`] with the longest paths.
+pub const PACKAGE_INDEX_BYTES: usize = 1 << 20;
+
+/// Most signatures of a package: who built it, who tested it, who runs it.
+pub const PACKAGE_SIGNATURES: usize = 16;
+
+/// Largest manifest of a package, in bytes: a screenful has 2 kB.
+pub const MANIFEST_BYTES: usize = 64 << 10;
+
+/// Longest argument or value in a manifest, in bytes.
+pub const MANIFEST_TEXT_BYTES: usize = 4 << 10;
+
+/// Longest path of a file in a package, in bytes: what the oldest header of a tar file has room for.
+pub const PACKAGE_PATH_BYTES: usize = 100;
 
 /// Largest blob, in bytes: with its envelope it travels in one transfer of [`BULK_BYTES`].
 pub const BLOB_BYTES: usize = BULK_BYTES - (1 << 10);

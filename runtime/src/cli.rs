@@ -1,7 +1,7 @@
 //! The command line. Every command but those that start nodes is a client of a node's HTTP API.
 //!
 //! Results go to stdout, everything else to stderr. Exit codes: 0 done, 2 wrong usage (an unknown
-//! flag or setting, a value that does not fit), 3 a backup or a data folder is damaged, 1 anything
+//! flag or setting, a value that does not fit), 3 a backup, a package or a data folder is damaged, 1 anything
 //! else.
 
 mod call;
@@ -15,6 +15,7 @@ mod join;
 mod leave;
 pub mod logs;
 mod out;
+mod package;
 mod run;
 mod session;
 mod store;
@@ -90,6 +91,9 @@ enum Command {
     /// Remove a firmware or a session
     #[command(subcommand)]
     Delete(delete::DeleteCommand),
+    /// Make, sign, look at and move packages of firmware
+    #[command(subcommand)]
+    Package(package::PackageCommand),
     /// Make and show the certificates by which nodes know each other
     #[command(subcommand)]
     Certs(certs::CertsCommand),
@@ -142,6 +146,7 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitCode,
         Command::Watch(args) => watch::watch(invocation, args).await,
         Command::Store(command) => store::store(invocation, command).await,
         Command::Delete(command) => delete::delete(invocation, command).await,
+        Command::Package(command) => package::package(invocation, command).await,
         Command::Certs(command) => certs::certs(invocation, command),
         Command::Config(command) => config::config(invocation, command),
         Command::Doctor(args) => return doctor::doctor(invocation, args).await,

@@ -5,6 +5,7 @@
 //! other and how every value keeps its origin is in [`odeum_actors::config`].
 
 mod node;
+mod packages;
 
 use std::path::Path;
 
@@ -17,6 +18,7 @@ pub use node::{
 pub use odeum_actors::config::{
     ByteSize, ConfigError, Entry, HumanDuration, Origin, Sources, UnitError,
 };
+pub use packages::PackagesConfig;
 
 /// What the names of environment variables that are settings begin with.
 const PREFIX: &str = "ODEUM";

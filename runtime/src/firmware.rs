@@ -1,9 +1,10 @@
 //! WebAssembly guests: packages, their cache, and the instances that handle messages.
 //!
-//! A package is checked and compiled once (`module`), found by its content (`cache`), and run as
-//! instances that are at rest between messages (`instance`). What a guest writes while it handles
-//! a message is buffered (`effect`) and committed whole, together with the reply, or not at all.
-//! A guest that traps or exceeds a limit costs its own instance and that one message.
+//! A package ([`crate::package`]) is checked and compiled once (`module`), found by its content
+//! (`cache`), and run as instances that are at rest between messages (`instance`). What a guest
+//! writes while it handles a message is buffered (`effect`) and committed whole, together with the
+//! reply, or not at all. A guest that traps or exceeds a limit costs its own instance and that one
+//! message.
 
 mod abi;
 mod cache;
@@ -26,7 +27,7 @@ use odeum_actors::{Strategy, SupervisorSpec};
 use odeum_cluster::lease::LeaseHandle;
 use odeum_proto::{Incarnation, NodeId};
 
-pub use cache::{CacheHandle, FetchError, Package, PackageSource};
+pub use cache::{CacheHandle, Checked, FetchError, PackageSource};
 pub use coordinator::CoordinatorHandle;
 pub use effect::{Answer, Effect, Variables};
 pub use engine::{Engine, TICK};
@@ -34,11 +35,12 @@ pub use error::{CacheError, EngineError, GuestFailure, GuestLimit, PackageError}
 pub use host::{Activate, HostHandle};
 pub use instance::Instance;
 pub use ledger::Ledger;
-pub use module::{Module, to_wasm};
+pub use module::{Module, to_wasm, validate};
 pub use plan::Wanted;
 pub use restart::RestartPolicy;
 pub use status::{FirmwareStatus, HostState};
 
+use crate::package::trust::Trust;
 use cache::{CacheParts, package_cache};
 use coordinator::{CoordinatorParts, coordinator};
 
@@ -53,6 +55,8 @@ pub struct FirmwareParts {
     pub engine: Engine,
     /// Where packages come from.
     pub source: Arc<dyn PackageSource>,
+    /// Which of them are taken.
+    pub trust: Trust,
     /// Says what should run here, and keeps what guests write.
     pub ledger: Arc<dyn Ledger>,
     /// Is told what does run here.
@@ -81,8 +85,9 @@ pub struct FirmwareHandle {
 /// The `FirmwareSupervisor`: the package cache, the hosts, the coordinator that starts them.
 #[must_use]
 pub fn firmware(parts: FirmwareParts) -> (FirmwareHandle, SupervisorSpec) {
-    let FirmwareParts { node, life, engine, source, ledger, activate, lease, restarts } = parts;
-    let (cache, cache_spec) = package_cache(CacheParts { engine, source });
+    let FirmwareParts { node, life, engine, source, trust, ledger, activate, lease, restarts } =
+        parts;
+    let (cache, cache_spec) = package_cache(CacheParts { engine, source, trust: Arc::new(trust) });
     let (hosts, hosts_spec) = SupervisorSpec::new("Hosts", Strategy::OneForOne).nested();
     let coordinator_parts =
         CoordinatorParts { node, life, cache: cache.clone(), ledger, activate, lease, restarts };

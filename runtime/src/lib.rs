@@ -7,6 +7,7 @@ pub mod demo;
 pub mod doctor;
 pub mod firmware;
 pub mod node;
+pub mod package;
 
 /// The README's Rust is compiled and run with the documentation's.
 #[cfg(doctest)]

@@ -185,6 +185,7 @@ async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Tree, Supervisor)
         life: cluster.record.incarnation,
         engine: Engine::new()?,
         source: Arc::new(reports::Packages(cluster.blobs.clone())),
+        trust: config.packages.trust(config.node.dev),
         ledger: Arc::new(cluster.store.clone()),
         activate: Arc::new(reports::Announcer(cluster.router.activations().clone())),
         lease: cluster.lease.clone(),

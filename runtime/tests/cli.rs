@@ -266,7 +266,7 @@ fn certificates_are_rotated_in_place_and_the_authority_in_three_steps() {
 
 #[test]
 fn every_command_explains_itself() {
-    let commands: [&[&str]; 36] = [
+    let commands: [&[&str]; 47] = [
         &[],
         &["session"],
         &["session", "create"],
@@ -292,6 +292,17 @@ fn every_command_explains_itself() {
         &["certs", "issue"],
         &["certs", "rotate"],
         &["certs", "show"],
+        &["package"],
+        &["package", "init"],
+        &["package", "build"],
+        &["package", "sign"],
+        &["package", "verify"],
+        &["package", "inspect"],
+        &["package", "push"],
+        &["package", "pull"],
+        &["package", "ls"],
+        &["package", "rm"],
+        &["package", "keygen"],
         &["run"],
         &["call"],
         &["get"],

@@ -345,6 +345,12 @@ fn has_file(cluster: &Cluster, node: &str, digest: Digest) -> bool {
     cluster.data(node).join("blobs").join(&name[..2]).join(name).exists()
 }
 
+/// The package that a node makes of a module which is deployed as `counter`.
+fn packed(module: Vec<u8>) -> Digest {
+    let built = odeum_runtime::package::build::of_module(name("counter"), module.into());
+    Digest::of(built.expect("a package").package.file())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_package_outlives_the_kill_of_its_holders_one_after_the_other_and_goes_when_it_is_deleted()
  {
@@ -358,7 +364,7 @@ async fn a_package_outlives_the_kill_of_its_holders_one_after_the_other_and_goes
     let mut cluster = Cluster::of(3, &settings).await;
     cluster.deploy("n1", "counter", counter()).await;
     let first = only_blob(&cluster, "n1").await.expect("it is kept");
-    assert_eq!((first.digest, first.holders.len()), (Digest::of(&counter()), 2));
+    assert_eq!((first.digest, first.holders.len()), (packed(counter()), 2));
     assert_eq!(first.owners, ["package/counter".parse().expect("an owner")]);
     for _ in 0..2 {
         let via = cluster.other_than("");
@@ -379,7 +385,7 @@ async fn a_package_outlives_the_kill_of_its_holders_one_after_the_other_and_goes
     }
 
     cluster.deploy("n2", "counter", counter_number(1)).await;
-    let second = Digest::of(&counter_number(1));
+    let second = packed(counter_number(1));
     let gone = |digest| cluster.ids().iter().all(|node| !has_file(&cluster, node, digest));
     cluster
         .until("the former package to go", PATIENCE, async || {

@@ -22,7 +22,7 @@ use odeum_cluster::{
     },
 };
 use odeum_proto::{
-    ClusterId, Digest, DiskId, EntityId, Epoch, GroupId, Incarnation, NodeId, RequestId,
+    ClusterId, Digest, DiskId, EntityId, Epoch, GroupId, Incarnation, Name, NodeId, RequestId,
     call::{CallError, CallRequest},
     store::{Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome},
 };
@@ -30,6 +30,7 @@ use odeum_runtime::firmware::{
     Activate, Engine, FetchError, FirmwareHandle, FirmwareParts, HostHandle, PackageSource,
     RestartPolicy, firmware,
 };
+use odeum_runtime::package::{build, trust::Trust};
 use tokio::sync::watch;
 
 const COUNTER: &[u8] = include_bytes!("../../examples/guests/counter/counter.wasm");
@@ -56,7 +57,10 @@ impl Rpc for Alone {
 
 impl PackageSource for Alone {
     fn fetch(&self, digest: Digest) -> BoxFuture<'static, Result<Bytes, FetchError>> {
-        let found = (digest == Digest::of(COUNTER)).then(|| COUNTER.into());
+        let name = "counter".parse().expect("valid");
+        let built = build::of_module(name, COUNTER.into()).expect("a package");
+        let file = built.package.file().clone();
+        let found = (digest == Digest::of(&file)).then_some(file);
         Box::pin(async { found.ok_or(FetchError::Missing { asked: 0 }) })
     }
 }
@@ -101,6 +105,7 @@ impl Node {
             life: Incarnation(1),
             engine: Engine::new().expect("an engine"),
             source: Arc::new(Alone),
+            trust: Trust { allow_unsigned: true, ..Trust::default() },
             ledger: Arc::new(store.clone()),
             activate: Arc::clone(&active) as _,
             lease: LeaseHandle::of(held),
@@ -135,10 +140,11 @@ impl Node {
             capacity: NodeRecord::CAPACITY,
         };
         self.store.found(ClusterId::random(), record).await.expect("founds");
-        let package = self.firmware.cache.check(COUNTER.into()).await.expect("it can run");
+        let name: Name = "counter".parse().expect("valid");
+        let checked = self.firmware.cache.check(name.clone(), COUNTER.into()).await;
+        let package = checked.expect("it can run");
         let limits = FirmwareLimits { memory_bytes: 4 << 20, message_time: Duration::from_secs(1) };
-        let name = "counter".parse().expect("valid");
-        let (digest, size) = (package.digest, package.wasm.len() as u64);
+        let (digest, size) = (package.digest, package.file.len() as u64);
         let spec = FirmwareSpec { name, digest, size, limits };
         let node = "n1".parse().expect("valid");
         for command in

@@ -280,8 +280,9 @@ fn to_json(value: &DeValue<'_>) -> Value {
     }
 }
 
-/// Line and column of a byte offset, both from 1.
-fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+/// Line and column of a byte offset in a text, both from 1, the column in characters.
+#[must_use]
+pub fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)

@@ -8,6 +8,7 @@ mod watch;
 
 use std::{fmt, time::Duration};
 
+use bytes::Bytes;
 use odeum_proto::{Digest, Name, NodeId, RequestId};
 use reqwest::{Client, Method, RequestBuilder, Response, Url, header::HeaderMap};
 use serde::de::DeserializeOwned;
@@ -34,7 +35,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a change of a session may take: the node tries for 10 s, and its answer that it does not
 /// know is worth more than none.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a deployment may take: 64 MiB are sent, checked, compiled and copied to another node.
+/// How long a deployment may take: 128 MiB are sent, checked, compiled and copied to another node.
 const DEPLOY_TIMEOUT: Duration = Duration::from_secs(180);
 /// What a call's answer may take longer than its deadline: the node answers at the deadline, and
 /// that answer is on its way for a while on a busy machine.
@@ -191,7 +192,7 @@ impl ApiClient {
     pub async fn put_firmware(
         &self,
         name: &Name,
-        package: Vec<u8>,
+        package: impl Into<Bytes>,
         options: &DeployOptions,
     ) -> Result<Deployed, ApiError> {
         let mut url = self.path(&["v1", "firmware", name.as_str()]);
@@ -201,7 +202,8 @@ impl ApiClient {
                 url.query_pairs_mut().append_pair(key, value);
             }
         }
-        let request = self.http.request(Method::PUT, url).timeout(DEPLOY_TIMEOUT).body(package);
+        let request =
+            self.http.request(Method::PUT, url).timeout(DEPLOY_TIMEOUT).body(package.into());
         self.json(self.send(request).await?).await
     }
 

@@ -80,6 +80,12 @@ pub enum Problem {
         /// What is wrong with it.
         reason: Box<str>,
     },
+    /// This node does not take the package. The message says what its signer or operator can do.
+    #[error("{reason}")]
+    Untrusted {
+        /// Why not.
+        reason: Box<str>,
+    },
     /// The JSON is no value, or no definition, of the type. Correct it.
     #[error("{reason}")]
     BadValue {
@@ -142,6 +148,7 @@ impl Problem {
             Self::Conflict { .. } => (StatusCode::CONFLICT, "conflict", false),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", false),
             Self::BadPackage { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "bad-package", false),
+            Self::Untrusted { .. } => (StatusCode::FORBIDDEN, "untrusted-package", false),
             Self::BadValue { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "bad-value", false),
             Self::BadBackup { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "bad-backup", false),
             Self::Overloaded { .. } => (StatusCode::TOO_MANY_REQUESTS, "overloaded", true),

@@ -38,7 +38,7 @@ use super::{
 /// Most requests under way at once. Each may hold a message of a megabyte; beyond this, callers
 /// are told to slow down instead of memory being filled.
 const IN_FLIGHT: usize = 1_024;
-/// Most packages that are received at once: each may hold 64 MiB.
+/// Most packages that are received at once: each may hold 128 MiB.
 const DEPLOYMENTS: usize = 4;
 /// Most batches and transactions that are received at once: together they hold as much as
 /// [`IN_FLIGHT`] messages.
@@ -51,7 +51,7 @@ const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// How long a request about a session may take: what the store may take for it, and time to
 /// receive its body before.
 const SESSION_TIME: Duration = Duration::from_secs(20);
-/// How long a deployment may take: 64 MiB are received, checked, compiled and copied.
+/// How long a deployment may take: 128 MiB are received, checked, compiled and copied.
 const DEPLOY_TIME: Duration = Duration::from_secs(170);
 /// How long a call may take: the longest deadline, and time to receive the message before it.
 const CALL_TIME: Duration = MAX_DEADLINE.saturating_add(Duration::from_secs(10));

@@ -13,7 +13,7 @@ mod node;
 mod program;
 mod session;
 mod store;
-mod text;
+pub(crate) mod text;
 mod watch;
 mod word;
 

@@ -37,6 +37,9 @@ pub(crate) struct NodeFlags {
     /// Make a certificate authority and a certificate when there are none
     #[arg(long)]
     dev: bool,
+    /// Take packages that nobody signed, bare modules included; --dev does, too
+    #[arg(long)]
+    allow_unsigned: bool,
     /// The node's name in the cluster
     #[arg(long, value_name = "NAME")]
     node: Option<NodeId>,
@@ -77,12 +80,17 @@ impl NodeFlags {
     pub(super) fn resolve(self) -> Result<Resolved, CliError> {
         #[rustfmt::skip]
         let Self {
-            config, profile, data_dir, dev, node, label, zone, capacity, join, certs, api, cluster,
-            log_format,
+            config, profile, data_dir, dev, allow_unsigned, node, label, zone, capacity, join, certs,
+            api, cluster, log_format,
         } = self;
         let given = [
             ("--data-dir", "node.data-dir", data_dir.map(|dir| json!(dir))),
             ("--dev", "node.dev", dev.then_some(Value::Bool(true))),
+            (
+                "--allow-unsigned",
+                "packages.allow-unsigned",
+                allow_unsigned.then_some(Value::Bool(true)),
+            ),
             ("--node", "node.name", node.map(|name| json!(name))),
             ("--zone", "node.zone", zone.map(|zone| json!(zone))),
             ("--capacity", "node.capacity", capacity.map(|capacity| json!(capacity))),

@@ -13,6 +13,13 @@ use crate::{
     api::client::ApiError,
     config::{ByteSize, ConfigError, HumanDuration},
     node::NodeError,
+    package::{
+        build::BuildError,
+        key::{KeyError, KeyFileError},
+        registry::RegistryError,
+        store::StoreError,
+        trust::TrustError,
+    },
 };
 
 /// Exit code of wrong usage, the same that clap uses.
@@ -130,6 +137,54 @@ pub(crate) enum CliError {
         /// The bound.
         limit: ByteSize,
     },
+    /// A package cannot be made or read.
+    #[error("{}: {error}", path.display())]
+    Build {
+        /// What was to be a package, as it was named.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: BuildError,
+    },
+    /// A package was to be made of one.
+    #[error("{} is a package already: `odeum package inspect` shows it", path.display())]
+    BuiltAlready {
+        /// The file.
+        path: PathBuf,
+    },
+    /// What is to be signed is no file of a package.
+    #[error(
+        "{what} is no .odeum file: make one with `odeum package build`, or get one with `odeum package pull`"
+    )]
+    NotBuilt {
+        /// What was named.
+        what: Box<str>,
+    },
+    /// There is a manifest already.
+    #[error("{} is there already: change it, or remove it first", path.display())]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A package is whole and not trusted.
+    #[error("{what}: {error}")]
+    Refused {
+        /// What was named.
+        what: Box<str>,
+        /// Why not.
+        error: TrustError,
+    },
+    /// A text is no public key.
+    #[error(transparent)]
+    PublicKey(#[from] KeyError),
+    /// A key cannot be read or written.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// The user's packages cannot be read or written.
+    #[error(transparent)]
+    Packages(#[from] StoreError),
+    /// A registry cannot be reached, or refused.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// The node does not take the file as firmware.
     #[error("{} cannot be deployed: {error}", path.display())]
     Package {
@@ -193,6 +248,8 @@ impl CliError {
         let damaged = match self {
             Self::Damaged { .. } => true,
             Self::Backup(error) => error.is_damage(),
+            Self::Build { error: BuildError::Container(error), .. } => error.is_damage(),
+            Self::Registry(RegistryError::Container { error, .. }) => error.is_damage(),
             _ => false,
         };
         if damaged {
@@ -202,6 +259,7 @@ impl CliError {
             Self::Api { error: ApiError::BadUrl { .. } | ApiError::NoPath { .. } }
             | Self::BadJson { .. }
             | Self::NoText { .. }
+            | Self::PublicKey(_)
             | Self::NoName { .. } => true,
             Self::Config(error) => error.is_usage(),
             Self::Join(error) => error.is_usage(),

@@ -1,23 +1,22 @@
 //! `odeum run`: deploy a firmware and wait until it takes messages.
 
-use std::{
-    fs::File,
-    io::Read,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use clap::Args;
-use odeum_proto::{Name, limits};
+use odeum_proto::Name;
 use tokio::time::{Instant, sleep};
 
-use super::{CliError, Invocation};
+use super::{
+    CliError, Invocation,
+    package::{Fetched, RegistryArgs, StoreArgs, fetch, source},
+};
 use crate::{
     api::{
         client::{ApiClient, ApiError},
         types::{DeployOptions, FirmwareState, FirmwareSummary},
     },
     config::{ByteSize, HumanDuration},
+    package::source::Source,
 };
 
 /// Pause between two looks at a starting firmware: short beside the time a person notices.
@@ -26,12 +25,16 @@ const POLL: Duration = Duration::from_millis(50);
 /// Arguments of `odeum run`.
 #[derive(Debug, Args)]
 #[command(after_help = "Deploying under a name that is taken replaces the firmware and keeps its \
-                        sessions.\n\nExample: odeum run counter.wasm --memory 16MiB --time 250ms")]
+                        sessions.\n\nA SOURCE is a folder with odeum.toml, a .wasm, .wat or .odeum \
+                        file, oci://HOST/NAME:TAG, or what\n`odeum package ls` shows: NAME, \
+                        NAME@VERSION, the beginning of a digest.\n\nExamples:\n  odeum run \
+                        counter.wasm --memory 16MiB --time 250ms\n  odeum run \
+                        oci://localhost:5000/counter:1.0.0")]
 pub(crate) struct RunArgs {
-    /// The module: .wasm, or .wat as text
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
-    /// What to call it [default: the file's name without its extension]
+    /// The package, or a module: .wasm, or .wat as text
+    #[arg(value_name = "SOURCE", value_parser = source)]
+    source: Source,
+    /// What to call it [default: the package's name, the module's file name]
     #[arg(long)]
     name: Option<Name>,
     /// Most memory its instance may use, such as 16MiB [default: the node's]
@@ -43,22 +46,26 @@ pub(crate) struct RunArgs {
     /// How long to wait until it runs
     #[arg(long, value_name = "DURATION", default_value = "30s")]
     wait: HumanDuration,
+    #[command(flatten)]
+    store: StoreArgs,
+    #[command(flatten)]
+    registry: RegistryArgs,
 }
 
 pub(super) async fn run(invocation: &Invocation, args: RunArgs) -> Result<(), CliError> {
     let api = invocation.api()?;
-    let name = match args.name {
+    let Fetched { name, file } = fetch(&args.source, &args.store, &args.registry).await?;
+    let name = match args.name.or(name) {
         Some(name) => name,
-        None => name_of(&args.file)?,
+        None => name_of(Path::new(&args.source.to_string()))?,
     };
-    let package = read_bounded(&args.file, limits::PACKAGE_BYTES)?;
     let options = DeployOptions {
         memory: args.memory.map(|size| size.to_string()),
         time: args.time.map(|time| time.to_string()),
     };
-    api.put_firmware(&name, package, &options).await.map_err(|error| match error {
+    api.put_firmware(&name, file, &options).await.map_err(|error| match error {
         ApiError::Refused { retryable: false, .. } => {
-            CliError::Package { path: args.file.clone(), error }
+            CliError::Package { path: args.source.to_string().into(), error }
         }
         other => other.into(),
     })?;
@@ -94,24 +101,10 @@ async fn until_running(
 }
 
 /// The file's name without its extension, as a name: `My_Counter.wasm` is `my-counter`.
-fn name_of(file: &Path) -> Result<Name, CliError> {
+pub(super) fn name_of(file: &Path) -> Result<Name, CliError> {
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
     let label = stem.to_lowercase().replace(['_', '.', ' '], "-");
     label.parse().map_err(|reason| CliError::NoName { path: file.to_owned(), reason })
-}
-
-fn read_bounded(path: &Path, limit: usize) -> Result<Vec<u8>, CliError> {
-    let unreadable = |reason| CliError::Unreadable { path: path.to_owned(), reason };
-    let mut bytes = Vec::new();
-    let limit = limit as u64;
-    File::open(path)
-        .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
-        .map_err(unreadable)?;
-    if bytes.len() as u64 > limit {
-        let what = path.display().to_string().into();
-        return Err(CliError::TooLarge { what, limit: ByteSize(limit) });
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use odeum_cluster::blobs::BlobsConfig;
 use odeum_proto::{Label, NodeId, store::NodeRecord};
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, HumanDuration};
+use super::{ByteSize, HumanDuration, PackagesConfig};
 
 /// All settings of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,8 @@ pub struct NodeConfig {
     pub cluster: ClusterConfig,
     /// Bounds on firmware.
     pub firmware: FirmwareConfig,
+    /// Which packages it takes.
+    pub packages: PackagesConfig,
     /// The replicated store.
     pub store: StoreConfig,
     /// Packages and other bytes that are kept on several nodes.

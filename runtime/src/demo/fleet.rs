@@ -130,7 +130,9 @@ impl Fleet {
             .arg("--data-dir")
             .arg(data)
             .arg("--certs")
-            .arg(self.certs(id));
+            .arg(self.certs(id))
+            // The guest is a part of this program.
+            .arg("--allow-unsigned");
         if let Some(join) = join {
             command.arg("--join").arg(join.to_string());
         }

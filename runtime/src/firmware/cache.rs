@@ -22,14 +22,15 @@ use std::{
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use odeum_actors::{Actor, ActorError, ChildSpec, Context, Handle, Reply, child};
-use odeum_proto::{Digest, limits};
+use odeum_proto::{Digest, Name, limits};
 
 use self::eviction::evicted;
 use super::{
     engine::Engine,
     error::{CacheError, PackageError},
-    module::{Module, to_wasm},
+    module::Module,
 };
+use crate::package::{Package, build, manifest::Manifest, trust::Trust};
 
 /// Compiled modules kept beyond those in use. A module is some times its package's size.
 const SPARE_MODULES: usize = 16;
@@ -62,12 +63,14 @@ pub enum FetchError {
 }
 
 /// A package that can run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Package {
-    /// Its content.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// The content of its file.
     pub digest: Digest,
-    /// It, in the binary form.
-    pub wasm: Bytes,
+    /// Its file.
+    pub file: Bytes,
+    /// What it says of itself.
+    pub manifest: Manifest,
 }
 
 /// What the cache works with.
@@ -77,6 +80,8 @@ pub(super) struct CacheParts {
     pub(super) engine: Engine,
     /// Where packages come from.
     pub(super) source: Arc<dyn PackageSource>,
+    /// Which of them are taken.
+    pub(super) trust: Arc<Trust>,
 }
 
 impl std::fmt::Debug for CacheParts {
@@ -89,22 +94,23 @@ impl std::fmt::Debug for CacheParts {
 #[derive(Debug, Clone)]
 pub struct CacheHandle {
     actor: Handle<CacheMessage>,
+    trust: Arc<Trust>,
 }
 
 impl CacheHandle {
-    /// Takes a file that a user deploys: checks it and compiles it. `Ok` means that it can run, here
-    /// without being fetched; who deploys it sees to it that it is kept.
+    /// Takes a file that a user deploys as `name`, a package or a module: makes a package of a
+    /// module, checks it and compiles it. `Ok` means that it can run, here without being fetched; who
+    /// deploys it sees to it that it is kept.
     ///
     /// # Errors
-    /// [`CacheError::Package`] says what is wrong with the file.
-    pub async fn check(&self, file: Bytes) -> Result<Package, CacheError> {
-        let package = blocking(move || {
-            let wasm = to_wasm(file)?;
-            Ok(Package { digest: Digest::of(&wasm), wasm })
-        })
-        .await?;
-        self.load_given(package.digest, Some(package.wasm.clone())).await?;
-        Ok(package)
+    /// [`CacheError`] says what is wrong with the file, or why this node does not take it.
+    pub async fn check(&self, name: Name, file: Bytes) -> Result<Checked, CacheError> {
+        let trust = Arc::clone(&self.trust);
+        let package = blocking(move || opened(name, file, &trust)).await?;
+        let (digest, file) = (Digest::of(package.file()), package.file().clone());
+        let manifest = package.manifest().clone();
+        self.load_given(digest, Some(package)).await?;
+        Ok(Checked { digest, file, manifest })
     }
 
     /// The compiled module of a package, fetched if it is not in memory.
@@ -115,7 +121,7 @@ impl CacheHandle {
         self.load_given(digest, None).await
     }
 
-    async fn load_given(&self, digest: Digest, given: Option<Bytes>) -> Loaded {
+    async fn load_given(&self, digest: Digest, given: Option<Package>) -> Loaded {
         let load = |reply| CacheMessage::Load { digest, given, reply };
         let asked = self.actor.ask(LOAD_DEADLINE, load);
         let unavailable = |error: odeum_actors::AskError| CacheError::Unavailable {
@@ -133,30 +139,28 @@ impl CacheHandle {
 
 /// The cache's handle and its spec, a child of the `FirmwareSupervisor`.
 pub(super) fn package_cache(parts: CacheParts) -> (CacheHandle, ChildSpec) {
-    let CacheParts { engine, source } = parts;
+    let trust = Arc::clone(&parts.trust);
     let (actor, spec) = child("PackageCache", move || CacheActor {
-        engine: engine.clone(),
-        source: Arc::clone(&source),
+        parts: parts.clone(),
         modules: BTreeMap::new(),
         waiting: HashMap::new(),
         used: BTreeSet::new(),
         clock: 0,
     });
-    (CacheHandle { actor }, spec)
+    (CacheHandle { actor, trust }, spec)
 }
 
 type Loaded = Result<Module, CacheError>;
 
 #[derive(Debug)]
 enum CacheMessage {
-    Load { digest: Digest, given: Option<Bytes>, reply: Reply<Loaded> },
+    Load { digest: Digest, given: Option<Package>, reply: Reply<Loaded> },
     Loaded { digest: Digest, result: Loaded },
     Retain { used: BTreeSet<Digest> },
 }
 
 struct CacheActor {
-    engine: Engine,
-    source: Arc<dyn PackageSource>,
+    parts: CacheParts,
     /// With the time of their last use, counted in uses.
     modules: BTreeMap<Digest, (u64, Module)>,
     /// Who waits for what is being loaded.
@@ -189,7 +193,7 @@ impl CacheActor {
         &mut self,
         ctx: &mut Context<Self>,
         digest: Digest,
-        given: Option<Bytes>,
+        given: Option<Package>,
         reply: Reply<Loaded>,
     ) {
         self.clock += 1;
@@ -203,10 +207,9 @@ impl CacheActor {
         if waiting.len() > 1 {
             return;
         }
-        let (engine, source) = (self.engine.clone(), Arc::clone(&self.source));
-        let myself = ctx.handle().clone();
+        let (parts, myself) = (self.parts.clone(), ctx.handle().clone());
         ctx.spawn(async move {
-            let result = load(&engine, &*source, digest, given).await;
+            let result = load(&parts, digest, given).await;
             // An error means that the actor ended; those who wait know it already.
             let _ = myself.tell(CacheMessage::Loaded { digest, result }).await;
         });
@@ -228,21 +231,33 @@ impl CacheActor {
     }
 }
 
-async fn load(
-    engine: &Engine,
-    source: &dyn PackageSource,
-    digest: Digest,
-    given: Option<Bytes>,
-) -> Loaded {
-    let wasm = match given {
-        Some(wasm) => wasm,
+async fn load(parts: &CacheParts, digest: Digest, given: Option<Package>) -> Loaded {
+    let package = match given {
+        Some(package) => package,
         None => {
-            let fetched = source.fetch(digest).await;
-            fetched.map_err(|reason| CacheError::Fetch { digest, reason })?
+            let fetched = parts.source.fetch(digest).await;
+            let file = fetched.map_err(|reason| CacheError::Fetch { digest, reason })?;
+            let trust = Arc::clone(&parts.trust);
+            // What another node took is not taken by this one for that.
+            blocking(move || opened(nameless()?, checked(digest, file)?, &trust)).await?
         }
     };
-    let wasm = blocking(move || checked(digest, wasm)).await?;
-    Ok(Module::compile(engine, wasm).await?)
+    Ok(Module::compile(&parts.engine, digest, &package).await?)
+}
+
+/// What a module is called that is stored without a package, as those of earlier versions are. Only
+/// messages name it: what is deployed has a name of its own.
+fn nameless() -> Result<Name, CacheError> {
+    "module".parse().map_err(|error: odeum_proto::IdError| CacheError::Unavailable {
+        reason: error.to_string().into(),
+    })
+}
+
+/// The package that a file is, if this node takes it.
+fn opened(name: Name, file: Bytes, trust: &Trust) -> Result<Package, CacheError> {
+    let package = build::open(name, file)?;
+    trust.admit(&package)?;
+    Ok(package)
 }
 
 fn checked(digest: Digest, bytes: Bytes) -> Result<Bytes, CacheError> {

@@ -8,6 +8,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use odeum_proto::{Name, limits, session::Write};
 
 use super::error::GuestLimit;
+use crate::package::manifest::Limits;
 
 /// Lines that one message may log; more are counted and dropped, so that a chatty guest costs a
 /// bounded amount of log.
@@ -45,8 +46,12 @@ pub struct Effect {
     pub reply: Vec<u8>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Buffer {
+    /// Most bytes of the reply.
+    output_allowed: usize,
+    /// Most bytes of the log.
+    log_allowed: usize,
     writes: BTreeMap<String, Option<Vec<u8>>>,
     reply: Vec<u8>,
     /// Calls of `var_set` and `var_delete`.
@@ -54,9 +59,29 @@ pub(super) struct Buffer {
     /// Bytes of their keys and values.
     bytes: usize,
     lines: u32,
+    /// Lines that were dropped.
+    dropped: u32,
+    /// Bytes of the lines that were not.
+    logged: usize,
 }
 
 impl Buffer {
+    /// A buffer that bounds what the guest says.
+    pub(super) fn new(package: &Limits) -> Self {
+        let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        Self {
+            output_allowed: bytes(package.output.bytes()).min(limits::MESSAGE_BYTES),
+            log_allowed: bytes(package.log.bytes()),
+            writes: BTreeMap::new(),
+            reply: Vec::new(),
+            calls: 0,
+            bytes: 0,
+            lines: 0,
+            dropped: 0,
+            logged: 0,
+        }
+    }
+
     /// What this message wrote to `key`: `None` when nothing, `Some(None)` when it deleted it.
     pub(super) fn written(&self, key: &str) -> Option<Option<&[u8]>> {
         self.writes.get(key).map(Option::as_deref)
@@ -79,7 +104,7 @@ impl Buffer {
     }
 
     pub(super) fn reply(&mut self, body: &[u8]) -> Result<(), GuestLimit> {
-        let (got, allowed) = (body.len(), limits::MESSAGE_BYTES);
+        let (got, allowed) = (body.len(), self.output_allowed);
         if got > allowed {
             return Err(GuestLimit::Reply { got, allowed });
         }
@@ -89,16 +114,21 @@ impl Buffer {
     }
 
     pub(super) fn log(&mut self, firmware: &Name, level: Level, text: &[u8]) {
-        self.lines = self.lines.saturating_add(1);
-        if self.lines <= LOG_LINES {
-            emit(firmware, level, text);
+        let logged = self.logged + text.len().min(LOG_LINE_BYTES);
+        if self.lines >= LOG_LINES || logged > self.log_allowed {
+            self.dropped = self.dropped.saturating_add(1);
+            return;
         }
+        self.lines += 1;
+        self.logged = logged;
+        emit(firmware, level, text);
     }
 
     /// Says once how many lines were dropped.
     pub(super) fn finish_log(&self, firmware: &Name) {
-        if let Some(dropped) = self.lines.checked_sub(LOG_LINES).filter(|&dropped| dropped > 0) {
-            tracing::warn!(%firmware, dropped, allowed = LOG_LINES, "guest log lines dropped");
+        if self.dropped > 0 {
+            let (dropped, allowed, bytes) = (self.dropped, LOG_LINES, self.log_allowed);
+            tracing::warn!(%firmware, dropped, allowed, bytes, "guest log lines dropped");
         }
     }
 

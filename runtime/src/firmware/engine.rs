@@ -7,29 +7,32 @@
 //!
 //! Instances are allocated on demand, not pooled. A pool starts an instance 5 µs sooner but must
 //! be sized at start from `vm.max_map_count`; an activation starts one instance and keeps it.
+//!
+//! The size of the stack and whether instructions are counted are settings of an engine, and limits
+//! of a package. So there are several, made when the first package asks for one: stacks are rounded
+//! up to a power of two, which leaves 8 sizes.
 
 use std::{
+    collections::BTreeMap,
     fmt,
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Semaphore;
 use wasmtime::Config;
 
 use super::error::EngineError;
+use crate::package::manifest::Limits;
 
 /// How long a guest runs before it yields. A ping beside two busy guests on two cores then takes
 /// about this long; half of it would double the cost of the ticker for nobody's benefit.
 pub const TICK: Duration = Duration::from_millis(5);
 
-/// Stack of a guest, in bytes: what wasmtime's own default is, deep enough for recursive parsers.
-const STACK_BYTES: usize = 512 << 10;
-
-/// Stack on which a guest and the host functions it calls run, in bytes: the guest's own and as
-/// much again for the host. It is address space; pages are only touched when used.
-const FIBER_STACK_BYTES: usize = 2 * STACK_BYTES;
+/// How much more stack there is than a guest may use, for the host functions that it calls: as much
+/// again. It is address space; pages are only touched when used.
+const FIBER_STACKS: usize = 2;
 
 /// Modules that are compiled at once. One compilation uses every core already.
 const COMPILATIONS: usize = 1;
@@ -41,10 +44,44 @@ pub struct Engine {
 }
 
 struct Inner {
-    engine: wasmtime::Engine,
+    /// One for each sort of packages.
+    engines: Mutex<BTreeMap<Sort, wasmtime::Engine>>,
     compilations: Semaphore,
-    /// Held for its end: dropping it stops the thread.
-    _ticker: Ticker,
+    ticker: Ticker,
+}
+
+/// What packages can ask of an engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Sort {
+    /// Stack of a guest, in bytes.
+    stack: usize,
+    /// Whether instructions are counted.
+    fuel: bool,
+}
+
+impl Sort {
+    fn of(limits: &Limits) -> Self {
+        let stack = limits.stack.bytes().next_power_of_two();
+        Self { stack: usize::try_from(stack).unwrap_or(usize::MAX), fuel: limits.fuel.is_some() }
+    }
+
+    fn engine(self) -> Result<wasmtime::Engine, EngineError> {
+        let mut config = Config::new();
+        config
+            .epoch_interruption(true)
+            .consume_fuel(self.fuel)
+            .max_wasm_stack(self.stack)
+            .async_stack_size(self.stack.saturating_mul(FIBER_STACKS))
+            // Pointers of the ABI are 32 bits wide.
+            .wasm_memory64(false);
+        wasmtime::Engine::new(&config)
+            .map_err(|error| EngineError::Unsupported { reason: format!("{error:#}").into() })
+    }
+}
+
+/// An engine that only looks at modules.
+pub(super) fn validator() -> Result<wasmtime::Engine, EngineError> {
+    Sort::of(&Limits::default()).engine()
 }
 
 impl Engine {
@@ -53,22 +90,30 @@ impl Engine {
     /// # Errors
     /// [`EngineError`] when the machine cannot run guests, or cannot start a thread.
     pub fn new() -> Result<Self, EngineError> {
-        let mut config = Config::new();
-        config
-            .epoch_interruption(true)
-            .max_wasm_stack(STACK_BYTES)
-            .async_stack_size(FIBER_STACK_BYTES)
-            // Pointers of the ABI are 32 bits wide.
-            .wasm_memory64(false);
-        let engine = wasmtime::Engine::new(&config)
-            .map_err(|error| EngineError::Unsupported { reason: format!("{error:#}").into() })?;
-        let ticker = Ticker::start(engine.weak())?;
+        let ticker = Ticker::start()?;
         let compilations = Semaphore::new(COMPILATIONS);
-        Ok(Self { inner: Arc::new(Inner { engine, compilations, _ticker: ticker }) })
+        let engines = Mutex::default();
+        let engine = Self { inner: Arc::new(Inner { engines, compilations, ticker }) };
+        // A machine that can run no guests says so now.
+        engine.for_limits(&Limits::default())?;
+        Ok(engine)
     }
 
-    pub(super) fn wasmtime(&self) -> &wasmtime::Engine {
-        &self.inner.engine
+    /// That of packages with such limits.
+    ///
+    /// # Errors
+    /// [`EngineError`] when the machine has none for them.
+    pub(super) fn for_limits(&self, limits: &Limits) -> Result<wasmtime::Engine, EngineError> {
+        let sort = Sort::of(limits);
+        // A panic elsewhere leaves the map as it was.
+        let mut engines = self.inner.engines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(engine) = engines.get(&sort) {
+            return Ok(engine.clone());
+        }
+        let engine = sort.engine()?;
+        self.inner.ticker.tick(&engine);
+        engines.insert(sort, engine.clone());
+        Ok(engine)
     }
 
     /// Runs `work` (a compilation) on a thread for blocking work, when it is its turn. `None`
@@ -88,32 +133,51 @@ impl fmt::Debug for Engine {
     }
 }
 
-/// The thread that advances the epoch.
+/// The thread that advances the epochs of all engines.
 struct Ticker {
-    stop: Option<mpsc::Sender<()>>,
+    /// Gone when the thread is to end.
+    more: Option<mpsc::Sender<wasmtime::EngineWeak>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Ticker {
-    fn start(engine: wasmtime::EngineWeak) -> Result<Self, EngineError> {
-        let (stop, stopped) = mpsc::channel();
+    fn start() -> Result<Self, EngineError> {
+        let (more, coming) = mpsc::channel::<wasmtime::EngineWeak>();
         let tick = move || {
-            while stopped.recv_timeout(TICK) == Err(mpsc::RecvTimeoutError::Timeout) {
-                let Some(engine) = engine.upgrade() else { return };
-                engine.increment_epoch();
+            let mut engines = Vec::new();
+            let mut next = Instant::now() + TICK;
+            loop {
+                match coming.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                    Ok(engine) => engines.push(engine),
+                    Err(mpsc::RecvTimeoutError::Timeout) => {
+                        next = Instant::now() + TICK;
+                        for engine in engines.iter().filter_map(|engine| engine.upgrade()) {
+                            engine.increment_epoch();
+                        }
+                    }
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                }
             }
         };
         let thread = std::thread::Builder::new()
             .name("odeum-epoch".into())
             .spawn(tick)
             .map_err(|source| EngineError::Ticker { source })?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        Ok(Self { more: Some(more), thread: Some(thread) })
+    }
+
+    /// Advances the epoch of one more engine.
+    fn tick(&self, engine: &wasmtime::Engine) {
+        if let Some(more) = &self.more {
+            // The thread ends with the sender, and not before.
+            let _ = more.send(engine.weak());
+        }
     }
 }
 
 impl Drop for Ticker {
     fn drop(&mut self) {
-        drop(self.stop.take());
+        drop(self.more.take());
         if let Some(thread) = self.thread.take() {
             // It only ever sleeps; it cannot have panicked in a way that matters here.
             let _ = thread.join();

@@ -1,10 +1,11 @@
 //! What can go wrong with firmware, by area: the engine, a package, a guest at work, the cache.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use odeum_proto::Digest;
 
 use super::cache::FetchError;
+use crate::package::{build::BuildError, manifest::Abi, trust::TrustError};
 
 /// The engine cannot be started. Fatal for the node.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +91,12 @@ pub enum PackageError {
         /// The type the module wants.
         got: Box<str>,
     },
+    /// The manifest says that it is another sort of guest.
+    #[error("the manifest says `abi = \"{abi}\"`, which this node does not run")]
+    OtherAbi {
+        /// What the manifest says.
+        abi: Abi,
+    },
     /// The compiler gave up on a valid module, or was stopped.
     #[error("the module cannot be compiled: {reason}")]
     Compile {
@@ -129,6 +136,20 @@ pub enum GuestLimit {
     Memory {
         /// All memories together as they would have been.
         asked: u64,
+        /// The firmware's limit.
+        allowed: u64,
+    },
+    /// It asked for more elements of tables than it may have.
+    #[error("it asked for {asked} elements of tables, at most {allowed} are allowed")]
+    Table {
+        /// All tables together as they would have been.
+        asked: u64,
+        /// The firmware's limit.
+        allowed: u64,
+    },
+    /// It carried out more instructions than it may.
+    #[error("it carried out more than {allowed} instructions on one message")]
+    Fuel {
         /// The firmware's limit.
         allowed: u64,
     },
@@ -181,6 +202,12 @@ pub enum CacheError {
     /// It is no firmware.
     #[error(transparent)]
     Package(#[from] PackageError),
+    /// It is no package, or one that was damaged or tampered with.
+    #[error(transparent)]
+    Container(Arc<BuildError>),
+    /// This node does not take it.
+    #[error(transparent)]
+    Refused(#[from] TrustError),
     /// Bytes that came under a digest are others.
     #[error("these bytes are package {is}, not {claimed}")]
     OtherDigest {
@@ -203,6 +230,15 @@ pub enum CacheError {
         /// Why.
         reason: Box<str>,
     },
+}
+
+impl From<BuildError> for CacheError {
+    fn from(error: BuildError) -> Self {
+        match error {
+            BuildError::Module(error) => error.into(),
+            other => Self::Container(Arc::new(other)),
+        }
+    }
 }
 
 impl CacheError {

@@ -16,6 +16,7 @@ use super::{
     limiter::Limiter,
     module::Module,
 };
+use crate::package::{manifest::Limits, normalise};
 
 /// Frames of a trap that are told, from the innermost. The rest is seldom read.
 const FRAMES: usize = 5;
@@ -23,7 +24,7 @@ const FRAMES: usize = 5;
 /// One running guest.
 pub struct Instance {
     store: Store<Guest>,
-    time: Duration,
+    bounds: Bounds,
     alloc: TypedFunc<i32, i32>,
     handle: TypedFunc<(i32, i32), i32>,
 }
@@ -42,7 +43,7 @@ impl Instance {
         let guest = Guest {
             firmware,
             memory: None,
-            limiter: Limiter::new(limits.memory_bytes),
+            limiter: Limiter::new(limits.memory_bytes, module.limits()),
             ticks_left: 0,
             message: None,
         };
@@ -57,10 +58,11 @@ impl Instance {
             guest.ticks_left -= 1;
             Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
         });
-        wind(&mut store, time);
+        let bounds = Bounds { time, package: Arc::clone(module.limits()) };
+        bounds.wind(&mut store);
         match instantiate(module, &mut store).await {
-            Ok((alloc, handle)) => Ok(Self { store, time, alloc, handle }),
-            Err(error) => Err(failure(&mut store, &error)),
+            Ok((alloc, handle)) => Ok(Self { store, bounds, alloc, handle }),
+            Err(error) => Err(bounds.failure(&mut store, &error)),
         }
     }
 
@@ -73,16 +75,19 @@ impl Instance {
         message: &[u8],
         variables: Arc<dyn Variables>,
     ) -> Result<(Self, Answer), GuestFailure> {
-        wind(&mut self.store, self.time);
-        self.store.data_mut().message = Some(Message { variables, buffer: Buffer::default() });
+        self.bounds.wind(&mut self.store);
+        let buffer = Buffer::new(&self.bounds.package);
+        self.store.data_mut().message = Some(Message { variables, buffer });
         let code = self.call(message).await;
         let guest = self.store.data_mut();
-        let buffer = guest.message.take().map(|message| message.buffer).unwrap_or_default();
+        let message = guest.message.take();
+        let buffer =
+            message.map_or_else(|| Buffer::new(&self.bounds.package), |message| message.buffer);
         buffer.finish_log(&guest.firmware);
         match code {
             Ok(0) => Ok((self, Answer::Done(buffer.effect()?))),
             Ok(code) => Ok((self, buffer.refusal(code))),
-            Err(error) => Err(failure(&mut self.store, &error)),
+            Err(error) => Err(self.bounds.failure(&mut self.store, &error)),
         }
     }
 
@@ -133,32 +138,55 @@ type Functions = (TypedFunc<i32, i32>, TypedFunc<(i32, i32), i32>);
 async fn instantiate(module: &Module, store: &mut Store<Guest>) -> wasmtime::Result<Functions> {
     let instance = module.pre().instantiate_async(&mut *store).await?;
     store.data_mut().memory = instance.get_memory(&mut *store, "memory");
-    if instance.get_func(&mut *store, abi::START).is_some() {
-        let start = instance.get_typed_func::<(), ()>(&mut *store, abi::START)?;
-        start.call_async(&mut *store, ()).await?;
+    // The start section, which is an export in a package, and the start of the ABI.
+    for name in [normalise::START, abi::START] {
+        if instance.get_func(&mut *store, name).is_some() {
+            let start = instance.get_typed_func::<(), ()>(&mut *store, name)?;
+            start.call_async(&mut *store, ()).await?;
+        }
     }
     let alloc = instance.get_typed_func(&mut *store, abi::ALLOC)?;
     let handle = instance.get_typed_func(&mut *store, abi::HANDLE)?;
     Ok((alloc, handle))
 }
 
-/// Gives the guest its time. One epoch more than fits, because the first may begin at once.
-fn wind(store: &mut Store<Guest>, time: Duration) {
-    let ticks = time.as_nanos().div_ceil(TICK.as_nanos()) + 1;
-    store.data_mut().ticks_left = u64::try_from(ticks).unwrap_or(u64::MAX);
-    store.data_mut().limiter.take_refused();
-    store.set_epoch_deadline(1);
+/// What the guest may take for one message.
+#[derive(Debug)]
+struct Bounds {
+    time: Duration,
+    package: Arc<Limits>,
 }
 
-/// Why the guest did not come to an end.
-fn failure(store: &mut Store<Guest>, error: &wasmtime::Error) -> GuestFailure {
-    if let Some(Stop::Limit(limit)) = error.downcast_ref::<Stop>() {
-        return limit.clone().into();
+impl Bounds {
+    /// Gives the guest its time. One epoch more than fits, because the first may begin at once.
+    fn wind(&self, store: &mut Store<Guest>) {
+        let ticks = self.time.as_nanos().div_ceil(TICK.as_nanos()) + 1;
+        store.data_mut().ticks_left = u64::try_from(ticks).unwrap_or(u64::MAX);
+        store.data_mut().limiter.take_refused();
+        store.set_epoch_deadline(1);
+        if let Some(fuel) = self.package.fuel {
+            // Only an engine that does not count instructions refuses, and this one was chosen by
+            // the same limit.
+            let _ = store.set_fuel(fuel.number());
+        }
     }
-    let limiter = &mut store.data_mut().limiter;
-    if let Some(asked) = limiter.take_refused() {
-        return GuestLimit::Memory { asked, allowed: limiter.allowed() }.into();
+
+    /// Why the guest did not come to an end.
+    fn failure(&self, store: &mut Store<Guest>, error: &wasmtime::Error) -> GuestFailure {
+        if let Some(Stop::Limit(limit)) = error.downcast_ref::<Stop>() {
+            return limit.clone().into();
+        }
+        if let Some(limit) = store.data_mut().limiter.take_refused() {
+            return limit.into();
+        }
+        if let (Some(Trap::OutOfFuel), Some(fuel)) = (error.downcast_ref(), self.package.fuel) {
+            return GuestLimit::Fuel { allowed: fuel.number() }.into();
+        }
+        trapped(error)
     }
+}
+
+fn trapped(error: &wasmtime::Error) -> GuestFailure {
     let reason = match error.downcast_ref::<Trap>() {
         Some(trap) => trap.to_string().trim_start_matches("wasm trap: ").into(),
         None => error.root_cause().to_string().into(),

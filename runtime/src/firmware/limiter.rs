@@ -1,32 +1,39 @@
 //! How much an instance may take: memory, tables, instances.
 //!
-//! A refused `memory.grow` returns −1 to the guest, as the WebAssembly standard has it; most
-//! guests then abort. The refusal is remembered, so that the abort is told as what it is.
+//! A refused `memory.grow` or `table.grow` returns −1 to the guest, as the WebAssembly standard has
+//! it; most guests then abort. The refusal is remembered, so that the abort is told as what it is.
 
 use wasmtime::ResourceLimiter;
 
-/// Most elements of all tables together: 64 Ki functions are many, and 512 KiB.
-const TABLE_ELEMENTS: usize = 64 << 10;
+use super::error::GuestLimit;
+use crate::package::manifest::Limits;
 
-/// Most memories and most tables of a module. Toolchains make one of each.
+/// Most memories and most tables of a core module. Toolchains make one of each.
 const ITEMS: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct Limiter {
     allowed: u64,
+    elements_allowed: u64,
+    instances: usize,
     /// Bytes of all memories.
     memory: u64,
-    elements: usize,
-    refused: Option<u64>,
+    /// Elements of all tables.
+    elements: u64,
+    refused: Option<GuestLimit>,
 }
 
 impl Limiter {
-    pub(super) fn new(allowed: u64) -> Self {
-        Self { allowed, memory: 0, elements: 0, refused: None }
-    }
-
-    pub(super) fn allowed(&self) -> u64 {
-        self.allowed
+    /// A limiter that lets all memories together have `allowed` bytes.
+    pub(super) fn new(allowed: u64, limits: &Limits) -> Self {
+        Self {
+            allowed,
+            elements_allowed: limits.table_elements.number(),
+            instances: usize::try_from(limits.instances.number()).unwrap_or(usize::MAX),
+            memory: 0,
+            elements: 0,
+            refused: None,
+        }
     }
 
     /// Bytes of all memories.
@@ -34,8 +41,8 @@ impl Limiter {
         self.memory
     }
 
-    /// What the memory would have been, if growing was refused since the last call.
-    pub(super) fn take_refused(&mut self) -> Option<u64> {
+    /// What was refused since the last call.
+    pub(super) fn take_refused(&mut self) -> Option<GuestLimit> {
         self.refused.take()
     }
 }
@@ -47,9 +54,9 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let asked = self.memory.saturating_add(desired.saturating_sub(current) as u64);
-        if asked > self.allowed {
-            self.refused = Some(asked);
+        let (asked, allowed) = (grown(self.memory, current, desired), self.allowed);
+        if asked > allowed {
+            self.refused = Some(GuestLimit::Memory { asked, allowed });
             return Ok(false);
         }
         self.memory = asked;
@@ -62,8 +69,9 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let asked = self.elements.saturating_add(desired.saturating_sub(current));
-        if asked > TABLE_ELEMENTS {
+        let (asked, allowed) = (grown(self.elements, current, desired), self.elements_allowed);
+        if asked > allowed {
+            self.refused = Some(GuestLimit::Table { asked, allowed });
             return Ok(false);
         }
         self.elements = asked;
@@ -71,14 +79,18 @@ impl ResourceLimiter for Limiter {
     }
 
     fn instances(&self) -> usize {
-        1
+        self.instances
     }
 
     fn tables(&self) -> usize {
-        ITEMS
+        ITEMS.max(self.instances)
     }
 
     fn memories(&self) -> usize {
-        ITEMS
+        ITEMS.max(self.instances)
     }
+}
+
+fn grown(all: u64, current: usize, desired: usize) -> u64 {
+    all.saturating_add(desired.saturating_sub(current) as u64)
 }

@@ -3,14 +3,20 @@
 //! Everything that can be wrong with a file is found here, before it is replicated or placed, and
 //! told in one sentence that names what is wrong and what was expected.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use odeum_proto::{Digest, limits};
 use wasmtime::{ExternType, FuncType, InstancePre};
 
 use super::{
     abi::{self, Guest},
-    engine::Engine,
-    error::PackageError,
+    engine::{self, Engine},
+    error::{EngineError, PackageError},
+};
+use crate::package::{
+    Package,
+    manifest::{Abi, Limits},
 };
 
 /// What every WebAssembly binary begins with.
@@ -39,38 +45,57 @@ const KNOWN: &[(&[u8], &str)] = &[
 #[derive(Clone)]
 pub struct Module {
     digest: Digest,
+    limits: Arc<Limits>,
     pre: InstancePre<Guest>,
 }
 
 impl Module {
-    /// Checks and compiles `wasm`, off the async workers.
+    /// Checks and compiles the module of a package, off the async workers. `digest` is what the
+    /// package is known by.
     ///
     /// # Errors
     /// [`PackageError`] that says what is wrong with it.
-    pub async fn compile(engine: &Engine, wasm: Bytes) -> Result<Self, PackageError> {
-        let owned = engine.wasmtime().clone();
+    pub async fn compile(
+        engine: &Engine,
+        digest: Digest,
+        package: &Package,
+    ) -> Result<Self, PackageError> {
+        let (manifest, wasm) = (package.manifest(), package.module());
+        if let Some(abi) = manifest.abi.filter(|abi| *abi != Abi::ActorCore) {
+            return Err(PackageError::OtherAbi { abi });
+        }
+        let limits = Arc::new(manifest.limits.clone());
+        let of_limits = engine.for_limits(&limits).map_err(no_engine)?;
         let stopped = || PackageError::Compile { reason: "the compiler was stopped".into() };
-        engine.compile(move || Self::compile_here(&owned, &wasm)).await.ok_or_else(stopped)?
+        let compiled = engine.compile(move || Self::compile_here(&of_limits, &wasm));
+        let pre = compiled.await.ok_or_else(stopped)??;
+        Ok(Self { digest, limits, pre })
     }
 
-    fn compile_here(engine: &wasmtime::Engine, wasm: &[u8]) -> Result<Self, PackageError> {
-        wasmtime::Module::validate(engine, wasm)
-            .map_err(|error| PackageError::Invalid { reason: short(&format!("{error:#}")) })?;
+    fn compile_here(
+        engine: &wasmtime::Engine,
+        wasm: &[u8],
+    ) -> Result<InstancePre<Guest>, PackageError> {
+        validate_with(engine, wasm)?;
         let compile_error =
             |error: wasmtime::Error| PackageError::Compile { reason: short(&format!("{error:#}")) };
         let module = wasmtime::Module::from_binary(engine, wasm).map_err(compile_error)?;
         check_exports(&module)?;
         check_imports(&module)?;
-        let pre = abi::linker(engine)
+        abi::linker(engine)
             .and_then(|linker| linker.instantiate_pre(&module))
-            .map_err(compile_error)?;
-        Ok(Self { digest: Digest::of(wasm), pre })
+            .map_err(compile_error)
     }
 
-    /// The content it was compiled from.
+    /// The package it was compiled from.
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// What an instance of it may take.
+    pub(super) fn limits(&self) -> &Arc<Limits> {
+        &self.limits
     }
 
     pub(super) fn pre(&self) -> &InstancePre<Guest> {
@@ -82,6 +107,23 @@ impl std::fmt::Debug for Module {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Module").field("digest", &self.digest).finish_non_exhaustive()
     }
+}
+
+/// Whether `wasm` is a valid module of what the engine takes.
+///
+/// # Errors
+/// [`PackageError::Invalid`] that says what is wrong with it, and where.
+pub fn validate(wasm: &[u8]) -> Result<(), PackageError> {
+    validate_with(&engine::validator().map_err(no_engine)?, wasm)
+}
+
+fn validate_with(engine: &wasmtime::Engine, wasm: &[u8]) -> Result<(), PackageError> {
+    wasmtime::Module::validate(engine, wasm)
+        .map_err(|error| PackageError::Invalid { reason: short(&format!("{error:#}")) })
+}
+
+fn no_engine(error: EngineError) -> PackageError {
+    PackageError::Compile { reason: error.to_string().into() }
 }
 
 /// The binary form of a file: as it is, or translated from text.

@@ -50,7 +50,7 @@ use crate::{
     },
     config::NodeConfig,
     doctor::Facts,
-    firmware::{CacheError, FirmwareHandle, Package},
+    firmware::{CacheError, Checked, FirmwareHandle},
 };
 
 /// How long a change may wait for a majority: an election and some more.
@@ -133,21 +133,22 @@ impl NodeFacade {
     }
 
     async fn deploy(&self, deployment: Deployment) -> Result<Deployed, Problem> {
-        let checked = self.firmware.cache.check(deployment.package).await;
-        let Package { digest, wasm } = checked.map_err(package_problem)?;
-        let size = wasm.len() as u64;
+        let checked = self.firmware.cache.check(deployment.name.clone(), deployment.package).await;
+        let Checked { digest, file, manifest } = checked.map_err(package_problem)?;
+        let size = file.len() as u64;
         // The deployment itself makes the firmware its owner, and takes the former package from it:
         // in one step, so that nothing is left over whoever dies in between.
-        self.blobs.put_unowned(wasm).await.map_err(|error| blob_problem(&error))?;
-        let memory = deployment.memory.map_or(self.defaults.memory_bytes, |memory| memory.0);
-        let message_time =
-            deployment.message_time.map_or(self.defaults.message_time, |time| time.0);
-        let spec = FirmwareSpec {
-            name: deployment.name.clone(),
-            digest,
-            size,
-            limits: FirmwareLimits { memory_bytes: memory, message_time },
+        self.blobs.put_unowned(file).await.map_err(|error| blob_problem(&error))?;
+        // Who deploys it knows better than who built it, and either knows better than the node.
+        let given = deployment.memory.map(|memory| memory.0);
+        let memory = given.or_else(|| Some(manifest.limits.memory?.bytes()));
+        let given = deployment.message_time.map(|time| time.0);
+        let message_time = given.or_else(|| Some(manifest.limits.message_time?.duration()));
+        let limits = FirmwareLimits {
+            memory_bytes: memory.unwrap_or(self.defaults.memory_bytes),
+            message_time: message_time.unwrap_or(self.defaults.message_time),
         };
+        let spec = FirmwareSpec { name: deployment.name.clone(), digest, size, limits };
         let entity = EntityId::firmware(deployment.name.clone());
         self.fresh().await?;
         let again = self.store.view(|state| {
@@ -435,7 +436,8 @@ fn blob_problem(error: &BlobError) -> Problem {
 fn package_problem(error: CacheError) -> Problem {
     let reason = error.to_string().into();
     match error {
-        CacheError::Package(_) => Problem::BadPackage { reason },
+        CacheError::Package(_) | CacheError::Container(_) => Problem::BadPackage { reason },
+        CacheError::Refused(_) => Problem::Untrusted { reason },
         error if error.is_retryable() => Problem::Unavailable { reason },
         _ => Problem::Internal { reason },
     }

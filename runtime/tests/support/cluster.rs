@@ -133,6 +133,8 @@ impl Cluster {
             .arg(&data)
             .arg("--certs")
             .arg(&certs)
+            // The guests of the tests are bare modules.
+            .arg("--allow-unsigned")
             .envs(self.settings.iter().copied());
         if let Some(join) = join {
             command.args(["--join", &self.member(join).cluster_addr.to_string()]);

@@ -82,7 +82,9 @@ impl Up {
 
     /// A node with a certificate in `certs` and its data beside it.
     pub(crate) fn with_certs(node: &str, certs: &Path) -> Self {
-        let more = vec!["--certs".to_owned(), certs.display().to_string()];
+        // The guests of the tests are bare modules.
+        let unsigned = "--allow-unsigned".to_owned();
+        let more = vec!["--certs".to_owned(), certs.display().to_string(), unsigned];
         Self { node: node.to_owned(), data: certs.with_extension("data"), join: None, more }
     }
 

@@ -5,10 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use odeum_proto::{session::Write, store::FirmwareLimits};
 
-use super::COUNTER;
-use crate::firmware::{
-    Answer, Effect, Engine, GuestFailure, GuestLimit, Instance, Module, Variables, to_wasm,
-};
+use super::{COUNTER, compile};
+use crate::firmware::{Answer, Effect, Engine, GuestFailure, GuestLimit, Instance, Variables};
 
 struct Session(BTreeMap<&'static str, &'static str>);
 
@@ -18,16 +16,16 @@ impl Variables for Session {
     }
 }
 
-fn session(variables: &[(&'static str, &'static str)]) -> Arc<dyn Variables> {
+pub(super) fn session(variables: &[(&'static str, &'static str)]) -> Arc<dyn Variables> {
     Arc::new(Session(variables.iter().copied().collect()))
 }
 
-fn limits() -> FirmwareLimits {
+pub(super) fn limits() -> FirmwareLimits {
     FirmwareLimits { memory_bytes: 4 << 20, message_time: Duration::from_millis(200) }
 }
 
 /// A module whose handler is `body`, with all imports and a scratch area.
-fn guest(body: &str) -> String {
+pub(super) fn guest(body: &str) -> String {
     format!(
         r#"(module
           (import "odeum" "var_get" (func $get (param i32 i32 i32 i32) (result i32)))
@@ -45,8 +43,7 @@ fn guest(body: &str) -> String {
 }
 
 async fn started(engine: &Engine, file: &[u8]) -> Instance {
-    let wasm = to_wasm(Bytes::copy_from_slice(file)).expect("is wasm");
-    let module = Module::compile(engine, wasm).await.expect("compiles");
+    let module = compile(engine, Bytes::copy_from_slice(file)).await.expect("compiles");
     Instance::start(&module, "guest".parse().expect("valid"), &limits()).await.expect("starts")
 }
 
@@ -170,8 +167,7 @@ async fn an_endless_start_ends_at_its_time() {
     {
         let text = guest("i32.const 0");
         let text = format!("{} {start})", text.trim_end_matches(')').to_owned() + ")");
-        let wasm = to_wasm(text.into_bytes().into()).expect("is wasm");
-        let module = Module::compile(&engine, wasm).await.expect("compiles");
+        let module = compile(&engine, text).await.expect("compiles");
         let name = "guest".parse().expect("valid");
         let failure = Instance::start(&module, name, &limits()).await.expect_err("does not start");
         assert!(matches!(failure, GuestFailure::Limit(GuestLimit::Time { .. })), "{failure}");
@@ -195,8 +191,7 @@ async fn a_memory_bomb_is_refused_with_both_sizes() {
 async fn a_module_that_begins_with_too_much_memory_does_not_start() {
     let engine = Engine::new().expect("an engine");
     let text = guest("i32.const 0").replace(r#"(export "memory") 2"#, r#"(export "memory") 65"#);
-    let wasm = to_wasm(text.into_bytes().into()).expect("is wasm");
-    let module = Module::compile(&engine, wasm).await.expect("compiles");
+    let module = compile(&engine, text).await.expect("compiles");
     let name = "guest".parse().expect("valid");
     let failure = Instance::start(&module, name, &limits()).await.expect_err("does not start");
     assert!(matches!(failure, GuestFailure::Limit(GuestLimit::Memory { .. })), "{failure}");

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use odeum_proto::Digest;
+use odeum_proto::{Digest, Name};
 
 use super::COUNTER;
 use super::stage::Stage;
-use crate::firmware::CacheError;
+use crate::{
+    firmware::CacheError,
+    package::{build, key::SecretKey},
+};
 
 #[tokio::test]
 async fn many_who_load_one_package_cause_one_fetch() {
@@ -43,12 +46,40 @@ async fn a_package_nobody_has_is_an_error_that_says_so() {
 #[tokio::test]
 async fn a_file_that_is_no_firmware_is_refused_and_one_that_is_needs_no_fetch() {
     let stage = Stage::new().await;
-    let error = stage.handle.cache.check(b"(module)"[..].into()).await.expect_err("is refused");
+    let name: Name = "counter".parse().expect("a name");
+    let check =
+        async |file: &'static [u8]| stage.handle.cache.check(name.clone(), file.into()).await;
+    let error = check(b"(module)").await.expect_err("is refused");
     assert!(error.to_string().contains("does not export `memory`"), "{error}");
-    let package = stage.handle.cache.check(COUNTER.into()).await.expect("it can run");
-    assert_eq!((package.digest, &package.wasm[..]), (Digest::of(COUNTER), COUNTER));
+    let package = check(COUNTER).await.expect("it can run");
+    assert_eq!(package.digest, Digest::of(&package.file));
+    assert_eq!(package.manifest.name, name);
     stage.handle.cache.load(package.digest).await.expect("is in memory");
     assert_eq!(stage.peers.asked(), 0);
+}
+
+#[tokio::test]
+async fn a_package_is_checked_again_by_each_node_that_loads_it() {
+    let stage = Stage::new().await;
+    let name: Name = "counter".parse().expect("a name");
+    let package = build::of_module(name, COUNTER.into()).expect("a package").package;
+    let load = async |file: &[u8]| {
+        let digest = Digest::of(file);
+        stage.peers.give(digest, file);
+        stage.handle.cache.load(digest).await
+    };
+    load(package.file()).await.expect("unsigned ones are allowed here");
+
+    let key = SecretKey::generate();
+    let signed = package.signed(key.sign(package.digest())).expect("signed");
+    let error = load(signed.file()).await.expect_err("nobody trusts that key");
+    assert!(matches!(error, CacheError::Refused(_)) && !error.is_retryable(), "{error}");
+
+    let mut tampered = package.file().to_vec();
+    let at = tampered.len() / 2;
+    tampered[at] ^= 1;
+    let error = load(&tampered).await.expect_err("it was tampered with");
+    assert!(error.to_string().contains("is not what the index says"), "{error}");
 }
 
 #[tokio::test]

@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 
-use crate::firmware::{Engine, Module, PackageError, to_wasm};
+use super::compile;
+use crate::firmware::{Engine, Module, PackageError};
 
 async fn check(file: &[u8]) -> Result<Module, PackageError> {
-    let engine = Engine::new().expect("an engine");
-    Module::compile(&engine, to_wasm(Bytes::copy_from_slice(file))?).await
+    compile(&Engine::new().expect("an engine"), Bytes::copy_from_slice(file)).await
 }
 
 async fn refused(file: &[u8]) -> String {

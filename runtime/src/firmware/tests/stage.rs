@@ -23,9 +23,10 @@ use odeum_proto::{
 use tokio::sync::watch;
 
 use crate::firmware::{
-    Activate, Engine, FetchError, FirmwareHandle, FirmwareParts, FirmwareStatus, HostHandle,
-    HostState, Ledger, Package, PackageSource, RestartPolicy, Wanted, firmware,
+    Activate, Checked, Engine, FetchError, FirmwareHandle, FirmwareParts, FirmwareStatus,
+    HostHandle, HostState, Ledger, PackageSource, RestartPolicy, Wanted, firmware,
 };
+use crate::package::trust::Trust;
 
 /// Long enough for a machine that builds something beside the tests.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -286,6 +287,7 @@ impl Stage {
             life: Incarnation(1),
             engine: Engine::new().expect("an engine"),
             source: Arc::clone(&peers) as _,
+            trust: Trust { allow_unsigned: true, ..Trust::default() },
             ledger: Arc::clone(&shelf) as _,
             activate: Arc::clone(&active) as _,
             lease: LeaseHandle::of(held),
@@ -303,10 +305,11 @@ impl Stage {
     }
 
     /// Checks a package and gives it to those who keep packages.
-    pub(super) async fn checked(&self, file: &[u8]) -> Package {
-        let package = self.handle.cache.check(Bytes::copy_from_slice(file)).await;
+    pub(super) async fn checked(&self, file: &[u8]) -> Checked {
+        let name = "guest".parse().expect("valid");
+        let package = self.handle.cache.check(name, Bytes::copy_from_slice(file)).await;
         let package = package.expect("it can run");
-        self.peers.give(package.digest, &package.wasm);
+        self.peers.give(package.digest, &package.file);
         package
     }
 

@@ -1,0 +1,103 @@
+//! A limit in the manifest of a package is one of its instances.
+
+use bytes::Bytes;
+use odeum_proto::Digest;
+
+use super::guests::{guest, limits, session};
+use crate::{
+    firmware::{Answer, Engine, GuestFailure, GuestLimit, Instance, Module, PackageError},
+    package::Package,
+};
+
+/// The package of a guest with the handler `body` and `more` in its manifest.
+fn package(more: &str, body: &str) -> Package {
+    let manifest = format!("name = 'guest'\nversion = '1.0.0'\n{more}");
+    let module = wat::parse_str(guest(body)).expect("it parses");
+    let module = ("module.wasm".parse().expect("a path"), Bytes::from(module));
+    Package::assemble(manifest.into(), [module]).expect("a package")
+}
+
+async fn compiled(engine: &Engine, package: &Package) -> Result<Module, PackageError> {
+    Module::compile(engine, Digest::of(package.file()), package).await
+}
+
+async fn outcome(more: &str, body: &str) -> Result<Answer, GuestFailure> {
+    let engine = Engine::new().expect("an engine");
+    let module = compiled(&engine, &package(more, body)).await.expect("it compiles");
+    let name = "guest".parse().expect("a name");
+    let instance = Instance::start(&module, name, &limits()).await?;
+    instance.handle(b"message", session(&[])).await.map(|(_, answer)| answer)
+}
+
+async fn limit(more: &str, body: &str) -> GuestLimit {
+    match outcome(more, body).await {
+        Err(GuestFailure::Limit(limit)) => limit,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn instructions_are_counted_only_where_the_manifest_says_so() {
+    let body = "(local $n i32) (loop
+        (local.set $n (i32.add (local.get $n) (i32.const 1)))
+        (br_if 0 (i32.lt_u (local.get $n) (i32.const 10000)))) i32.const 0";
+    assert_eq!(limit("[limits]\nfuel = 1000", body).await, GuestLimit::Fuel { allowed: 1_000 });
+    outcome("[limits]\nfuel = 1000000", body).await.expect("it is enough");
+    outcome("", body).await.expect("nobody counts");
+}
+
+#[tokio::test]
+async fn each_message_has_the_whole_of_the_fuel() {
+    let body = "(local $n i32) (loop
+        (local.set $n (i32.add (local.get $n) (i32.const 1)))
+        (br_if 0 (i32.lt_u (local.get $n) (i32.const 1000)))) i32.const 0";
+    let engine = Engine::new().expect("an engine");
+    let module = compiled(&engine, &package("[limits]\nfuel = 15000", body)).await;
+    let module = module.expect("it compiles");
+    let name = "guest".parse().expect("a name");
+    let mut instance = Instance::start(&module, name, &limits()).await.expect("it starts");
+    for _ in 0..10 {
+        (instance, _) = instance.handle(b"", session(&[])).await.expect("it is enough");
+    }
+}
+
+#[tokio::test]
+async fn a_deeper_stack_is_had_by_asking_for_it() {
+    // Each call takes some 40 bytes of stack at least.
+    let body = "(drop (call $deep (i32.const 40000))) i32.const 0)
+        (func $deep (param i32) (result i32)
+          (if (result i32) (local.get 0)
+            (then (i32.add (call $deep (i32.sub (local.get 0) (i32.const 1))) (i32.const 1)))
+            (else (i32.const 0)))";
+    let failure = outcome("[limits]\nstack = '64 KiB'", body).await.expect_err("it is too deep");
+    assert!(failure.to_string().contains("stack"), "{failure}");
+    outcome("[limits]\nstack = '8 MiB'", body).await.expect("it is deep enough");
+}
+
+#[tokio::test]
+async fn a_table_bomb_is_refused_with_both_sizes() {
+    let body = "(if (i32.eq (table.grow $t (ref.null func) (i32.const 1000)) (i32.const -1))
+        (then unreachable)) i32.const 0) (table $t 10 funcref) (func";
+    let told = limit("[limits]\ntable-elements = 1000", body).await;
+    assert_eq!(told, GuestLimit::Table { asked: 1_010, allowed: 1_000 });
+    outcome("[limits]\ntable-elements = 1010", body).await.expect("it is enough");
+    let told = limit("[limits]\ntable-elements = 5", body).await;
+    assert_eq!(told, GuestLimit::Table { asked: 10, allowed: 5 }, "at its beginning");
+}
+
+#[tokio::test]
+async fn a_reply_has_at_most_what_the_manifest_allows() {
+    let body = "(call $reply (i32.const 0) (i32.const 2000)) i32.const 0";
+    let told = limit("[limits]\noutput = '1 KiB'", body).await;
+    assert_eq!(told, GuestLimit::Reply { got: 2_000, allowed: 1_024 });
+    outcome("", body).await.expect("by default it is enough");
+}
+
+#[tokio::test]
+async fn a_manifest_that_says_another_sort_of_guest_is_refused() {
+    let engine = Engine::new().expect("an engine");
+    let refused = compiled(&engine, &package("abi = 'firmlet'", "i32.const 0")).await;
+    assert!(matches!(refused, Err(PackageError::OtherAbi { .. })), "{refused:?}");
+    let taken = compiled(&engine, &package("abi = 'odeum-actor-core'", "i32.const 0")).await;
+    taken.expect("it is that");
+}
