@@ -62,7 +62,7 @@ pub(super) async fn push(invocation: &Invocation, args: PushArgs) -> Result<(), 
     let PushArgs { package: source, place, store, registry } = args;
     let package = package_of(&source, &store, &RegistryArgs::default()).await?;
     let place = place.with_tag_of(&package);
-    let digest = registry.registry(&place).await?.push(&place, &package).await?;
+    let digest = registry.registry(&place)?.push(&place, &package).await?;
     let json = json!({
         "place": place.to_string(),
         "oci_digest": digest,
@@ -73,7 +73,7 @@ pub(super) async fn push(invocation: &Invocation, args: PushArgs) -> Result<(), 
 
 pub(super) async fn pull(invocation: &Invocation, args: PullArgs) -> Result<(), CliError> {
     let PullArgs { place, out, store, registry } = args;
-    let (package, oci_digest) = registry.registry(&place).await?.pull(&place).await?;
+    let (package, oci_digest) = registry.registry(&place)?.pull(&place).await?;
     let kept = store.store()?.keep(&package)?;
     if let Some(path) = &out {
         write_whole(path, package.file())

@@ -1,11 +1,10 @@
 //! Gets what a SOURCE names.
 
-use std::path::Path;
+use std::{io::BufRead, path::Path};
 
 use bytes::Bytes;
 use clap::Args;
 use odeum_proto::Name;
-use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::StoreArgs;
 use crate::{
@@ -31,13 +30,13 @@ pub(crate) struct RegistryArgs {
 
 impl RegistryArgs {
     /// The registry that has `place`.
-    pub(super) async fn registry(&self, place: &Place) -> Result<Registry, CliError> {
+    pub(super) fn registry(&self, place: &Place) -> Result<Registry, CliError> {
         let credentials = match &self.username {
             None => Credentials::stored_for(place)?,
             Some(username) => {
                 let mut password = String::new();
-                let mut stdin = BufReader::new(tokio::io::stdin());
-                let read = stdin.read_line(&mut password).await;
+                // Nothing else runs meanwhile: it may block.
+                let read = std::io::stdin().lock().read_line(&mut password);
                 read.map_err(|reason| CliError::Stdin { reason })?;
                 let password = password.trim_end_matches(['\r', '\n']).to_owned();
                 Credentials::Password { username: username.clone(), password }
@@ -90,7 +89,7 @@ pub(crate) async fn package_of(
             }
         },
         Source::Registry(place) => {
-            let (package, _) = registry.registry(place).await?.pull(place).await?;
+            let (package, _) = registry.registry(place)?.pull(place).await?;
             Ok(package)
         }
         Source::Kept(wanted) => {
