@@ -97,6 +97,12 @@ pub enum PackageError {
         /// What the manifest says.
         abi: Abi,
     },
+    /// The manifest asks for something that nothing here would see to.
+    #[error("the manifest asks for `{key}`, which this node does not do: leave it out")]
+    Beyond {
+        /// Its key.
+        key: &'static str,
+    },
     /// The compiler gave up on a valid module, or was stopped.
     #[error("the module cannot be compiled: {reason}")]
     Compile {

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::package::{
     Package,
-    manifest::{Abi, Limits},
+    manifest::{Abi, Limits, Manifest},
 };
 
 /// What every WebAssembly binary begins with.
@@ -63,6 +63,9 @@ impl Module {
         let (manifest, wasm) = (package.manifest(), package.module());
         if let Some(abi) = manifest.abi.filter(|abi| *abi != Abi::ActorCore) {
             return Err(PackageError::OtherAbi { abi });
+        }
+        if let Some(key) = beyond(manifest) {
+            return Err(PackageError::Beyond { key });
         }
         let limits = Arc::new(manifest.limits.clone());
         let of_limits = engine.for_limits(&limits).map_err(no_engine)?;
@@ -120,6 +123,23 @@ pub fn validate(wasm: &[u8]) -> Result<(), PackageError> {
 fn validate_with(engine: &wasmtime::Engine, wasm: &[u8]) -> Result<(), PackageError> {
     wasmtime::Module::validate(engine, wasm)
         .map_err(|error| PackageError::Invalid { reason: short(&format!("{error:#}")) })
+}
+
+/// What a manifest asks for that a node does not do. A guest that relies on it must not find out by
+/// itself.
+fn beyond(manifest: &Manifest) -> Option<&'static str> {
+    let usual = Manifest::new(manifest.name.clone(), manifest.version.clone());
+    let asked = [
+        ("args", manifest.args != usual.args),
+        ("environment", manifest.environment != usual.environment),
+        ("durability", manifest.durability != usual.durability),
+        ("isolation", manifest.isolation != usual.isolation),
+        ("capabilities", manifest.capabilities != usual.capabilities),
+        ("restart", manifest.restart != usual.restart),
+        ("update", manifest.update != usual.update),
+        ("transient", manifest.transient != usual.transient),
+    ];
+    asked.into_iter().find(|(_, is_asked)| *is_asked).map(|(key, _)| key)
 }
 
 fn no_engine(error: EngineError) -> PackageError {

@@ -101,3 +101,19 @@ async fn a_manifest_that_says_another_sort_of_guest_is_refused() {
     let taken = compiled(&engine, &package("abi = 'odeum-actor-core'", "i32.const 0")).await;
     taken.expect("it is that");
 }
+
+#[tokio::test]
+async fn a_manifest_that_asks_for_what_a_node_does_not_do_is_refused_with_the_key() {
+    let engine = Engine::new().expect("an engine");
+    for (asks, named) in [
+        ("args = ['-v']", "args"),
+        ("isolation = 'process'", "isolation"),
+        ("durability = 'durable'", "durability"),
+        ("[capabilities]\nclock = true", "capabilities"),
+        ("[environment]\nTZ = 'UTC'", "environment"),
+    ] {
+        let refused = compiled(&engine, &package(asks, "i32.const 0")).await;
+        let error = refused.expect_err("refused");
+        assert!(matches!(error, PackageError::Beyond { key } if key == named), "{error}");
+    }
+}
