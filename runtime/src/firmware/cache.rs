@@ -29,6 +29,7 @@ use super::{
     engine::Engine,
     error::{CacheError, PackageError},
     module::{Module, to_wasm},
+    terms::Terms,
 };
 
 /// Compiled modules kept beyond those in use. A module is some times its package's size.
@@ -242,7 +243,7 @@ async fn load(
         }
     };
     let wasm = blocking(move || checked(digest, wasm)).await?;
-    Ok(Module::compile(engine, wasm).await?)
+    Ok(Module::compile(engine, wasm, Terms::default()).await?)
 }
 
 fn checked(digest: Digest, bytes: Bytes) -> Result<Bytes, CacheError> {

@@ -4,7 +4,11 @@ use std::{fmt, time::Duration};
 
 use odeum_proto::Digest;
 
-use super::cache::FetchError;
+use super::{
+    abi::{Kind, detect::AbiError},
+    cache::FetchError,
+};
+use crate::package::manifest::Abi;
 
 /// The engine cannot be started. Fatal for the node.
 #[derive(Debug, thiserror::Error)]
@@ -75,20 +79,33 @@ pub enum PackageError {
         got: Box<str>,
     },
     /// Imports that no host function answers.
-    #[error("the module imports what Odeum does not offer: {imports}")]
+    #[error("the module imports what Odeum does not offer to a module of the ABI {abi}: {imports}")]
     UnknownImports {
         /// Each as `module.name`, separated by commas.
         imports: Box<str>,
+        /// The ABI it was taken for.
+        abi: Abi,
     },
+    /// No ABI fits it, or more than one does.
+    #[error(transparent)]
+    Abi(#[from] AbiError),
     /// An import of the right name and another type.
-    #[error("the module imports `odeum.{import}` as {got}, it is {expected}")]
+    #[error("the module imports `{import}` as {got}, it is {expected}")]
     WrongImport {
-        /// Its name.
-        import: &'static str,
+        /// It, as `module.name`.
+        import: Box<str>,
         /// The type it has.
         expected: &'static str,
         /// The type the module wants.
         got: Box<str>,
+    },
+    /// A component imports what there is not.
+    #[error("the component cannot be linked as {abi}: {reason}")]
+    NotLinked {
+        /// The ABI it was taken for.
+        abi: Abi,
+        /// What is missing or has another type.
+        reason: Box<str>,
     },
     /// The compiler gave up on a valid module, or was stopped.
     #[error("the module cannot be compiled: {reason}")]
@@ -113,6 +130,53 @@ pub enum GuestFailure {
     /// It exceeded a limit.
     #[error(transparent)]
     Limit(#[from] GuestLimit),
+    /// Its node does not give what its manifest asks for, or cannot.
+    #[error("its manifest asks for {what}, and {reason}")]
+    NotGranted {
+        /// What.
+        what: Box<str>,
+        /// Why it is not had, and what to do.
+        reason: Box<str>,
+    },
+    /// It ended itself.
+    #[error("it exited with code {code}{hint}")]
+    Exited {
+        /// Its exit code.
+        code: i32,
+        /// What it was denied before, if that is known.
+        hint: Hint,
+    },
+    /// It said itself that it cannot start.
+    #[error("it did not start: {reason}")]
+    NotStarted {
+        /// What it said.
+        reason: Box<str>,
+    },
+    /// It is for something else than it was started for.
+    #[error("it is a guest for {kind}")]
+    OtherKind {
+        /// What it is for.
+        kind: Kind,
+    },
+}
+
+/// What a guest was denied before it ended, as the end of a sentence; often nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Hint {
+    /// It looked for folders and has none.
+    pub no_folders: bool,
+}
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.no_folders {
+            f.write_str(
+                "; it looked for folders and has none: write `folders = [{ guest = \"/data\", host = \
+                 \"/srv/data\" }]` under `[capabilities]` in its manifest to give it one",
+            )?;
+        }
+        Ok(())
+    }
 }
 
 /// A limit that a guest exceeded.
@@ -131,6 +195,20 @@ pub enum GuestLimit {
         asked: u64,
         /// The firmware's limit.
         allowed: u64,
+    },
+    /// It asked for larger tables than it may have.
+    #[error("it asked for tables of {asked} elements, at most {allowed} are allowed")]
+    Table {
+        /// All tables together as they would have been.
+        asked: u64,
+        /// The firmware's limit.
+        allowed: u64,
+    },
+    /// It waited longer for something outside than one message may.
+    #[error("it waited longer than {allowed:?} on one message")]
+    Waiting {
+        /// The bound.
+        allowed: Duration,
     },
     /// It made more writes in one message than a commit takes.
     #[error("it made more than {allowed} variable writes on one message")]

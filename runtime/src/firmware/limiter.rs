@@ -5,28 +5,40 @@
 
 use wasmtime::ResourceLimiter;
 
-/// Most elements of all tables together: 64 Ki functions are many, and 512 KiB.
-const TABLE_ELEMENTS: usize = 64 << 10;
+use super::error::GuestLimit;
+use crate::package::manifest::Limits;
 
-/// Most memories and most tables of a module. Toolchains make one of each.
-const ITEMS: usize = 8;
+/// Bounds of one instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bounds {
+    /// Bytes of all memories.
+    pub(super) memory: u64,
+    /// Elements of all tables.
+    pub(super) elements: u64,
+    /// Core instances, memories and tables, of each so many.
+    pub(super) items: usize,
+}
+
+impl Bounds {
+    /// Those of a package, with the memory that the deployment allows.
+    pub(super) fn new(memory: u64, limits: &Limits) -> Self {
+        let items = usize::try_from(limits.instances.number()).unwrap_or(usize::MAX);
+        Self { memory, elements: limits.table_elements.number(), items }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Limiter {
-    allowed: u64,
+    bounds: Bounds,
     /// Bytes of all memories.
     memory: u64,
-    elements: usize,
-    refused: Option<u64>,
+    elements: u64,
+    refused: Option<GuestLimit>,
 }
 
 impl Limiter {
-    pub(super) fn new(allowed: u64) -> Self {
-        Self { allowed, memory: 0, elements: 0, refused: None }
-    }
-
-    pub(super) fn allowed(&self) -> u64 {
-        self.allowed
+    pub(super) fn new(bounds: Bounds) -> Self {
+        Self { bounds, memory: 0, elements: 0, refused: None }
     }
 
     /// Bytes of all memories.
@@ -34,8 +46,8 @@ impl Limiter {
         self.memory
     }
 
-    /// What the memory would have been, if growing was refused since the last call.
-    pub(super) fn take_refused(&mut self) -> Option<u64> {
+    /// What was refused last since the last call, if anything was.
+    pub(super) fn take_refused(&mut self) -> Option<GuestLimit> {
         self.refused.take()
     }
 }
@@ -48,8 +60,9 @@ impl ResourceLimiter for Limiter {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let asked = self.memory.saturating_add(desired.saturating_sub(current) as u64);
-        if asked > self.allowed {
-            self.refused = Some(asked);
+        let allowed = self.bounds.memory;
+        if asked > allowed {
+            self.refused = Some(GuestLimit::Memory { asked, allowed });
             return Ok(false);
         }
         self.memory = asked;
@@ -62,8 +75,10 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let asked = self.elements.saturating_add(desired.saturating_sub(current));
-        if asked > TABLE_ELEMENTS {
+        let asked = self.elements.saturating_add(desired.saturating_sub(current) as u64);
+        let allowed = self.bounds.elements;
+        if asked > allowed {
+            self.refused = Some(GuestLimit::Table { asked, allowed });
             return Ok(false);
         }
         self.elements = asked;
@@ -71,14 +86,14 @@ impl ResourceLimiter for Limiter {
     }
 
     fn instances(&self) -> usize {
-        1
+        self.bounds.items
     }
 
     fn tables(&self) -> usize {
-        ITEMS
+        self.bounds.items
     }
 
     fn memories(&self) -> usize {
-        ITEMS
+        self.bounds.items
     }
 }

@@ -3,20 +3,38 @@
 //! Everything that can be wrong with a file is found here, before it is replicated or placed, and
 //! told in one sentence that names what is wrong and what was expected.
 
+mod check;
+
+use std::sync::Arc;
+
 use bytes::Bytes;
 use odeum_proto::{Digest, limits};
-use wasmtime::{ExternType, FuncType, InstancePre};
+use wasmtime::{InstancePre, Linker, component::Component};
+use wasmtime_wasi::p2::bindings::CommandPre;
 
 use super::{
-    abi::{self, Guest},
+    abi::{
+        Kind,
+        actor::ActorModule,
+        component::{self, HttpService, Part},
+        core::{self, Guest},
+        detect::detect,
+        firmlet::{self, Firmlet},
+        shape::Shape,
+        wasi_p1::{self, WasiP1},
+    },
     engine::Engine,
     error::PackageError,
+    terms::Terms,
 };
+use crate::package::manifest::Abi;
 
 /// What every WebAssembly binary begins with.
 const MAGIC: &[u8] = b"\0asm";
 /// Version and layer of a core module.
 const CORE: &[u8] = &[1, 0, 0, 0];
+/// Version and layer of a component.
+const COMPONENT: &[u8] = &[13, 0, 1, 0];
 
 /// Longest piece of a parser's message in an error, in bytes.
 const REASON_BYTES: usize = 300;
@@ -34,37 +52,95 @@ const KNOWN: &[(&[u8], &str)] = &[
     (b"%PDF", "a PDF document"),
 ];
 
-/// A module that passed all checks, compiled and linked against the host functions. Cheap to
-/// clone.
+/// A module that passed all checks, compiled and linked against the host functions of its ABI. Cheap
+/// to clone.
 #[derive(Clone)]
 pub struct Module {
     digest: Digest,
-    pre: InstancePre<Guest>,
+    abi: Abi,
+    terms: Arc<Terms>,
+    linked: Linked,
+    /// Kept, because a guest whose engine is gone is never interrupted.
+    engine: Engine,
+}
+
+/// A module with what it imports, by its ABI.
+#[derive(Clone)]
+pub(super) enum Linked {
+    Core(InstancePre<Guest>),
+    Reactor(InstancePre<Guest<WasiP1>>),
+    Command(InstancePre<Guest<WasiP1>>),
+    Firmlet(InstancePre<Firmlet>),
+    Cli(CommandPre<Part>),
+    Http(HttpService),
+    Actor(ActorModule),
 }
 
 impl Module {
-    /// Checks and compiles `wasm`, off the async workers.
+    /// Checks and compiles `wasm`, off the async workers. `terms` are those of its package.
     ///
     /// # Errors
     /// [`PackageError`] that says what is wrong with it.
-    pub async fn compile(engine: &Engine, wasm: Bytes) -> Result<Self, PackageError> {
-        let owned = engine.wasmtime().clone();
+    pub async fn compile(engine: &Engine, wasm: Bytes, terms: Terms) -> Result<Self, PackageError> {
+        let owned = engine.clone();
         let stopped = || PackageError::Compile { reason: "the compiler was stopped".into() };
-        engine.compile(move || Self::compile_here(&owned, &wasm)).await.ok_or_else(stopped)?
+        engine
+            .compile(move || Self::compile_here(&owned, &wasm, terms))
+            .await
+            .ok_or_else(stopped)?
     }
 
-    fn compile_here(engine: &wasmtime::Engine, wasm: &[u8]) -> Result<Self, PackageError> {
+    fn compile_here(engine: &Engine, wasm: &[u8], terms: Terms) -> Result<Self, PackageError> {
+        let (abi, linked) = match is_component(wasm) {
+            true => Self::component(engine.wasmtime(), wasm, &terms)?,
+            false => Self::core(engine.wasmtime(), wasm, &terms)?,
+        };
+        let (digest, engine) = (Digest::of(wasm), engine.clone());
+        Ok(Self { digest, abi, terms: Arc::new(terms), linked, engine })
+    }
+
+    fn core(
+        engine: &wasmtime::Engine,
+        wasm: &[u8],
+        terms: &Terms,
+    ) -> Result<(Abi, Linked), PackageError> {
         wasmtime::Module::validate(engine, wasm)
             .map_err(|error| PackageError::Invalid { reason: short(&format!("{error:#}")) })?;
-        let compile_error =
-            |error: wasmtime::Error| PackageError::Compile { reason: short(&format!("{error:#}")) };
-        let module = wasmtime::Module::from_binary(engine, wasm).map_err(compile_error)?;
-        check_exports(&module)?;
-        check_imports(&module)?;
-        let pre = abi::linker(engine)
-            .and_then(|linker| linker.instantiate_pre(&module))
-            .map_err(compile_error)?;
-        Ok(Self { digest: Digest::of(wasm), pre })
+        let module = wasmtime::Module::from_binary(engine, wasm).map_err(not_compiled)?;
+        let shape = Shape::of_module(&module);
+        let abi = detect(&shape, terms.abi)?;
+        check::exports(&shape, abi)?;
+        check::imports(&shape, abi)?;
+        let linked = link(engine, &module, abi, terms).map_err(not_compiled)?;
+        Ok((abi, linked))
+    }
+
+    fn component(
+        engine: &wasmtime::Engine,
+        wasm: &[u8],
+        terms: &Terms,
+    ) -> Result<(Abi, Linked), PackageError> {
+        let component = Component::from_binary(engine, wasm)
+            .map_err(|error| PackageError::Invalid { reason: short(&format!("{error:#}")) })?;
+        let shape = Shape::of_component(engine, &component);
+        let abi = detect(&shape, terms.abi)?;
+        let linked = || -> wasmtime::Result<Linked> {
+            if abi == Abi::Actor {
+                let actor = ActorModule::new(engine, &component, &shape, terms)?;
+                return Ok(Linked::Actor(actor));
+            }
+            let linker = component::linker(engine, &shape, terms)?;
+            Ok(match abi {
+                Abi::WasiHttp => Linked::Http(HttpService::new(&linker, &component)?),
+                _ => Linked::Cli(component::command(&linker, &component)?),
+            })
+        };
+        // What is wrong here is an import that there is not, or has another type.
+        let linked = linked().map_err(|error| PackageError::NotLinked {
+            abi,
+            reason: short(&format!("{error:#}")),
+        })?;
+        Ok((abi, linked))
     }
 
     /// The content it was compiled from.
@@ -73,15 +149,79 @@ impl Module {
         self.digest
     }
 
-    pub(super) fn pre(&self) -> &InstancePre<Guest> {
-        &self.pre
+    /// Its ABI.
+    #[must_use]
+    pub fn abi(&self) -> Abi {
+        self.abi
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// What it is for.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        Kind::of(self.abi)
+    }
+
+    /// Those of its package.
+    #[must_use]
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    pub(super) fn linked(&self) -> &Linked {
+        &self.linked
     }
 }
 
 impl std::fmt::Debug for Module {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Module").field("digest", &self.digest).finish_non_exhaustive()
+        f.debug_struct("Module")
+            .field("digest", &self.digest)
+            .field("abi", &self.abi)
+            .finish_non_exhaustive()
     }
+}
+
+fn link(
+    engine: &wasmtime::Engine,
+    module: &wasmtime::Module,
+    abi: Abi,
+    terms: &Terms,
+) -> wasmtime::Result<Linked> {
+    Ok(match abi {
+        Abi::Firmlet => {
+            let mut linker = Linker::new(engine);
+            firmlet::add_to_linker(&mut linker)?;
+            Linked::Firmlet(linker.instantiate_pre(module)?)
+        }
+        Abi::WasiCommand => {
+            let mut linker = Linker::new(engine);
+            wasi_p1::add_to_linker(&mut linker, terms)?;
+            Linked::Command(linker.instantiate_pre(module)?)
+        }
+        Abi::WasiReactor => {
+            let mut linker = Linker::new(engine);
+            core::add_to_linker(&mut linker)?;
+            wasi_p1::add_to_linker(&mut linker, terms)?;
+            Linked::Reactor(linker.instantiate_pre(module)?)
+        }
+        _ => {
+            let mut linker = Linker::new(engine);
+            core::add_to_linker(&mut linker)?;
+            Linked::Core(linker.instantiate_pre(module)?)
+        }
+    })
+}
+
+fn not_compiled(error: wasmtime::Error) -> PackageError {
+    PackageError::Compile { reason: short(&format!("{error:#}")) }
+}
+
+fn is_component(wasm: &[u8]) -> bool {
+    wasm.get(MAGIC.len()..).is_some_and(|rest| rest.starts_with(COMPONENT))
 }
 
 /// The binary form of a file: as it is, or translated from text.
@@ -95,9 +235,8 @@ pub fn to_wasm(file: Bytes) -> Result<Bytes, PackageError> {
     if let Some(rest) = file.strip_prefix(MAGIC) {
         return match rest.get(..4) {
             Some(CORE) => Ok(file),
-            Some([_, _, 1, 0]) => {
-                Err(not_wasm("a WebAssembly component, and a core module is expected"))
-            }
+            Some(COMPONENT) => Ok(file),
+            Some([_, _, 1, 0]) => Err(not_wasm("a WebAssembly component of an unknown version")),
             _ => Err(not_wasm("a WebAssembly binary of an unknown version")),
         };
     }
@@ -139,61 +278,6 @@ fn bad_text(message: &str) -> PackageError {
     PackageError::BadText { line, column, reason }
 }
 
-fn check_exports(module: &wasmtime::Module) -> Result<(), PackageError> {
-    for export in abi::EXPORTS {
-        let (name, expected) = (export.name, export.signature);
-        match module.get_export(name).map(|found| describe(&found)) {
-            Some(got) if *got == *expected => {}
-            Some(got) => return Err(PackageError::WrongExport { export: name, expected, got }),
-            None if export.required => {
-                return Err(PackageError::MissingExport { export: name, expected });
-            }
-            None => {}
-        }
-    }
-    Ok(())
-}
-
-fn check_imports(module: &wasmtime::Module) -> Result<(), PackageError> {
-    let mut unknown = Vec::new();
-    for import in module.imports() {
-        let known = (import.module() == abi::MODULE)
-            .then(|| abi::IMPORTS.iter().find(|known| known.name == import.name()))
-            .flatten();
-        let Some(known) = known else {
-            unknown.push(format!("{}.{}", import.module(), import.name()));
-            continue;
-        };
-        let got = describe(&import.ty());
-        if *got != *known.signature {
-            let (import, expected) = (known.name, known.signature);
-            return Err(PackageError::WrongImport { import, expected, got });
-        }
-    }
-    if unknown.is_empty() {
-        return Ok(());
-    }
-    Err(PackageError::UnknownImports { imports: short(&unknown.join(", ")) })
-}
-
-/// A type as the ABI document writes it.
-fn describe(ty: &ExternType) -> Box<str> {
-    match ty {
-        ExternType::Func(func) => signature(func).into(),
-        ExternType::Memory(_) => abi::MEMORY.into(),
-        ExternType::Global(_) => "a global".into(),
-        ExternType::Table(_) => "a table".into(),
-        _ => "something else".into(),
-    }
-}
-
-fn signature(func: &FuncType) -> String {
-    let list = |types: Vec<String>| types.join(", ");
-    let params = list(func.params().map(|ty| ty.to_string()).collect());
-    let results = list(func.results().map(|ty| ty.to_string()).collect());
-    if results.is_empty() { format!("({params})") } else { format!("({params}) -> {results}") }
-}
-
 fn not_wasm(found: &str) -> PackageError {
     PackageError::NotWasm { found: found.into() }
 }
@@ -206,6 +290,6 @@ fn clip(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }
 
-fn short(text: &str) -> Box<str> {
+pub(super) fn short(text: &str) -> Box<str> {
     clip(text.trim(), REASON_BYTES).into()
 }

@@ -1,30 +1,15 @@
 //! Hostile guests, as text.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
-
 use bytes::Bytes;
-use odeum_proto::{session::Write, store::FirmwareLimits};
+use odeum_proto::session::Write;
 
-use super::COUNTER;
-use crate::firmware::{
-    Answer, Effect, Engine, GuestFailure, GuestLimit, Instance, Module, Variables, to_wasm,
+use super::{
+    COUNTER,
+    bench::{session, setting},
 };
-
-struct Session(BTreeMap<&'static str, &'static str>);
-
-impl Variables for Session {
-    fn get(&self, key: &str) -> Option<Vec<u8>> {
-        self.0.get(key).map(|value| value.as_bytes().to_vec())
-    }
-}
-
-fn session(variables: &[(&'static str, &'static str)]) -> Arc<dyn Variables> {
-    Arc::new(Session(variables.iter().copied().collect()))
-}
-
-fn limits() -> FirmwareLimits {
-    FirmwareLimits { memory_bytes: 4 << 20, message_time: Duration::from_millis(200) }
-}
+use crate::firmware::{
+    Answer, Effect, Engine, GuestFailure, GuestLimit, Instance, Module, Publisher, Terms, to_wasm,
+};
 
 /// A module whose handler is `body`, with all imports and a scratch area.
 fn guest(body: &str) -> String {
@@ -46,8 +31,8 @@ fn guest(body: &str) -> String {
 
 async fn started(engine: &Engine, file: &[u8]) -> Instance {
     let wasm = to_wasm(Bytes::copy_from_slice(file)).expect("is wasm");
-    let module = Module::compile(engine, wasm).await.expect("compiles");
-    Instance::start(&module, "guest".parse().expect("valid"), &limits()).await.expect("starts")
+    let module = Module::compile(engine, wasm, Terms::default()).await.expect("compiles");
+    Instance::start(&module, &setting(), Publisher::none()).await.expect("starts")
 }
 
 async fn outcome(body: &str) -> Result<Answer, GuestFailure> {
@@ -64,6 +49,7 @@ fn done(writes: &[(&str, &str)], reply: &str) -> Answer {
     Answer::Done(Effect {
         writes: writes.iter().map(set).collect(),
         reply: reply.as_bytes().to_vec(),
+        deeds: Vec::new(),
     })
 }
 
@@ -158,7 +144,7 @@ async fn an_endless_loop_ends_at_its_time_and_delays_nobody() {
         }
     };
     assert_eq!(counted, 3);
-    let limit = GuestLimit::Time { allowed: limits().message_time };
+    let limit = GuestLimit::Time { allowed: setting().limits.message_time };
     assert_eq!(ended.map(|_| ()), Err(GuestFailure::Limit(limit)));
 }
 
@@ -171,9 +157,9 @@ async fn an_endless_start_ends_at_its_time() {
         let text = guest("i32.const 0");
         let text = format!("{} {start})", text.trim_end_matches(')').to_owned() + ")");
         let wasm = to_wasm(text.into_bytes().into()).expect("is wasm");
-        let module = Module::compile(&engine, wasm).await.expect("compiles");
-        let name = "guest".parse().expect("valid");
-        let failure = Instance::start(&module, name, &limits()).await.expect_err("does not start");
+        let module = Module::compile(&engine, wasm, Terms::default()).await.expect("compiles");
+        let started = Instance::start(&module, &setting(), Publisher::none()).await;
+        let failure = started.expect_err("does not start");
         assert!(matches!(failure, GuestFailure::Limit(GuestLimit::Time { .. })), "{failure}");
     }
 }
@@ -196,9 +182,9 @@ async fn a_module_that_begins_with_too_much_memory_does_not_start() {
     let engine = Engine::new().expect("an engine");
     let text = guest("i32.const 0").replace(r#"(export "memory") 2"#, r#"(export "memory") 65"#);
     let wasm = to_wasm(text.into_bytes().into()).expect("is wasm");
-    let module = Module::compile(&engine, wasm).await.expect("compiles");
-    let name = "guest".parse().expect("valid");
-    let failure = Instance::start(&module, name, &limits()).await.expect_err("does not start");
+    let module = Module::compile(&engine, wasm, Terms::default()).await.expect("compiles");
+    let started = Instance::start(&module, &setting(), Publisher::none()).await;
+    let failure = started.expect_err("does not start");
     assert!(matches!(failure, GuestFailure::Limit(GuestLimit::Memory { .. })), "{failure}");
 }
 
