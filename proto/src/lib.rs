@@ -11,6 +11,7 @@ pub mod backup;
 pub mod blob;
 pub mod call;
 pub mod codec;
+pub mod http;
 pub mod ids;
 pub mod join;
 pub mod limits;

@@ -35,6 +35,11 @@ pub enum HostState {
     Restarting,
     /// It ended too often, or cannot be started.
     Failed,
+    /// It is a job that ran to its end.
+    Completed {
+        /// Its exit code.
+        code: i32,
+    },
 }
 
 #[cfg(test)]
@@ -57,15 +62,17 @@ mod tests {
             report(HostState::Running, None),
             report(HostState::Restarting, Some("trap".to_owned())),
             report(HostState::Failed, None),
+            report(HostState::Completed { code: -1 }, None),
         ];
         let bytes = codec::encode(&reports).expect("encodes");
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let golden = [
-            "04",
+            "05",
             "07636f756e74657207000301fc0000010000",
             "07636f756e74657207010301fc0000010000",
             "07636f756e74657207020301fc00000100010474726170",
             "07636f756e74657207030301fc0000010000",
+            "07636f756e7465720704010301fc0000010000",
         ];
         assert_eq!(hex, golden.concat());
         assert_eq!(codec::decode::<Vec<FirmwareReport>>(&bytes), Ok(reports));

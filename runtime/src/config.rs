@@ -4,6 +4,7 @@
 //! (`odeum.test.toml`), the environment (`ODEUM_SECTION__KEY`), flags. How they are laid over each
 //! other and how every value keeps its origin is in [`odeum_actors::config`].
 
+mod mqtt;
 mod node;
 mod packages;
 
@@ -11,6 +12,7 @@ use std::path::Path;
 
 use odeum_cluster::blobs::BlobsConfig;
 
+pub use mqtt::{Broker, BrokerError, MqttConfig};
 pub use node::{
     ApiConfig, BlobConfig, ClusterConfig, FirmwareConfig, LogConfig, LogFormat, NodeConfig,
     NodeSection, StoreConfig,

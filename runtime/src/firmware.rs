@@ -7,19 +7,26 @@
 //! message.
 
 mod abi;
+mod bridge;
 mod cache;
 mod coordinator;
+mod deeds;
+mod denied;
 mod effect;
 mod engine;
 mod error;
 mod host;
 mod instance;
+mod job;
 mod ledger;
 mod limiter;
 mod module;
+mod output;
 mod plan;
 mod restart;
+mod setting;
 mod status;
+mod store;
 
 use std::sync::Arc;
 
@@ -27,18 +34,23 @@ use odeum_actors::{Strategy, SupervisorSpec};
 use odeum_cluster::lease::LeaseHandle;
 use odeum_proto::{Incarnation, NodeId};
 
+pub use abi::{Kind, detect::AbiError};
+pub use bridge::{BrokerAccess, Publication, Publisher};
 pub use cache::{CacheHandle, Checked, FetchError, PackageSource};
 pub use coordinator::CoordinatorHandle;
+pub use deeds::{Deed, Reach};
 pub use effect::{Answer, Effect, Variables};
 pub use engine::{Engine, TICK};
-pub use error::{CacheError, EngineError, GuestFailure, GuestLimit, PackageError};
+pub use error::{CacheError, EngineError, GuestFailure, GuestLimit, Hint, PackageError};
 pub use host::{Activate, HostHandle};
-pub use instance::Instance;
+pub use instance::{Arrival, Instance};
+pub use job::run as run_job;
 pub use ledger::Ledger;
 pub use module::{Module, to_wasm, validate};
 pub use plan::Wanted;
 pub use restart::RestartPolicy;
-pub use status::{FirmwareStatus, HostState};
+pub use setting::{Grants, Setting};
+pub use status::{FirmwareStatus, HostState, JOB_SESSION};
 
 use crate::package::trust::Trust;
 use cache::{CacheParts, package_cache};
@@ -65,6 +77,10 @@ pub struct FirmwareParts {
     pub lease: LeaseHandle,
     /// How crashed hosts are restarted.
     pub restarts: RestartPolicy,
+    /// What the node gives to guests whose packages ask for it.
+    pub grants: Grants,
+    /// The cluster as guests reach it.
+    pub reach: Arc<dyn Reach>,
 }
 
 impl std::fmt::Debug for FirmwareParts {
@@ -85,12 +101,33 @@ pub struct FirmwareHandle {
 /// The `FirmwareSupervisor`: the package cache, the hosts, the coordinator that starts them.
 #[must_use]
 pub fn firmware(parts: FirmwareParts) -> (FirmwareHandle, SupervisorSpec) {
-    let FirmwareParts { node, life, engine, source, trust, ledger, activate, lease, restarts } =
-        parts;
+    let FirmwareParts {
+        node,
+        life,
+        engine,
+        source,
+        trust,
+        ledger,
+        activate,
+        lease,
+        restarts,
+        grants,
+        reach,
+    } = parts;
+    let grants = Arc::new(grants);
     let (cache, cache_spec) = package_cache(CacheParts { engine, source, trust: Arc::new(trust) });
     let (hosts, hosts_spec) = SupervisorSpec::new("Hosts", Strategy::OneForOne).nested();
-    let coordinator_parts =
-        CoordinatorParts { node, life, cache: cache.clone(), ledger, activate, lease, restarts };
+    let coordinator_parts = CoordinatorParts {
+        node,
+        life,
+        cache: cache.clone(),
+        ledger,
+        activate,
+        lease,
+        restarts,
+        grants,
+        reach,
+    };
     let (coordinator, coordinator_spec) = coordinator(coordinator_parts, hosts);
     // The coordinator is last: it starts hosts when it starts, and when it crashes it alone
     // restarts and puts the hosts in order.

@@ -41,8 +41,8 @@ use self::{
 };
 use crate::{
     api::{self, BindError},
-    config::{FirmwareConfig, NodeConfig},
-    firmware::{Engine, EngineError, FirmwareParts, RestartPolicy, firmware},
+    config::{Broker, FirmwareConfig, MqttConfig, NodeConfig, PackagesConfig},
+    firmware::{BrokerAccess, Engine, EngineError, FirmwareParts, Grants, RestartPolicy, firmware},
 };
 
 /// How long a node tries to become a member before it gives up and ends: long enough for the
@@ -190,6 +190,11 @@ async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Tree, Supervisor)
         activate: Arc::new(reports::Announcer(cluster.router.activations().clone())),
         lease: cluster.lease.clone(),
         restarts: restarts(&config.firmware),
+        grants: grants(config)?,
+        reach: Arc::new(reports::Cluster {
+            router: cluster.router.clone(),
+            topics: cluster.topics.clone(),
+        }),
     });
     let services = cluster.transport.services();
     services.insert(Service::Firmware, Arc::new(Reports(firmware.coordinator.clone())));
@@ -210,6 +215,22 @@ async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Tree, Supervisor)
     let root = root.supervisor(firmware_supervisor).supervisor(api_supervisor).start().await?;
     tree.set(root.clone());
     Ok((cluster, tree, root))
+}
+
+/// What this node gives to guests.
+fn grants(config: &NodeConfig) -> Result<Grants, NodeError> {
+    let MqttConfig { broker, user, password_file } = &config.mqtt;
+    let password =
+        password_file.as_deref().map(std::fs::read_to_string).transpose().map_err(|reason| {
+            NodeError::System { what: "read the file of `mqtt.password-file`", reason }
+        })?;
+    let access = |broker: &Broker| BrokerAccess {
+        broker: broker.clone(),
+        user: user.clone(),
+        password: password.as_deref().map(|text| text.trim_end_matches(['\r', '\n']).to_owned()),
+    };
+    let PackagesConfig { folders, environment, .. } = config.packages.clone();
+    Ok(Grants { folders, environment, broker: broker.as_ref().map(access) })
 }
 
 fn restarts(config: &FirmwareConfig) -> RestartPolicy {

@@ -11,7 +11,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::future::{BoxFuture, join_all};
+use futures::{
+    StreamExt as _,
+    future::{BoxFuture, join_all},
+    stream::BoxStream,
+};
 use odeum_actors::{Strategy, Supervisor, SupervisorSpec};
 use odeum_cluster::{
     lease::{Lease, LeaseHandle},
@@ -23,12 +27,12 @@ use odeum_cluster::{
 };
 use odeum_proto::{
     ClusterId, Digest, DiskId, EntityId, Epoch, GroupId, Incarnation, Name, NodeId, RequestId,
-    call::{CallError, CallRequest},
+    call::{CallError, CallReply, CallRequest},
     store::{Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome},
 };
 use odeum_runtime::firmware::{
-    Activate, Engine, FetchError, FirmwareHandle, FirmwareParts, HostHandle, PackageSource,
-    RestartPolicy, firmware,
+    Activate, Engine, FetchError, FirmwareHandle, FirmwareParts, Grants, HostHandle, PackageSource,
+    Reach, RestartPolicy, firmware,
 };
 use odeum_runtime::package::{build, trust::Trust};
 use tokio::sync::watch;
@@ -62,6 +66,27 @@ impl PackageSource for Alone {
         let file = built.package.file().clone();
         let found = (digest == Digest::of(&file)).then_some(file);
         Box::pin(async { found.ok_or(FetchError::Missing { asked: 0 }) })
+    }
+}
+
+impl Reach for Alone {
+    fn call(&self, call: CallRequest) -> BoxFuture<'static, Result<CallReply, CallError>> {
+        Box::pin(async { Err(CallError::NotFound { entity: call.entity }) })
+    }
+
+    fn publish(
+        &self,
+        _topic: String,
+        _payload: Vec<u8>,
+    ) -> BoxFuture<'static, Result<(), Box<str>>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn subscribe(
+        &self,
+        _topic: String,
+    ) -> BoxFuture<'static, Result<BoxStream<'static, Bytes>, Box<str>>> {
+        Box::pin(async { Ok(futures::stream::pending().boxed()) })
     }
 }
 
@@ -115,6 +140,8 @@ impl Node {
                 max_restarts: 1_000,
                 ..RestartPolicy::default()
             },
+            grants: Grants::default(),
+            reach: Arc::new(Alone),
         });
         let root = SupervisorSpec::new("node", Strategy::OneForOne)
             .supervisor(store_spec)

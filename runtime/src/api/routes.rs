@@ -10,6 +10,7 @@ mod paced;
 mod program;
 mod request;
 mod segment;
+mod serve;
 mod session;
 mod store;
 mod variable;
@@ -23,7 +24,7 @@ use axum::{
     http::{Method, Uri},
     middleware::{self, Next},
     response::IntoResponse,
-    routing::{delete, get, post, put},
+    routing::{any, delete, get, post, put},
 };
 use odeum_proto::limits;
 use tokio::{sync::Semaphore, time::timeout};
@@ -86,6 +87,10 @@ pub(super) fn routes(node: Arc<dyn ApiNode>, stop: CancellationToken) -> Router 
         .route("/v1/store", get(store::report))
         .route("/v1/sessions", get(session::page));
     let calls = Router::new().route("/v1/firmware/{name}/call", post(call::call));
+    let served = Router::new()
+        .route("/f/{name}", any(serve::serve))
+        .route("/f/{name}/", any(serve::serve))
+        .route("/f/{name}/{*path}", any(serve::serve));
     let departures = Router::new()
         .route("/v1/nodes/{id}/leave", post(node::leave))
         .route("/v1/nodes/{id}/stay", post(node::stay));
@@ -96,6 +101,7 @@ pub(super) fn routes(node: Arc<dyn ApiNode>, stop: CancellationToken) -> Router 
         Router::new().route("/healthz", get(node::healthz)).route("/readyz", get(node::readyz));
     let small = bounded(looks, REQUEST_TIME, 0)
         .merge(bounded(calls, CALL_TIME, limits::MESSAGE_BYTES))
+        .merge(bounded(served, CALL_TIME, limits::MESSAGE_BYTES))
         .merge(bounded(departures, LEAVE_TIME, 0))
         .merge(bounded(sessions(), SESSION_TIME, limits::MESSAGE_BYTES));
     // The node itself bounds the time until the first byte of a backup.

@@ -1,4 +1,4 @@
-//! `odeum run`: deploy a firmware and wait until it takes messages.
+//! `odeum run`: deploy a firmware and wait until it takes messages, or runs as a job.
 
 use std::{path::Path, time::Duration};
 
@@ -72,6 +72,9 @@ pub(super) async fn run(invocation: &Invocation, args: RunArgs) -> Result<(), Cl
     let firmware = until_running(&api, &name, args.wait).await?;
     invocation.out.result(&firmware, |firmware| {
         let node = firmware.node.as_ref().map_or_else(String::new, |node| format!(" on {node}"));
+        if let Some(code) = firmware.exit_code {
+            return format!("{name} has completed{node} with exit code {code}");
+        }
         format!("{name} is running{node}; talk to it with `odeum call {name} MESSAGE`")
     })
 }
@@ -86,7 +89,7 @@ async fn until_running(
         let firmware = api.firmware_of(name).await?;
         let reason = firmware.last_error.as_deref().map(Box::from);
         match firmware.state {
-            FirmwareState::Running => return Ok(firmware),
+            FirmwareState::Running | FirmwareState::Completed => return Ok(firmware),
             FirmwareState::Failed => {
                 let reason = reason.unwrap_or_else(|| "no reason is known".into());
                 return Err(CliError::Failed { name: name.clone(), reason });

@@ -14,7 +14,7 @@ use odeum_cluster::blobs::BlobsConfig;
 use odeum_proto::{Label, NodeId, store::NodeRecord};
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, HumanDuration, PackagesConfig};
+use super::{ByteSize, HumanDuration, MqttConfig, PackagesConfig};
 
 /// All settings of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,8 @@ pub struct NodeConfig {
     pub store: StoreConfig,
     /// Packages and other bytes that are kept on several nodes.
     pub blobs: BlobConfig,
+    /// The MQTT broker that firmware reaches.
+    pub mqtt: MqttConfig,
     /// What it logs.
     pub log: LogConfig,
 }

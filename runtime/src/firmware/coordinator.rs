@@ -33,10 +33,12 @@ use tokio::time::Instant;
 
 use super::{
     cache::CacheHandle,
+    deeds::Reach,
     host::{Activate, HostParts, host},
     ledger::Ledger,
     plan::{self, Command, Running, Wanted},
     restart::RestartPolicy,
+    setting::{Grants, Setting},
     status::{Facts, FirmwareStatus, HostState},
 };
 
@@ -67,6 +69,10 @@ pub(super) struct CoordinatorParts {
     pub(super) lease: LeaseHandle,
     /// How crashed hosts are restarted.
     pub(super) restarts: RestartPolicy,
+    /// What this node gives to guests.
+    pub(super) grants: Arc<Grants>,
+    /// The cluster as guests reach it.
+    pub(super) reach: Arc<dyn Reach>,
 }
 
 impl fmt::Debug for CoordinatorParts {
@@ -279,6 +285,12 @@ impl CoordinatorActor {
             activate: Arc::clone(&self.parts.activate),
             lease: self.parts.lease.clone(),
             facts: facts.clone(),
+            setting: Setting {
+                firmware: name.clone(),
+                limits: running.spec.limits.clone(),
+                grants: Arc::clone(&self.parts.grants),
+            },
+            reach: Arc::clone(&self.parts.reach),
         };
         let (_, host) = host(format!("Host {name}"), parts, self.parts.restarts);
         let (supervisor, spec) = SupervisorSpec::new(name.as_str(), Strategy::OneForOne)

@@ -7,7 +7,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use odeum_proto::{Name, limits, session::Write};
 
-use super::error::GuestLimit;
+use super::{deeds::Deed, error::GuestLimit};
 use crate::package::manifest::Limits;
 
 /// Lines that one message may log; more are counted and dropped, so that a chatty guest costs a
@@ -15,7 +15,7 @@ use crate::package::manifest::Limits;
 const LOG_LINES: u32 = 64;
 
 /// Longest log line, in bytes; the rest is cut.
-const LOG_LINE_BYTES: usize = 2 << 10;
+pub(super) const LOG_LINE_BYTES: usize = 2 << 10;
 
 /// The variables of the session that a message is about, as they were before it.
 pub trait Variables: Send + Sync + 'static {
@@ -44,6 +44,8 @@ pub struct Effect {
     pub writes: Vec<Write>,
     /// The reply; empty when the guest gave none.
     pub reply: Vec<u8>,
+    /// What is done to others when the rest is committed.
+    pub deeds: Vec<Deed>,
 }
 
 #[derive(Debug)]
@@ -142,7 +144,8 @@ impl Buffer {
             Some(value) => Write::Set { key, value },
             None => Write::Delete { key },
         };
-        Ok(Effect { writes: self.writes.into_iter().map(write).collect(), reply: self.reply })
+        let writes = self.writes.into_iter().map(write).collect();
+        Ok(Effect { writes, reply: self.reply, deeds: Vec::new() })
     }
 
     /// The reason, when it returned something else.
@@ -198,6 +201,13 @@ pub(super) fn emit(firmware: &Name, level: Level, line: &[u8]) {
         Level::Debug => tracing::debug!(target: "odeum::guest", %firmware, %text, "guest log"),
         Level::Trace => tracing::trace!(target: "odeum::guest", %firmware, %text, "guest log"),
     }
+}
+
+/// A line of one of the guest's output streams. Programs report their progress on standard error,
+/// too, so both are as loud.
+pub(super) fn emit_from(firmware: &Name, stream: &'static str, line: &[u8]) {
+    let text = text(line);
+    tracing::info!(target: "odeum::guest", %firmware, stream, %text, "guest log");
 }
 
 /// The beginning of what a guest said, as text.

@@ -4,7 +4,10 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use odeum_proto::Digest;
 
-use super::cache::FetchError;
+use super::{
+    abi::{Kind, detect::AbiError},
+    cache::FetchError,
+};
 use crate::package::{build::BuildError, manifest::Abi, trust::TrustError};
 
 /// The engine cannot be started. Fatal for the node.
@@ -76,32 +79,43 @@ pub enum PackageError {
         got: Box<str>,
     },
     /// Imports that no host function answers.
-    #[error("the module imports what Odeum does not offer: {imports}")]
+    #[error("the module imports what Odeum does not offer to a module of the ABI {abi}: {imports}")]
     UnknownImports {
         /// Each as `module.name`, separated by commas.
         imports: Box<str>,
+        /// The ABI it was taken for.
+        abi: Abi,
     },
+    /// No ABI fits it, or more than one does.
+    #[error(transparent)]
+    Abi(#[from] AbiError),
     /// An import of the right name and another type.
-    #[error("the module imports `odeum.{import}` as {got}, it is {expected}")]
+    #[error("the module imports `{import}` as {got}, it is {expected}")]
     WrongImport {
-        /// Its name.
-        import: &'static str,
+        /// It, as `module.name`.
+        import: Box<str>,
         /// The type it has.
         expected: &'static str,
         /// The type the module wants.
         got: Box<str>,
     },
-    /// The manifest says that it is another sort of guest.
-    #[error("the manifest says `abi = \"{abi}\"`, which this node does not run")]
-    OtherAbi {
-        /// What the manifest says.
-        abi: Abi,
-    },
     /// The manifest asks for something that nothing here would see to.
-    #[error("the manifest asks for `{key}`, which this node does not do: leave it out")]
+    #[error(
+        "the manifest asks for `{key}`, which a guest of the ABI {abi} cannot have here: leave it out"
+    )]
     Beyond {
         /// Its key.
         key: &'static str,
+        /// The ABI it was taken for.
+        abi: Abi,
+    },
+    /// A component imports what there is not.
+    #[error("the component cannot be linked as {abi}: {reason}")]
+    NotLinked {
+        /// The ABI it was taken for.
+        abi: Abi,
+        /// What is missing or has another type.
+        reason: Box<str>,
     },
     /// The compiler gave up on a valid module, or was stopped.
     #[error("the module cannot be compiled: {reason}")]
@@ -126,6 +140,53 @@ pub enum GuestFailure {
     /// It exceeded a limit.
     #[error(transparent)]
     Limit(#[from] GuestLimit),
+    /// Its node does not give what its manifest asks for, or cannot.
+    #[error("its manifest asks for {what}, and {reason}")]
+    NotGranted {
+        /// What.
+        what: Box<str>,
+        /// Why it is not had, and what to do.
+        reason: Box<str>,
+    },
+    /// It ended itself.
+    #[error("it exited with code {code}{hint}")]
+    Exited {
+        /// Its exit code.
+        code: i32,
+        /// What it was denied before, if that is known.
+        hint: Hint,
+    },
+    /// It said itself that it cannot start.
+    #[error("it did not start: {reason}")]
+    NotStarted {
+        /// What it said.
+        reason: Box<str>,
+    },
+    /// It is for something else than it was started for.
+    #[error("it is a guest for {kind}")]
+    OtherKind {
+        /// What it is for.
+        kind: Kind,
+    },
+}
+
+/// What a guest was denied before it ended, as the end of a sentence; often nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Hint {
+    /// It looked for folders and has none.
+    pub no_folders: bool,
+}
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.no_folders {
+            f.write_str(
+                "; it looked for folders and has none: write `folders = [{ guest = \"/data\", host = \
+                 \"/srv/data\" }]` under `[capabilities]` in its manifest to give it one",
+            )?;
+        }
+        Ok(())
+    }
 }
 
 /// A limit that a guest exceeded.
@@ -158,6 +219,12 @@ pub enum GuestLimit {
     Fuel {
         /// The firmware's limit.
         allowed: u64,
+    },
+    /// It waited longer for something outside than one message may.
+    #[error("it waited longer than {allowed:?} on one message")]
+    Waiting {
+        /// The bound.
+        allowed: Duration,
     },
     /// It made more writes in one message than a commit takes.
     #[error("it made more than {allowed} variable writes on one message")]

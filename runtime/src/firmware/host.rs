@@ -23,16 +23,24 @@
 //! it again after a pause. A package that cannot be had yet or a store without majority is not the
 //! guest's fault: the host waits for them.
 //!
+//! A guest that is a job runs beside the actor, which takes its end (`job`). What happens to a guest
+//! beside calls (a timer, an answer, something that was published) is a message that nobody waits
+//! for (`events`).
+//!
 //! | message | from | answer |
 //! |---|---|---|
 //! | `Deliver` | [`HostHandle::deliver`] | the reply, or the error, of one message |
-//! | `Prepared`, `Fenced` | a task of the actor | none |
+//! | `Prepared`, `Fenced`, `Happened`, `JobEnded` | a task of the actor | none |
 //!
 //! Not done, and why: what is written to or deleted from a session of an entity through the API
 //! while a message of that entity is under way may be missing from what the guest reads, and be
 //! overwritten by what it writes. Refusing that needs the versions that were read in the commit.
 
+mod events;
+mod job;
 mod message;
+mod prepare;
+mod serving;
 
 use std::{fmt, time::Duration};
 
@@ -40,20 +48,29 @@ use odeum_actors::{
     Actor, ActorError, AskError, ChildSpec, Context, Handle, Overflow, Reply, Restart, Shutdown,
     child,
 };
-use odeum_cluster::store::StoreError;
 use odeum_proto::{
     EntityId, Epoch,
     call::{CallError, CallReply, CallRequest},
-    session::{DataOutcome, SessionRefusal},
 };
 
 use tokio::time::Instant;
 
-use self::message::{Answered, Next};
+use self::{
+    events::{Event, Outstanding},
+    job::JobEnd,
+    message::{Answered, Next},
+    serving::Serving,
+};
 use super::{
-    error::CacheError, instance::Instance, module::Module, restart::RestartPolicy,
+    abi::Kind,
+    bridge::Publisher,
+    error::{CacheError, GuestFailure},
+    instance::Instance,
+    module::Module,
+    restart::RestartPolicy,
     status::HostState,
 };
+use crate::package::manifest::RestartWhen;
 
 pub(super) use self::message::HostParts;
 
@@ -110,7 +127,13 @@ pub(super) fn host(
     restarts: RestartPolicy,
 ) -> (HostHandle, ChildSpec) {
     let entity = parts.entity.clone();
-    let (actor, spec) = child(name, move || HostActor { parts: parts.clone(), instance: None });
+    let (actor, spec) = child(name, move || HostActor {
+        parts: parts.clone(),
+        stands: Stands::Away,
+        when: RestartWhen::default(),
+        publisher: None,
+        outstanding: Outstanding::default(),
+    });
     let spec = spec
         .capacity(MAILBOX)
         .overflow(Overflow::Reject)
@@ -131,6 +154,14 @@ enum HostMessage {
         module: Result<Option<Module>, CacheError>,
     },
     Fenced,
+    Happened {
+        /// The instance it is for.
+        life: u64,
+        event: Event,
+    },
+    JobEnded {
+        end: JobEnd,
+    },
 }
 
 impl fmt::Debug for HostMessage {
@@ -139,14 +170,34 @@ impl fmt::Debug for HostMessage {
             Self::Deliver { .. } => "Deliver",
             Self::Prepared { .. } => "Prepared",
             Self::Fenced => "Fenced",
+            Self::Happened { .. } => "Happened",
+            Self::JobEnded { .. } => "JobEnded",
         })
     }
 }
 
 struct HostActor {
     parts: HostParts,
-    /// `None` until it is prepared, and while it handles a message.
-    instance: Option<Instance>,
+    stands: Stands,
+    /// After which ends the guest is started again, once its package is known.
+    when: RestartWhen,
+    /// Where the guest publishes, once it has a connection to the broker.
+    publisher: Option<Publisher>,
+    outstanding: Outstanding,
+}
+
+/// How the guest stands.
+enum Stands {
+    /// It is prepared, or handles a message.
+    Away,
+    /// It waits for a message.
+    Ready(Instance),
+    /// It is a job: it runs, or has run.
+    Job,
+    /// It serves HTTP requests.
+    Http(Serving),
+    /// It failed and is not started again.
+    Failed,
 }
 
 impl Actor for HostActor {
@@ -175,11 +226,16 @@ impl Actor for HostActor {
                 self.end(ctx);
                 Ok(())
             }
+            HostMessage::Happened { life, event } => self.on_happened(ctx, life, event).await,
+            HostMessage::JobEnded { end } => self.on_job_ended(ctx, end),
         }
     }
 
     async fn stopping(&mut self, _ctx: &mut Context<Self>) {
         self.parts.activate.deactivate(&self.parts.entity, self.parts.epoch);
+        if let Stands::Ready(instance) = std::mem::replace(&mut self.stands, Stands::Away) {
+            instance.end().await;
+        }
     }
 }
 
@@ -227,14 +283,51 @@ impl HostActor {
             self.prepare(ctx);
             return Ok(());
         }
-        let name = parts.spec.name.clone();
-        let started = Instance::start(&module, name, &parts.spec.limits).await;
-        let instance = started.inspect_err(|error| parts.erred(error))?;
-        parts.facts.running(instance.memory_bytes());
-        self.instance = Some(instance);
+        self.when = module.manifest().restart.when;
+        let abi = module.abi();
+        match module.kind() {
+            Kind::Job => self.begin_job(ctx, module),
+            Kind::Http => {
+                self.parts.facts.running(0);
+                self.stands = Stands::Http(Serving::new(module));
+            }
+            Kind::Messages => {
+                let publisher = self.publisher(ctx, module.manifest());
+                match Instance::start(&module, &self.parts.setting, publisher).await {
+                    Ok(instance) => {
+                        self.outstanding.renew(ctx);
+                        self.parts.facts.running(instance.memory_bytes());
+                        let hears = instance.hears_of_its_start();
+                        self.stands = Stands::Ready(instance);
+                        if hears {
+                            self.begin_actor(ctx).await?;
+                        }
+                    }
+                    Err(failure) => {
+                        self.parts.erred(&failure);
+                        return self.crashed(failure);
+                    }
+                }
+            }
+        }
+        let parts = &self.parts;
         let host = HostHandle { actor: ctx.handle().clone(), entity: parts.entity.clone() };
         parts.activate.activate(parts.entity.clone(), parts.epoch, host);
-        tracing::info!(entity = %parts.entity, epoch = %parts.epoch, "firmware running");
+        tracing::info!(
+            entity = %parts.entity, epoch = %parts.epoch, %abi, "firmware running"
+        );
+        Ok(())
+    }
+
+    /// The guest is gone. It is started again unless its manifest says otherwise.
+    fn crashed(&mut self, failure: GuestFailure) -> Result<(), ActorError> {
+        if self.when != RestartWhen::Never {
+            return Err(failure.into());
+        }
+        let parts = &self.parts;
+        parts.facts.erred(HostState::Failed, failure.to_string());
+        parts.activate.deactivate(&parts.entity, parts.epoch);
+        self.stands = Stands::Failed;
         Ok(())
     }
 
@@ -249,6 +342,10 @@ impl HostActor {
             return Ok(());
         }
         let parts = &self.parts;
+        if let Stands::Http(serving) = &self.stands {
+            serving.begin(parts, ctx, call, reply);
+            return Ok(());
+        }
         let session = match parts.check(&call) {
             Ok(session) => session,
             Err(answered) => {
@@ -256,102 +353,37 @@ impl HostActor {
                 return Ok(());
             }
         };
-        let Some(instance) = self.instance.take() else {
-            let (entity, reason) = (parts.entity.clone(), "it is starting".into());
-            reply.send(Err(CallError::Unavailable { entity, reason }));
-            return Ok(());
+        let instance = match std::mem::replace(&mut self.stands, Stands::Away) {
+            Stands::Ready(instance) => instance,
+            other => {
+                reply.send(Err(parts.not_ready(&other)));
+                self.stands = other;
+                return Ok(());
+            }
         };
-        let (answered, next) = parts.run(instance, call, session).await;
+        let (answered, next, deeds) = parts.run(instance, call, session, None).await;
         if let Next::Crash(failure) = &next {
             // Before the caller hears of it, so that who looks then sees it.
             parts.erred(failure);
         }
+        if answered.is_ok() {
+            self.do_deeds(ctx, deeds);
+        }
         reply.send(answered);
+        self.go_on(ctx, next)
+    }
+
+    fn go_on(&mut self, ctx: &mut Context<Self>, next: Next) -> Result<(), ActorError> {
         match next {
             Next::Keep(instance) => {
-                parts.facts.running(instance.memory_bytes());
-                self.instance = Some(instance);
+                self.parts.facts.running(instance.memory_bytes());
+                self.stands = Stands::Ready(instance);
             }
             Next::Renew => self.prepare(ctx),
             Next::Fence => self.fence(ctx),
             Next::End => self.end(ctx),
-            Next::Crash(failure) => return Err(failure.into()),
+            Next::Crash(failure) => return self.crashed(failure),
         }
         Ok(())
-    }
-}
-
-impl HostParts {
-    /// Returns when the node has its lease.
-    async fn leased(&self) {
-        let mut lease = self.lease.watch();
-        if lease.wait_for(|lease| lease.holds(Instant::now())).await.is_err() {
-            // Nobody renews it any more: the node ends, and this with it.
-            std::future::pending::<()>().await;
-        }
-    }
-
-    /// The module, once the node has its lease, it is here and this activation has taken over the
-    /// entity's sessions; `None` when a later one has them.
-    async fn prepared(&self) -> Result<Option<Module>, CacheError> {
-        self.leased().await;
-        let (mut pause, longest) = PREPARE_PAUSES;
-        loop {
-            let reason = match self.cache.load(self.spec.digest).await {
-                Ok(module) => match self.take_over().await {
-                    Ok(true) => return Ok(Some(module)),
-                    Ok(false) => return Ok(None),
-                    Err(reason) => reason,
-                },
-                Err(error) if error.is_retryable() => error.to_string(),
-                Err(error) => return Err(error),
-            };
-            tracing::warn!(entity = %self.entity, reason, "firmware waits");
-            self.facts.erred(HostState::Starting, reason);
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(longest);
-        }
-    }
-
-    /// Whether the entity's sessions are this activation's now, and no later one's; then this node
-    /// knows all that was written to them before.
-    ///
-    /// # Errors
-    /// Why that is not known yet.
-    async fn take_over(&self) -> Result<bool, String> {
-        let said = |error: StoreError| error.to_string();
-        let fenced = self.ledger.fence(&self.entity, self.epoch, STORE_DEADLINE).await;
-        match fenced.map_err(said)? {
-            DataOutcome::Refused(SessionRefusal::StaleEpoch { .. }) => return Ok(false),
-            // A full group has room again some day.
-            DataOutcome::Refused(refusal) => return Err(refusal.to_string()),
-            _ => {}
-        }
-        let holds = self.ledger.confirm(&self.entity, STORE_DEADLINE).await.map_err(said)?;
-        Ok(holds == Some(self.epoch))
-    }
-
-    /// Returns when nothing can be committed under this epoch any more, and this node knows it.
-    async fn fenced(&self) {
-        let mut changes = self.ledger.changes();
-        let (mut pause, longest) = PREPARE_PAUSES;
-        // A refusal is as good: somebody else has placed it anew, or it is gone.
-        while let Err(error) =
-            self.ledger.renew(&self.entity, &self.node, self.epoch, STORE_DEADLINE).await
-        {
-            tracing::warn!(entity = %self.entity, epoch = %self.epoch, %error, "firmware waits");
-            self.facts.erred(HostState::Starting, error.to_string());
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(longest);
-        }
-        // Before that the next host would begin under the same one.
-        while self.ledger.epoch(&self.entity) == Some(self.epoch) && changes.changed().await.is_ok()
-        {
-        }
-    }
-
-    fn erred(&self, error: &dyn std::error::Error) {
-        tracing::warn!(entity = %self.entity, epoch = %self.epoch, %error, "firmware crashed");
-        self.facts.erred(HostState::Restarting, error.to_string());
     }
 }

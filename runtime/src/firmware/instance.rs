@@ -1,69 +1,134 @@
-//! One running guest, at rest between messages.
+//! One running guest that handles messages, at rest between them, whatever its ABI.
 //!
 //! [`Instance::handle`] takes the instance and only gives it back when the guest came to the end
 //! of the message, so an instance that trapped or exceeded a limit cannot be used again.
 
-use std::{fmt, sync::Arc, time::Duration};
-
-use odeum_proto::{Name, store::FirmwareLimits};
-use wasmtime::{Store, Trap, TypedFunc, UpdateDeadline, WasmBacktrace};
+use std::sync::Arc;
 
 use super::{
-    abi::{self, Guest, Message, Stop},
-    effect::{Answer, Buffer, Variables},
-    engine::TICK,
-    error::{GuestFailure, GuestLimit},
-    limiter::Limiter,
-    module::Module,
+    abi::{
+        actor::ActorInstance,
+        core::{CoreInstance, Guest},
+        firmlet::FirmletInstance,
+        wasi_p1::{self, WasiP1},
+    },
+    bridge::Publisher,
+    effect::{Answer, Effect, Variables},
+    engine::Engine,
+    error::GuestFailure,
+    module::{Linked, Module},
+    setting::Setting,
 };
-use crate::package::{manifest::Limits, normalise};
-
-/// Frames of a trap that are told, from the innermost. The rest is seldom read.
-const FRAMES: usize = 5;
 
 /// One running guest.
+#[derive(Debug)]
 pub struct Instance {
-    store: Store<Guest>,
-    bounds: Bounds,
-    alloc: TypedFunc<i32, i32>,
-    handle: TypedFunc<(i32, i32), i32>,
+    inner: Inner,
+    /// Kept, because a guest whose engine is gone is never interrupted.
+    engine: Engine,
+}
+
+#[derive(Debug)]
+enum Inner {
+    Core(CoreInstance<()>),
+    Reactor(CoreInstance<WasiP1>),
+    Firmlet(Box<FirmletInstance>),
+    Actor(Box<ActorInstance>),
+}
+
+/// What a guest is given.
+#[derive(Debug, Clone, Copy)]
+pub enum Arrival<'a> {
+    /// It has started. Only actors hear of it.
+    Started,
+    /// Somebody calls.
+    Called {
+        /// What a firmlet is told that it is about; other guests are not told.
+        topic: Option<&'a str>,
+        /// The message.
+        body: &'a [u8],
+    },
+    /// Something was published.
+    Published {
+        /// Under which topic.
+        topic: &'a str,
+        /// What.
+        payload: &'a [u8],
+    },
+    /// One of its timers has run out.
+    TimedOut {
+        /// Which.
+        number: u64,
+    },
+    /// One of its asks has an outcome.
+    Answered {
+        /// Which.
+        number: u64,
+        /// The reply, or why there is none.
+        outcome: Result<&'a [u8], &'a str>,
+    },
+}
+
+impl<'a> Arrival<'a> {
+    /// What guests hear that know nothing but messages; `None` when they hear nothing of it.
+    fn message(&self) -> Option<(Option<&'a str>, &'a [u8])> {
+        match *self {
+            Self::Called { topic, body } => Some((topic, body)),
+            Self::Published { topic, payload } => Some((Some(topic), payload)),
+            Self::Started | Self::TimedOut { .. } | Self::Answered { .. } => None,
+        }
+    }
+}
+
+impl<'a> From<&'a [u8]> for Arrival<'a> {
+    fn from(body: &'a [u8]) -> Self {
+        Self::Called { topic: None, body }
+    }
+}
+
+impl<'a, const N: usize> From<&'a [u8; N]> for Arrival<'a> {
+    fn from(body: &'a [u8; N]) -> Self {
+        Self::Called { topic: None, body }
+    }
 }
 
 impl Instance {
-    /// A new instance, after its start section and `odeum_start` ran within the limits of one
-    /// message. `firmware` names it in its log lines.
+    /// A new instance, after its start ran within the limits of one message. What it publishes goes
+    /// to `publisher`.
     ///
     /// # Errors
-    /// [`GuestFailure`] when it needs more memory than allowed, or its start fails.
+    /// [`GuestFailure`] when it needs more than it is given, its start fails, or it is a guest of
+    /// another kind.
     pub async fn start(
         module: &Module,
-        firmware: Name,
-        limits: &FirmwareLimits,
+        setting: &Setting,
+        publisher: Publisher,
     ) -> Result<Self, GuestFailure> {
-        let guest = Guest {
-            firmware,
-            memory: None,
-            limiter: Limiter::new(limits.memory_bytes, module.limits()),
-            ticks_left: 0,
-            message: None,
-        };
-        let mut store = Store::new(module.pre().module().engine(), guest);
-        store.limiter(|guest| &mut guest.limiter);
-        let time = limits.message_time;
-        store.epoch_deadline_callback(move |mut context| {
-            let guest = context.data_mut();
-            if guest.ticks_left == 0 {
-                return Err(Stop::Limit(GuestLimit::Time { allowed: time }).into());
+        let (manifest, time) = (module.manifest(), setting.limits.message_time);
+        let inner = match module.linked() {
+            Linked::Core(pre) => {
+                let guest = Guest::new(setting.meter(manifest), ());
+                Inner::Core(CoreInstance::start(pre, guest, time).await?)
             }
-            guest.ticks_left -= 1;
-            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
-        });
-        let bounds = Bounds { time, package: Arc::clone(module.limits()) };
-        bounds.wind(&mut store);
-        match instantiate(module, &mut store).await {
-            Ok((alloc, handle)) => Ok(Self { store, bounds, alloc, handle }),
-            Err(error) => Err(bounds.failure(&mut store, &error)),
-        }
+            Linked::Reactor(pre) => {
+                let guest = wasi_p1::guest(manifest, setting).await?;
+                let start = CoreInstance::start(pre, guest, time);
+                Inner::Reactor(wasi_p1::waiting(time, start).await?)
+            }
+            Linked::Firmlet(pre) => {
+                let meter = setting.meter(manifest);
+                let start = FirmletInstance::start(pre, meter, manifest, time, publisher);
+                Inner::Firmlet(Box::new(start.await?))
+            }
+            Linked::Actor(it) => {
+                let start = ActorInstance::start(it, manifest, setting);
+                Inner::Actor(Box::new(wasi_p1::waiting(time, start).await?))
+            }
+            Linked::Command(_) | Linked::Cli(_) | Linked::Http(_) => {
+                return Err(GuestFailure::OtherKind { kind: module.kind() });
+            }
+        };
+        Ok(Self { inner, engine: module.engine().clone() })
     }
 
     /// Gives the guest one message. `variables` are those of the message's session.
@@ -71,133 +136,65 @@ impl Instance {
     /// # Errors
     /// [`GuestFailure`] when the guest trapped or exceeded a limit; the instance is gone then.
     pub async fn handle(
-        mut self,
-        message: &[u8],
+        self,
+        arrival: impl Into<Arrival<'_>>,
         variables: Arc<dyn Variables>,
     ) -> Result<(Self, Answer), GuestFailure> {
-        self.bounds.wind(&mut self.store);
-        let buffer = Buffer::new(&self.bounds.package);
-        self.store.data_mut().message = Some(Message { variables, buffer });
-        let code = self.call(message).await;
-        let guest = self.store.data_mut();
-        let message = guest.message.take();
-        let buffer =
-            message.map_or_else(|| Buffer::new(&self.bounds.package), |message| message.buffer);
-        buffer.finish_log(&guest.firmware);
-        match code {
-            Ok(0) => Ok((self, Answer::Done(buffer.effect()?))),
-            Ok(code) => Ok((self, buffer.refusal(code))),
-            Err(error) => Err(self.bounds.failure(&mut self.store, &error)),
-        }
+        let (engine, arrival) = (self.engine, arrival.into());
+        let (inner, answer) = self.inner.handle(arrival, variables).await?;
+        Ok((Self { inner, engine }, answer))
     }
 
     /// Bytes of its memory.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
-        self.store.data().limiter.memory_bytes()
-    }
-
-    async fn call(&mut self, message: &[u8]) -> wasmtime::Result<i32> {
-        // The caller bounds a message to `limits::MESSAGE_BYTES`, far from i32's end.
-        let len = i32::try_from(message.len())?;
-        if len == 0 {
-            return self.handle.call_async(&mut self.store, (0, 0)).await;
-        }
-        let ptr = self.alloc.call_async(&mut self.store, len).await?;
-        let memory = self.store.data().memory.filter(|_| ptr != 0);
-        let into = memory.and_then(|memory| {
-            let rest = memory.data_mut(&mut self.store).get_mut(ptr.cast_unsigned() as usize..)?;
-            rest.get_mut(..message.len())
-        });
-        match into {
-            Some(into) => into.copy_from_slice(message),
-            None => return Err(wasmtime::Error::new(BadAlloc { len, ptr })),
-        }
-        self.handle.call_async(&mut self.store, (ptr, len)).await
-    }
-}
-
-impl fmt::Debug for Instance {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Instance")
-            .field("firmware", &self.store.data().firmware)
-            .field("memory_bytes", &self.memory_bytes())
-            .finish_non_exhaustive()
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("`odeum_alloc` was asked for {len} bytes and gave {ptr}, which is not such a place")]
-struct BadAlloc {
-    len: i32,
-    ptr: i32,
-}
-
-type Functions = (TypedFunc<i32, i32>, TypedFunc<(i32, i32), i32>);
-
-async fn instantiate(module: &Module, store: &mut Store<Guest>) -> wasmtime::Result<Functions> {
-    let instance = module.pre().instantiate_async(&mut *store).await?;
-    store.data_mut().memory = instance.get_memory(&mut *store, "memory");
-    // The start section, which is an export in a package, and the start of the ABI.
-    for name in [normalise::START, abi::START] {
-        if instance.get_func(&mut *store, name).is_some() {
-            let start = instance.get_typed_func::<(), ()>(&mut *store, name)?;
-            start.call_async(&mut *store, ()).await?;
-        }
-    }
-    let alloc = instance.get_typed_func(&mut *store, abi::ALLOC)?;
-    let handle = instance.get_typed_func(&mut *store, abi::HANDLE)?;
-    Ok((alloc, handle))
-}
-
-/// What the guest may take for one message.
-#[derive(Debug)]
-struct Bounds {
-    time: Duration,
-    package: Arc<Limits>,
-}
-
-impl Bounds {
-    /// Gives the guest its time. One epoch more than fits, because the first may begin at once.
-    fn wind(&self, store: &mut Store<Guest>) {
-        let ticks = self.time.as_nanos().div_ceil(TICK.as_nanos()) + 1;
-        store.data_mut().ticks_left = u64::try_from(ticks).unwrap_or(u64::MAX);
-        store.data_mut().limiter.take_refused();
-        store.set_epoch_deadline(1);
-        if let Some(fuel) = self.package.fuel {
-            // Only an engine that does not count instructions refuses, and this one was chosen by
-            // the same limit.
-            let _ = store.set_fuel(fuel.number());
+        match &self.inner {
+            Inner::Core(it) => it.memory_bytes(),
+            Inner::Reactor(it) => it.memory_bytes(),
+            Inner::Firmlet(it) => it.memory_bytes(),
+            Inner::Actor(it) => it.memory_bytes(),
         }
     }
 
-    /// Why the guest did not come to an end.
-    fn failure(&self, store: &mut Store<Guest>, error: &wasmtime::Error) -> GuestFailure {
-        if let Some(Stop::Limit(limit)) = error.downcast_ref::<Stop>() {
-            return limit.clone().into();
+    /// Whether it wants to hear that it has started.
+    pub(super) fn hears_of_its_start(&self) -> bool {
+        matches!(self.inner, Inner::Actor(_))
+    }
+
+    /// Lets the guest take leave, if its ABI has that; it ends in any case.
+    pub async fn end(self) {
+        match self.inner {
+            Inner::Firmlet(it) => it.dispose().await,
+            Inner::Actor(it) => it.stop().await,
+            Inner::Core(_) | Inner::Reactor(_) => {}
         }
-        if let Some(limit) = store.data_mut().limiter.take_refused() {
-            return limit.into();
-        }
-        if let (Some(Trap::OutOfFuel), Some(fuel)) = (error.downcast_ref(), self.package.fuel) {
-            return GuestLimit::Fuel { allowed: fuel.number() }.into();
-        }
-        trapped(error)
     }
 }
 
-fn trapped(error: &wasmtime::Error) -> GuestFailure {
-    let reason = match error.downcast_ref::<Trap>() {
-        Some(trap) => trap.to_string().trim_start_matches("wasm trap: ").into(),
-        None => error.root_cause().to_string().into(),
-    };
-    let backtrace = error.downcast_ref::<WasmBacktrace>();
-    let name = |frame: &wasmtime::FrameInfo| match frame.func_name() {
-        Some(name) => name.into(),
-        None => format!("function {}", frame.func_index()).into(),
-    };
-    let frames = backtrace
-        .map(|backtrace| backtrace.frames().iter().take(FRAMES).map(name).collect())
-        .unwrap_or_default();
-    GuestFailure::Trapped { reason, frames }
+impl Inner {
+    async fn handle(
+        self,
+        arrival: Arrival<'_>,
+        variables: Arc<dyn Variables>,
+    ) -> Result<(Self, Answer), GuestFailure> {
+        match (self, arrival.message()) {
+            (Self::Actor(it), _) => {
+                let handled = wasi_p1::waiting(it.time(), it.handle(arrival, variables)).await;
+                handled.map(|(it, answer)| (Self::Actor(Box::new(it)), answer))
+            }
+            (inner, None) => Ok((inner, Answer::Done(Effect::default()))),
+            (Self::Core(it), Some((_, body))) => {
+                let handled = it.handle(body, variables).await;
+                handled.map(|(it, answer)| (Self::Core(it), answer))
+            }
+            (Self::Reactor(it), Some((_, body))) => {
+                let handled = wasi_p1::waiting(it.time(), it.handle(body, variables)).await;
+                handled.map(|(it, answer)| (Self::Reactor(it), answer))
+            }
+            (Self::Firmlet(it), Some((topic, body))) => {
+                let handled = it.handle(topic, body).await;
+                handled.map(|(it, answer)| (Self::Firmlet(Box::new(it)), answer))
+            }
+        }
+    }
 }

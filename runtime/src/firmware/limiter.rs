@@ -8,32 +8,41 @@ use wasmtime::ResourceLimiter;
 use super::error::GuestLimit;
 use crate::package::manifest::Limits;
 
-/// Most memories and most tables of a core module. Toolchains make one of each.
+/// Memories and tables that there may be in any case: a core module, which is one instance, often has
+/// more than one of them.
 const ITEMS: usize = 8;
+
+/// Bounds of one instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bounds {
+    /// Bytes of all memories.
+    pub(super) memory: u64,
+    /// Elements of all tables.
+    pub(super) elements: u64,
+    /// Core instances, and as many memories and tables.
+    pub(super) instances: usize,
+}
+
+impl Bounds {
+    /// Those of a package, with the memory that the deployment allows.
+    pub(super) fn new(memory: u64, limits: &Limits) -> Self {
+        let instances = usize::try_from(limits.instances.number()).unwrap_or(usize::MAX);
+        Self { memory, elements: limits.table_elements.number(), instances }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Limiter {
-    allowed: u64,
-    elements_allowed: u64,
-    instances: usize,
+    bounds: Bounds,
     /// Bytes of all memories.
     memory: u64,
-    /// Elements of all tables.
     elements: u64,
     refused: Option<GuestLimit>,
 }
 
 impl Limiter {
-    /// A limiter that lets all memories together have `allowed` bytes.
-    pub(super) fn new(allowed: u64, limits: &Limits) -> Self {
-        Self {
-            allowed,
-            elements_allowed: limits.table_elements.number(),
-            instances: usize::try_from(limits.instances.number()).unwrap_or(usize::MAX),
-            memory: 0,
-            elements: 0,
-            refused: None,
-        }
+    pub(super) fn new(bounds: Bounds) -> Self {
+        Self { bounds, memory: 0, elements: 0, refused: None }
     }
 
     /// Bytes of all memories.
@@ -41,7 +50,7 @@ impl Limiter {
         self.memory
     }
 
-    /// What was refused since the last call.
+    /// What was refused last since the last call, if anything was.
     pub(super) fn take_refused(&mut self) -> Option<GuestLimit> {
         self.refused.take()
     }
@@ -54,7 +63,8 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let (asked, allowed) = (grown(self.memory, current, desired), self.allowed);
+        let asked = grown(self.memory, current, desired);
+        let allowed = self.bounds.memory;
         if asked > allowed {
             self.refused = Some(GuestLimit::Memory { asked, allowed });
             return Ok(false);
@@ -69,7 +79,8 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let (asked, allowed) = (grown(self.elements, current, desired), self.elements_allowed);
+        let asked = grown(self.elements, current, desired);
+        let allowed = self.bounds.elements;
         if asked > allowed {
             self.refused = Some(GuestLimit::Table { asked, allowed });
             return Ok(false);
@@ -79,15 +90,15 @@ impl ResourceLimiter for Limiter {
     }
 
     fn instances(&self) -> usize {
-        self.instances
+        self.bounds.instances
     }
 
     fn tables(&self) -> usize {
-        ITEMS.max(self.instances)
+        ITEMS.max(self.bounds.instances)
     }
 
     fn memories(&self) -> usize {
-        ITEMS.max(self.instances)
+        ITEMS.max(self.bounds.instances)
     }
 }
 

@@ -3,26 +3,41 @@
 //! Everything that can be wrong with a file is found here, before it is replicated or placed, and
 //! told in one sentence that names what is wrong and what was expected.
 
+mod beyond;
+mod check;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use odeum_proto::{Digest, limits};
-use wasmtime::{ExternType, FuncType, InstancePre};
+use wasmtime::{InstancePre, Linker, component::Component};
+use wasmtime_wasi::p2::bindings::CommandPre;
 
 use super::{
-    abi::{self, Guest},
+    abi::{
+        Kind,
+        actor::ActorModule,
+        component::{self, HttpService, Part},
+        core::{self, Guest},
+        detect::detect,
+        firmlet::{self, Firmlet},
+        shape::Shape,
+        wasi_p1::{self, WasiP1},
+    },
     engine::{self, Engine},
     error::{EngineError, PackageError},
 };
 use crate::package::{
     Package,
-    manifest::{Abi, Limits, Manifest},
+    manifest::{Abi, Manifest},
 };
 
 /// What every WebAssembly binary begins with.
 const MAGIC: &[u8] = b"\0asm";
 /// Version and layer of a core module.
 const CORE: &[u8] = &[1, 0, 0, 0];
+/// Version and layer of a component.
+const COMPONENT: &[u8] = &[13, 0, 1, 0];
 
 /// Longest piece of a parser's message in an error, in bytes.
 const REASON_BYTES: usize = 300;
@@ -40,13 +55,28 @@ const KNOWN: &[(&[u8], &str)] = &[
     (b"%PDF", "a PDF document"),
 ];
 
-/// A module that passed all checks, compiled and linked against the host functions. Cheap to
-/// clone.
+/// A module that passed all checks, compiled and linked against the host functions of its ABI. Cheap
+/// to clone.
 #[derive(Clone)]
 pub struct Module {
     digest: Digest,
-    limits: Arc<Limits>,
-    pre: InstancePre<Guest>,
+    abi: Abi,
+    manifest: Arc<Manifest>,
+    linked: Linked,
+    /// Kept, because a guest whose engine is gone is never interrupted.
+    engine: Engine,
+}
+
+/// A module with what it imports, by its ABI.
+#[derive(Clone)]
+pub(super) enum Linked {
+    Core(InstancePre<Guest>),
+    Reactor(InstancePre<Guest<WasiP1>>),
+    Command(InstancePre<Guest<WasiP1>>),
+    Firmlet(InstancePre<Firmlet>),
+    Cli(CommandPre<Part>),
+    Http(HttpService),
+    Actor(ActorModule),
 }
 
 impl Module {
@@ -60,34 +90,71 @@ impl Module {
         digest: Digest,
         package: &Package,
     ) -> Result<Self, PackageError> {
-        let (manifest, wasm) = (package.manifest(), package.module());
-        if let Some(abi) = manifest.abi.filter(|abi| *abi != Abi::ActorCore) {
-            return Err(PackageError::OtherAbi { abi });
-        }
-        if let Some(key) = beyond(manifest) {
-            return Err(PackageError::Beyond { key });
-        }
-        let limits = Arc::new(manifest.limits.clone());
-        let of_limits = engine.for_limits(&limits).map_err(no_engine)?;
+        let (manifest, wasm) = (Arc::new(package.manifest().clone()), package.module());
+        let of_limits = engine.for_limits(&manifest.limits).map_err(no_engine)?;
         let stopped = || PackageError::Compile { reason: "the compiler was stopped".into() };
-        let compiled = engine.compile(move || Self::compile_here(&of_limits, &wasm));
-        let pre = compiled.await.ok_or_else(stopped)??;
-        Ok(Self { digest, limits, pre })
+        let asked = Arc::clone(&manifest);
+        let work = move || Self::linked_here(&of_limits, &wasm, &asked);
+        let (abi, linked) = engine.compile(work).await.ok_or_else(stopped)??;
+        Ok(Self { digest, abi, manifest, linked, engine: engine.clone() })
     }
 
-    fn compile_here(
+    fn linked_here(
         engine: &wasmtime::Engine,
         wasm: &[u8],
-    ) -> Result<InstancePre<Guest>, PackageError> {
-        validate_with(engine, wasm)?;
-        let compile_error =
-            |error: wasmtime::Error| PackageError::Compile { reason: short(&format!("{error:#}")) };
-        let module = wasmtime::Module::from_binary(engine, wasm).map_err(compile_error)?;
-        check_exports(&module)?;
-        check_imports(&module)?;
-        abi::linker(engine)
-            .and_then(|linker| linker.instantiate_pre(&module))
-            .map_err(compile_error)
+        manifest: &Manifest,
+    ) -> Result<(Abi, Linked), PackageError> {
+        let (abi, linked) = match is_component(wasm) {
+            true => Self::component(engine, wasm, manifest)?,
+            false => Self::core(engine, wasm, manifest)?,
+        };
+        match beyond::beyond(manifest, abi) {
+            Some(key) => Err(PackageError::Beyond { key, abi }),
+            None => Ok((abi, linked)),
+        }
+    }
+
+    fn core(
+        engine: &wasmtime::Engine,
+        wasm: &[u8],
+        manifest: &Manifest,
+    ) -> Result<(Abi, Linked), PackageError> {
+        validate_core(engine, wasm)?;
+        let module = wasmtime::Module::from_binary(engine, wasm).map_err(not_compiled)?;
+        let shape = Shape::of_module(&module);
+        let abi = detect(&shape, manifest.abi)?;
+        check::exports(&shape, abi)?;
+        check::imports(&shape, abi)?;
+        let linked = link(engine, &module, abi, manifest).map_err(not_compiled)?;
+        Ok((abi, linked))
+    }
+
+    fn component(
+        engine: &wasmtime::Engine,
+        wasm: &[u8],
+        manifest: &Manifest,
+    ) -> Result<(Abi, Linked), PackageError> {
+        let component = Component::from_binary(engine, wasm)
+            .map_err(|error| PackageError::Invalid { reason: short(&format!("{error:#}")) })?;
+        let shape = Shape::of_component(engine, &component);
+        let abi = detect(&shape, manifest.abi)?;
+        let linked = || -> wasmtime::Result<Linked> {
+            if abi == Abi::Actor {
+                let actor = ActorModule::new(engine, &component, &shape, manifest)?;
+                return Ok(Linked::Actor(actor));
+            }
+            let linker = component::linker(engine, &shape, manifest)?;
+            Ok(match abi {
+                Abi::WasiHttp => Linked::Http(HttpService::new(&linker, &component)?),
+                _ => Linked::Cli(component::command(&linker, &component)?),
+            })
+        };
+        // What is wrong here is an import that there is not, or has another type.
+        let linked = linked().map_err(|error| PackageError::NotLinked {
+            abi,
+            reason: short(&format!("{error:#}")),
+        })?;
+        Ok((abi, linked))
     }
 
     /// The package it was compiled from.
@@ -96,54 +163,105 @@ impl Module {
         self.digest
     }
 
-    /// What an instance of it may take.
-    pub(super) fn limits(&self) -> &Arc<Limits> {
-        &self.limits
+    /// Its ABI.
+    #[must_use]
+    pub fn abi(&self) -> Abi {
+        self.abi
     }
 
-    pub(super) fn pre(&self) -> &InstancePre<Guest> {
-        &self.pre
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// What it is for.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        Kind::of(self.abi)
+    }
+
+    /// What its package says of it.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    pub(super) fn linked(&self) -> &Linked {
+        &self.linked
     }
 }
 
 impl std::fmt::Debug for Module {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Module").field("digest", &self.digest).finish_non_exhaustive()
+        f.debug_struct("Module")
+            .field("digest", &self.digest)
+            .field("abi", &self.abi)
+            .finish_non_exhaustive()
     }
 }
 
-/// Whether `wasm` is a valid module of what the engine takes.
+/// Whether `wasm` is a valid module or component of what the engine takes.
 ///
 /// # Errors
 /// [`PackageError::Invalid`] that says what is wrong with it, and where.
 pub fn validate(wasm: &[u8]) -> Result<(), PackageError> {
-    validate_with(&engine::validator().map_err(no_engine)?, wasm)
+    if is_component(wasm) {
+        // The engine only validates components as it compiles them.
+        let valid = wasmparser::validate(wasm);
+        return valid.map(drop).map_err(|error| invalid(&error));
+    }
+    validate_core(&engine::validator().map_err(no_engine)?, wasm)
 }
 
-fn validate_with(engine: &wasmtime::Engine, wasm: &[u8]) -> Result<(), PackageError> {
+fn validate_core(engine: &wasmtime::Engine, wasm: &[u8]) -> Result<(), PackageError> {
     wasmtime::Module::validate(engine, wasm)
         .map_err(|error| PackageError::Invalid { reason: short(&format!("{error:#}")) })
 }
 
-/// What a manifest asks for that a node does not do. A guest that relies on it must not find out by
-/// itself.
-fn beyond(manifest: &Manifest) -> Option<&'static str> {
-    let usual = Manifest::new(manifest.name.clone(), manifest.version.clone());
-    let asked = [
-        ("args", manifest.args != usual.args),
-        ("environment", manifest.environment != usual.environment),
-        ("durability", manifest.durability != usual.durability),
-        ("isolation", manifest.isolation != usual.isolation),
-        ("capabilities", manifest.capabilities != usual.capabilities),
-        ("restart", manifest.restart != usual.restart),
-        ("update", manifest.update != usual.update),
-        ("transient", manifest.transient != usual.transient),
-    ];
-    asked.into_iter().find(|(_, is_asked)| *is_asked).map(|(key, _)| key)
+fn invalid(error: &wasmparser::BinaryReaderError) -> PackageError {
+    PackageError::Invalid { reason: short(&error.to_string()) }
 }
 
 fn no_engine(error: EngineError) -> PackageError {
     PackageError::Compile { reason: error.to_string().into() }
+}
+
+fn link(
+    engine: &wasmtime::Engine,
+    module: &wasmtime::Module,
+    abi: Abi,
+    manifest: &Manifest,
+) -> wasmtime::Result<Linked> {
+    Ok(match abi {
+        Abi::Firmlet => {
+            let mut linker = Linker::new(engine);
+            firmlet::add_to_linker(&mut linker)?;
+            Linked::Firmlet(linker.instantiate_pre(module)?)
+        }
+        Abi::WasiCommand => {
+            let mut linker = Linker::new(engine);
+            wasi_p1::add_to_linker(&mut linker, manifest)?;
+            Linked::Command(linker.instantiate_pre(module)?)
+        }
+        Abi::WasiReactor => {
+            let mut linker = Linker::new(engine);
+            core::add_to_linker(&mut linker)?;
+            wasi_p1::add_to_linker(&mut linker, manifest)?;
+            Linked::Reactor(linker.instantiate_pre(module)?)
+        }
+        _ => {
+            let mut linker = Linker::new(engine);
+            core::add_to_linker(&mut linker)?;
+            Linked::Core(linker.instantiate_pre(module)?)
+        }
+    })
+}
+
+fn not_compiled(error: wasmtime::Error) -> PackageError {
+    PackageError::Compile { reason: short(&format!("{error:#}")) }
+}
+
+fn is_component(wasm: &[u8]) -> bool {
+    wasm.get(MAGIC.len()..).is_some_and(|rest| rest.starts_with(COMPONENT))
 }
 
 /// The binary form of a file: as it is, or translated from text.
@@ -157,9 +275,8 @@ pub fn to_wasm(file: Bytes) -> Result<Bytes, PackageError> {
     if let Some(rest) = file.strip_prefix(MAGIC) {
         return match rest.get(..4) {
             Some(CORE) => Ok(file),
-            Some([_, _, 1, 0]) => {
-                Err(not_wasm("a WebAssembly component, and a core module is expected"))
-            }
+            Some(COMPONENT) => Ok(file),
+            Some([_, _, 1, 0]) => Err(not_wasm("a WebAssembly component of an unknown version")),
             _ => Err(not_wasm("a WebAssembly binary of an unknown version")),
         };
     }
@@ -201,61 +318,6 @@ fn bad_text(message: &str) -> PackageError {
     PackageError::BadText { line, column, reason }
 }
 
-fn check_exports(module: &wasmtime::Module) -> Result<(), PackageError> {
-    for export in abi::EXPORTS {
-        let (name, expected) = (export.name, export.signature);
-        match module.get_export(name).map(|found| describe(&found)) {
-            Some(got) if *got == *expected => {}
-            Some(got) => return Err(PackageError::WrongExport { export: name, expected, got }),
-            None if export.required => {
-                return Err(PackageError::MissingExport { export: name, expected });
-            }
-            None => {}
-        }
-    }
-    Ok(())
-}
-
-fn check_imports(module: &wasmtime::Module) -> Result<(), PackageError> {
-    let mut unknown = Vec::new();
-    for import in module.imports() {
-        let known = (import.module() == abi::MODULE)
-            .then(|| abi::IMPORTS.iter().find(|known| known.name == import.name()))
-            .flatten();
-        let Some(known) = known else {
-            unknown.push(format!("{}.{}", import.module(), import.name()));
-            continue;
-        };
-        let got = describe(&import.ty());
-        if *got != *known.signature {
-            let (import, expected) = (known.name, known.signature);
-            return Err(PackageError::WrongImport { import, expected, got });
-        }
-    }
-    if unknown.is_empty() {
-        return Ok(());
-    }
-    Err(PackageError::UnknownImports { imports: short(&unknown.join(", ")) })
-}
-
-/// A type as the ABI document writes it.
-fn describe(ty: &ExternType) -> Box<str> {
-    match ty {
-        ExternType::Func(func) => signature(func).into(),
-        ExternType::Memory(_) => abi::MEMORY.into(),
-        ExternType::Global(_) => "a global".into(),
-        ExternType::Table(_) => "a table".into(),
-        _ => "something else".into(),
-    }
-}
-
-fn signature(func: &FuncType) -> String {
-    let list = |types: Vec<String>| types.join(", ");
-    let params = list(func.params().map(|ty| ty.to_string()).collect());
-    let results = list(func.results().map(|ty| ty.to_string()).collect());
-    if results.is_empty() { format!("({params})") } else { format!("({params}) -> {results}") }
-}
-
 fn not_wasm(found: &str) -> PackageError {
     PackageError::NotWasm { found: found.into() }
 }
@@ -268,6 +330,6 @@ fn clip(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }
 
-fn short(text: &str) -> Box<str> {
+pub(super) fn short(text: &str) -> Box<str> {
     clip(text.trim(), REASON_BYTES).into()
 }

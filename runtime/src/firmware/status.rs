@@ -14,9 +14,18 @@ pub enum HostState {
     Running,
     /// It crashed, and its supervisor starts it again after a pause.
     Restarting,
-    /// It crashed too often and stays down until it is deployed or placed anew.
+    /// It crashed too often, or its manifest says that one failure is enough, and stays down until
+    /// it is deployed or placed anew.
     Failed,
+    /// It is a job that ran to its end with this exit code.
+    Completed {
+        /// 0 is success.
+        code: i32,
+    },
 }
+
+/// The session in which a firmware that is a job has its outcome.
+pub const JOB_SESSION: &str = "job";
 
 impl HostState {
     /// The word for it in tables and JSON.
@@ -27,6 +36,7 @@ impl HostState {
             Self::Running => "running",
             Self::Restarting => "restarting",
             Self::Failed => "failed",
+            Self::Completed { .. } => "completed",
         }
     }
 }
@@ -111,6 +121,13 @@ impl Facts {
         let mut inner = self.lock();
         inner.state = HostState::Running;
         inner.memory_bytes = memory_bytes;
+    }
+
+    /// It is a job, and has completed.
+    pub(super) fn completed(&self, code: i32) {
+        let mut inner = self.lock();
+        inner.state = HostState::Completed { code };
+        inner.memory_bytes = 0;
     }
 
     /// Something went wrong.

@@ -1,29 +1,57 @@
 //! What guests may do to a node: nothing. What a node may do to a count: nothing, either.
 
+mod actors;
+mod bench;
+mod broker;
+mod components;
+mod firmlets;
 mod guests;
+mod hostile;
 mod hosts;
+mod jobs;
 mod limits;
 mod loading;
 mod packages;
+mod reactors;
 mod stage;
 
 use bytes::Bytes;
-use odeum_proto::Digest;
 
 use super::{Engine, Module, PackageError};
-use crate::package::build::{self, BuildError};
+use crate::package::{
+    Package,
+    build::{self, BuildError},
+    manifest::Manifest,
+};
 
 /// The committed build of `examples/guests/counter`.
 const COUNTER: &[u8] = include_bytes!("../../../examples/guests/counter/counter.wasm");
 
-/// The module of a file that has no manifest.
-async fn compile(engine: &Engine, file: impl Into<Bytes>) -> Result<Module, PackageError> {
-    match build::of_module("guest".parse().expect("a name"), file.into()) {
-        Ok(built) => {
-            let file = built.package.file();
-            Module::compile(engine, Digest::of(file), &built.package).await
-        }
+/// The committed builds of the guests beside it: a job, a server and an actor, as components.
+const COMMAND: &[u8] =
+    include_bytes!("../../../examples/guests/command-component/command-component.wasm");
+const SERVER: &[u8] = include_bytes!("../../../examples/guests/http-component/http-component.wasm");
+const ACTOR: &[u8] =
+    include_bytes!("../../../examples/guests/actor-component/actor-component.wasm");
+
+/// The package of a file, with these lines in its manifest.
+fn package(lines: &str, file: impl AsRef<[u8]>) -> Result<Package, PackageError> {
+    let text = format!("name = 'guest'\nversion = '1.0.0'\n{lines}");
+    let manifest = Manifest::parse(text.as_bytes()).expect("a manifest");
+    let file = Bytes::copy_from_slice(file.as_ref());
+    match build::assemble(text.into(), &manifest, file, Vec::new()) {
+        Ok(built) => Ok(built.package),
         Err(BuildError::Module(error)) => Err(error),
         Err(error) => panic!("another error: {error}"),
     }
+}
+
+/// The module of a file, with these lines in its manifest.
+async fn compile(
+    engine: &Engine,
+    lines: &str,
+    file: impl AsRef<[u8]>,
+) -> Result<Module, PackageError> {
+    let package = package(lines, file)?;
+    Module::compile(engine, package.digest(), &package).await
 }

@@ -50,7 +50,7 @@ use crate::{
     },
     config::NodeConfig,
     doctor::Facts,
-    firmware::{CacheError, Checked, FirmwareHandle},
+    firmware::{CacheError, Checked, FirmwareHandle, JOB_SESSION},
 };
 
 /// How long a change may wait for a majority: an election and some more.
@@ -151,6 +151,7 @@ impl NodeFacade {
         let spec = FirmwareSpec { name: deployment.name.clone(), digest, size, limits };
         let entity = EntityId::firmware(deployment.name.clone());
         self.fresh().await?;
+        self.forget_outcome(&entity).await?;
         let again = self.store.view(|state| {
             let is_same = state.firmware().get(&spec.name) == Some(&spec);
             state.placements().get(&entity).filter(|_| is_same).cloned()
@@ -162,6 +163,20 @@ impl NodeFacade {
         let placed = |placement: &Placement| placement.node.clone();
         let node = self.store.view(|state| state.placements().get(&entity).map(placed));
         Ok(Deployed { name: deployment.name, digest, size, node })
+    }
+
+    /// Removes the outcome of a job, which runs again because it is deployed again.
+    async fn forget_outcome(&self, entity: &EntityId) -> Result<(), Problem> {
+        let Ok(session) = SessionId::owned_by(entity, JOB_SESSION) else { return Ok(()) };
+        let group = self.store.group_of(&session).map_err(|error| store_problem(&error))?;
+        if !self.store.view_data(group, |data| data.sessions().contains_key(&session)) {
+            return Ok(());
+        }
+        let delete = DataAction::DeleteSession { session };
+        match self.store.write_data(group, delete, WRITE_DEADLINE).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(store_problem(&error)),
+        }
     }
 
     /// Starts an entity anew where it is: what is deployed again as it was changes nothing that
@@ -395,6 +410,7 @@ fn firmware_summary(
         (_, Some(HostState::Running)) => FirmwareState::Running,
         (_, Some(HostState::Restarting)) => FirmwareState::Restarting,
         (_, Some(HostState::Failed)) => FirmwareState::Failed,
+        (_, Some(HostState::Completed { .. })) => FirmwareState::Completed,
     };
     FirmwareSummary {
         name: spec.name.clone(),
@@ -405,6 +421,10 @@ fn firmware_summary(
         state,
         restarts: report.map(|report| report.restarts),
         memory_bytes: report.and_then(|report| report.memory_bytes),
+        exit_code: report.and_then(|report| match report.state {
+            HostState::Completed { code } => Some(code),
+            _ => None,
+        }),
         last_error: report.and_then(|report| report.last_error.clone()),
     }
 }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::{StreamExt as _, future::BoxFuture, stream::BoxStream};
 use odeum_actors::AskError;
 use odeum_cluster::{
     blobs::{BlobError, Blobs},
-    router::{Activations, Entity},
+    router::{Activations, Entity, RouterHandle},
+    topic::{TopicError, TopicsHandle},
     transport::{Serve, ServeError},
 };
 use odeum_proto::{
@@ -19,6 +20,7 @@ use odeum_proto::{
 
 use crate::firmware::{
     Activate, CoordinatorHandle, FetchError, FirmwareStatus, HostHandle, HostState, PackageSource,
+    Reach,
 };
 
 /// Packages, which are blobs of the cluster. Where one is used a copy stays on the disk, so that it
@@ -59,6 +61,50 @@ impl Entity for Activation {
     }
 }
 
+/// The cluster as guests reach it.
+pub(super) struct Cluster {
+    pub(super) router: RouterHandle,
+    pub(super) topics: TopicsHandle,
+}
+
+/// What the names of guests' topics begin with, so that they are apart from those of services.
+const TOPICS: &str = "guest/";
+
+impl Reach for Cluster {
+    fn call(&self, call: CallRequest) -> BoxFuture<'static, Result<CallReply, CallError>> {
+        let router = self.router.clone();
+        Box::pin(async move { router.call(call).await })
+    }
+
+    fn publish(&self, topic: String, payload: Vec<u8>) -> BoxFuture<'static, Result<(), Box<str>>> {
+        let topics = self.topics.clone();
+        Box::pin(async move {
+            let said = |error: TopicError| error.to_string().into_boxed_str();
+            let topic = topics.topic::<Vec<u8>>(&format!("{TOPICS}{topic}")).map_err(said)?;
+            topic.publish(&payload).await.map(|_| ()).map_err(said)
+        })
+    }
+
+    fn subscribe(
+        &self,
+        topic: String,
+    ) -> BoxFuture<'static, Result<BoxStream<'static, Bytes>, Box<str>>> {
+        let topics = self.topics.clone();
+        Box::pin(async move {
+            let said = |error: TopicError| error.to_string().into_boxed_str();
+            let name = format!("{TOPICS}{topic}");
+            let messages = topics.topic::<Vec<u8>>(&name).map_err(said)?.subscribe().await;
+            let messages = messages.map_err(said)?.filter_map(move |message| {
+                let message = message.inspect_err(|error| {
+                    tracing::warn!(topic, %error, "messages of a topic missed");
+                });
+                std::future::ready(message.ok().map(Bytes::from))
+            });
+            Ok(messages.boxed())
+        })
+    }
+}
+
 /// What runs here, as others are told.
 pub(super) async fn local(
     coordinator: &CoordinatorHandle,
@@ -75,6 +121,7 @@ fn report(status: FirmwareStatus) -> FirmwareReport {
             HostState::Running => report::HostState::Running,
             HostState::Restarting => report::HostState::Restarting,
             HostState::Failed => report::HostState::Failed,
+            HostState::Completed { code } => report::HostState::Completed { code },
         },
         restarts: u32::try_from(status.restarts).unwrap_or(u32::MAX),
         memory_bytes: (status.memory_bytes > 0).then_some(status.memory_bytes),

@@ -92,7 +92,7 @@ pub fn open(name: Name, file: Bytes) -> Result<Package, BuildError> {
 }
 
 /// Puts a package together, its module normalised.
-fn assemble(
+pub(crate) fn assemble(
     manifest_text: Bytes,
     manifest: &Manifest,
     module: Bytes,

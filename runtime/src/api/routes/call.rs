@@ -56,7 +56,7 @@ pub(super) async fn call(
     Ok((answer, reply.body).into_response())
 }
 
-fn deadline(text: Option<&str>) -> Result<Duration, Problem> {
+pub(super) fn deadline(text: Option<&str>) -> Result<Duration, Problem> {
     let Some(text) = text else { return Ok(DEFAULT_DEADLINE) };
     let HumanDuration(deadline) = parsed(DEADLINE_HEADER, text)?;
     if deadline.is_zero() || deadline > MAX_DEADLINE {

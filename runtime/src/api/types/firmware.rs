@@ -25,6 +25,9 @@ pub struct FirmwareSummary {
     pub restarts: Option<u32>,
     /// Linear memory of its instance; known where it is placed, while it runs.
     pub memory_bytes: Option<u64>,
+    /// The exit code of a job that has completed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
     /// Why it was restarted last, or why it does not run.
     pub last_error: Option<String>,
 }
@@ -43,6 +46,8 @@ pub enum FirmwareState {
     Waiting,
     /// It ended too often, or cannot be started.
     Failed,
+    /// It is a job that ran to its end.
+    Completed,
     /// Its node does not answer.
     Unknown,
 }
@@ -54,6 +59,7 @@ displayed_as_in_json! {
         Restarting => "restarting",
         Waiting => "waiting",
         Failed => "failed",
+        Completed => "completed",
         Unknown => "unknown",
     }
 }

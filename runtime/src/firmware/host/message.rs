@@ -9,7 +9,7 @@ use odeum_cluster::{
 use odeum_proto::{
     EntityId, Epoch, NodeId, SessionId,
     call::{CallError, CallReply, CallRequest},
-    limits,
+    http, limits,
     session::{Commit, DataOutcome, SessionRefusal},
     store::FirmwareSpec,
 };
@@ -18,10 +18,12 @@ use tokio::time::Instant;
 use super::{Activate, STORE_DEADLINE};
 use crate::firmware::{
     cache::CacheHandle,
+    deeds::{Deed, Reach},
     effect::{Answer, Effect, Variables},
     error::GuestFailure,
-    instance::Instance,
+    instance::{Arrival, Instance},
     ledger::Ledger,
+    setting::Setting,
     status::Facts,
 };
 
@@ -44,6 +46,10 @@ pub(in crate::firmware) struct HostParts {
     pub(in crate::firmware) activate: Arc<dyn Activate>,
     pub(in crate::firmware) lease: LeaseHandle,
     pub(in crate::firmware) facts: Facts,
+    /// What instances run with.
+    pub(in crate::firmware) setting: Setting,
+    /// The cluster as guests reach it.
+    pub(in crate::firmware) reach: Arc<dyn Reach>,
 }
 
 /// How the host goes on after a message.
@@ -63,9 +69,9 @@ pub(super) enum Next {
 impl HostParts {
     /// What can be said of a call without the guest; else its session.
     pub(super) fn check(&self, call: &CallRequest) -> Result<SessionId, Answered> {
-        if !self.lease.holds(Instant::now()) {
-            let (entity, reason) = (self.entity.clone(), "the lease of its node is over".into());
-            return Err(Err(CallError::Unavailable { entity, reason }));
+        self.check_lease().map_err(Err)?;
+        if call.session.as_deref() == Some(http::SESSION) {
+            return Err(Err(self.refused("it serves no HTTP requests")));
         }
         if let Some(remembered) = self.ledger.remembered(&self.entity, &call.request) {
             return Err(self.replayed(call, remembered));
@@ -79,24 +85,41 @@ impl HostParts {
             .map_err(|error| Err(self.refused(error.to_string())))
     }
 
+    /// Whether anything may be begun here.
+    pub(super) fn check_lease(&self) -> Result<(), CallError> {
+        if self.lease.holds(Instant::now()) {
+            return Ok(());
+        }
+        let (entity, reason) = (self.entity.clone(), "the lease of its node is over".into());
+        Err(CallError::Unavailable { entity, reason })
+    }
+
+    /// Gives the guest a call, or another thing that `arrival` says; what it then does to others is
+    /// to be done if there is an answer.
     pub(super) async fn run(
         &self,
         instance: Instance,
         call: CallRequest,
         session: SessionId,
-    ) -> (Answered, Next) {
+        arrival: Option<Arrival<'_>>,
+    ) -> (Answered, Next, Vec<Deed>) {
         let variables =
             SessionVariables { ledger: Arc::clone(&self.ledger), session: session.clone() };
-        match instance.handle(&call.body, Arc::new(variables)).await {
-            Err(failure) => (Err(self.failed(&failure)), Next::Crash(failure)),
+        let called = Arrival::Called { topic: call.session.as_deref(), body: &call.body };
+        match instance.handle(arrival.unwrap_or(called), Arc::new(variables)).await {
+            Err(failure) => (Err(self.failed(&failure)), Next::Crash(failure), Vec::new()),
             Ok((instance, Answer::Refused { reason, .. })) => {
-                self.confirmed(instance, Err(self.refused(reason))).await
+                let answered = Err(self.refused(reason));
+                let (answered, next) = self.confirmed(instance, answered).await;
+                (answered, next, Vec::new())
             }
-            Ok((instance, Answer::Done(effect))) if effect.writes.is_empty() => {
-                self.confirmed(instance, Ok(self.reply(effect.reply, false))).await
-            }
-            Ok((instance, Answer::Done(effect))) => {
-                self.commit(instance, call, session, effect).await
+            Ok((instance, Answer::Done(mut effect))) => {
+                let deeds = std::mem::take(&mut effect.deeds);
+                let (answered, next) = match effect.writes.is_empty() {
+                    true => self.confirmed(instance, Ok(self.reply(effect.reply, false))).await,
+                    false => self.commit(instance, call, session, effect).await,
+                };
+                (answered, next, deeds)
             }
         }
     }
@@ -153,7 +176,7 @@ impl HostParts {
         }
     }
 
-    fn reply(&self, body: Vec<u8>, replayed: bool) -> CallReply {
+    pub(super) fn reply(&self, body: Vec<u8>, replayed: bool) -> CallReply {
         CallReply { body, node: self.node.clone(), epoch: self.epoch, replayed }
     }
 
@@ -162,7 +185,7 @@ impl HostParts {
         remembered.map(|body| self.reply(body, true)).ok_or_else(forgotten)
     }
 
-    fn refused(&self, reason: impl Into<Box<str>>) -> CallError {
+    pub(super) fn refused(&self, reason: impl Into<Box<str>>) -> CallError {
         CallError::Refused { entity: self.entity.clone(), reason: reason.into() }
     }
 
@@ -170,11 +193,15 @@ impl HostParts {
         CallError::NotHere { entity: self.entity.clone(), node: self.node.clone() }
     }
 
-    fn failed(&self, failure: &GuestFailure) -> CallError {
+    pub(super) fn failed(&self, failure: &GuestFailure) -> CallError {
         let (entity, reason) = (self.entity.clone(), failure.to_string().into());
         match failure {
             GuestFailure::Trapped { .. } => CallError::Trapped { entity, reason },
             GuestFailure::Limit(_) => CallError::LimitExceeded { entity, reason },
+            GuestFailure::NotGranted { .. }
+            | GuestFailure::Exited { .. }
+            | GuestFailure::NotStarted { .. }
+            | GuestFailure::OtherKind { .. } => CallError::Trapped { entity, reason },
         }
     }
 }

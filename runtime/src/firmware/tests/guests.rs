@@ -1,28 +1,13 @@
 //! Hostile guests, as text.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use odeum_proto::session::Write;
 
-use bytes::Bytes;
-use odeum_proto::{session::Write, store::FirmwareLimits};
-
-use super::{COUNTER, compile};
-use crate::firmware::{Answer, Effect, Engine, GuestFailure, GuestLimit, Instance, Variables};
-
-struct Session(BTreeMap<&'static str, &'static str>);
-
-impl Variables for Session {
-    fn get(&self, key: &str) -> Option<Vec<u8>> {
-        self.0.get(key).map(|value| value.as_bytes().to_vec())
-    }
-}
-
-pub(super) fn session(variables: &[(&'static str, &'static str)]) -> Arc<dyn Variables> {
-    Arc::new(Session(variables.iter().copied().collect()))
-}
-
-pub(super) fn limits() -> FirmwareLimits {
-    FirmwareLimits { memory_bytes: 4 << 20, message_time: Duration::from_millis(200) }
-}
+use super::{
+    COUNTER,
+    bench::{session, setting},
+    compile,
+};
+use crate::firmware::{Answer, Effect, Engine, GuestFailure, GuestLimit, Instance, Publisher};
 
 /// A module whose handler is `body`, with all imports and a scratch area.
 pub(super) fn guest(body: &str) -> String {
@@ -43,8 +28,8 @@ pub(super) fn guest(body: &str) -> String {
 }
 
 async fn started(engine: &Engine, file: &[u8]) -> Instance {
-    let module = compile(engine, Bytes::copy_from_slice(file)).await.expect("compiles");
-    Instance::start(&module, "guest".parse().expect("valid"), &limits()).await.expect("starts")
+    let module = compile(engine, "", file).await.expect("compiles");
+    Instance::start(&module, &setting(), Publisher::none()).await.expect("starts")
 }
 
 async fn outcome(body: &str) -> Result<Answer, GuestFailure> {
@@ -61,6 +46,7 @@ fn done(writes: &[(&str, &str)], reply: &str) -> Answer {
     Answer::Done(Effect {
         writes: writes.iter().map(set).collect(),
         reply: reply.as_bytes().to_vec(),
+        deeds: Vec::new(),
     })
 }
 
@@ -155,7 +141,7 @@ async fn an_endless_loop_ends_at_its_time_and_delays_nobody() {
         }
     };
     assert_eq!(counted, 3);
-    let limit = GuestLimit::Time { allowed: limits().message_time };
+    let limit = GuestLimit::Time { allowed: setting().limits.message_time };
     assert_eq!(ended.map(|_| ()), Err(GuestFailure::Limit(limit)));
 }
 
@@ -167,9 +153,9 @@ async fn an_endless_start_ends_at_its_time() {
     {
         let text = guest("i32.const 0");
         let text = format!("{} {start})", text.trim_end_matches(')').to_owned() + ")");
-        let module = compile(&engine, text).await.expect("compiles");
-        let name = "guest".parse().expect("valid");
-        let failure = Instance::start(&module, name, &limits()).await.expect_err("does not start");
+        let module = compile(&engine, "", text).await.expect("compiles");
+        let started = Instance::start(&module, &setting(), Publisher::none()).await;
+        let failure = started.expect_err("does not start");
         assert!(matches!(failure, GuestFailure::Limit(GuestLimit::Time { .. })), "{failure}");
     }
 }
@@ -191,9 +177,9 @@ async fn a_memory_bomb_is_refused_with_both_sizes() {
 async fn a_module_that_begins_with_too_much_memory_does_not_start() {
     let engine = Engine::new().expect("an engine");
     let text = guest("i32.const 0").replace(r#"(export "memory") 2"#, r#"(export "memory") 65"#);
-    let module = compile(&engine, text).await.expect("compiles");
-    let name = "guest".parse().expect("valid");
-    let failure = Instance::start(&module, name, &limits()).await.expect_err("does not start");
+    let module = compile(&engine, "", text).await.expect("compiles");
+    let started = Instance::start(&module, &setting(), Publisher::none()).await;
+    let failure = started.expect_err("does not start");
     assert!(matches!(failure, GuestFailure::Limit(GuestLimit::Memory { .. })), "{failure}");
 }
 

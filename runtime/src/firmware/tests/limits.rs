@@ -1,31 +1,21 @@
 //! A limit in the manifest of a package is one of its instances.
 
-use bytes::Bytes;
-use odeum_proto::Digest;
-
-use super::guests::{guest, limits, session};
-use crate::{
-    firmware::{Answer, Engine, GuestFailure, GuestLimit, Instance, Module, PackageError},
-    package::Package,
+use super::bench::{session, setting};
+use super::{compile, guests::guest};
+use crate::firmware::{
+    Answer, Engine, GuestFailure, GuestLimit, Instance, Module, PackageError, Publisher,
+    abi::detect::AbiError,
 };
 
-/// The package of a guest with the handler `body` and `more` in its manifest.
-fn package(more: &str, body: &str) -> Package {
-    let manifest = format!("name = 'guest'\nversion = '1.0.0'\n{more}");
-    let module = wat::parse_str(guest(body)).expect("it parses");
-    let module = ("module.wasm".parse().expect("a path"), Bytes::from(module));
-    Package::assemble(manifest.into(), [module]).expect("a package")
-}
-
-async fn compiled(engine: &Engine, package: &Package) -> Result<Module, PackageError> {
-    Module::compile(engine, Digest::of(package.file()), package).await
+/// A guest with the handler `body` and `more` in its manifest.
+async fn compiled(engine: &Engine, more: &str, body: &str) -> Result<Module, PackageError> {
+    compile(engine, more, guest(body)).await
 }
 
 async fn outcome(more: &str, body: &str) -> Result<Answer, GuestFailure> {
     let engine = Engine::new().expect("an engine");
-    let module = compiled(&engine, &package(more, body)).await.expect("it compiles");
-    let name = "guest".parse().expect("a name");
-    let instance = Instance::start(&module, name, &limits()).await?;
+    let module = compiled(&engine, more, body).await.expect("it compiles");
+    let instance = Instance::start(&module, &setting(), Publisher::none()).await?;
     instance.handle(b"message", session(&[])).await.map(|(_, answer)| answer)
 }
 
@@ -52,10 +42,9 @@ async fn each_message_has_the_whole_of_the_fuel() {
         (local.set $n (i32.add (local.get $n) (i32.const 1)))
         (br_if 0 (i32.lt_u (local.get $n) (i32.const 1000)))) i32.const 0";
     let engine = Engine::new().expect("an engine");
-    let module = compiled(&engine, &package("[limits]\nfuel = 15000", body)).await;
-    let module = module.expect("it compiles");
-    let name = "guest".parse().expect("a name");
-    let mut instance = Instance::start(&module, name, &limits()).await.expect("it starts");
+    let module = compiled(&engine, "[limits]\nfuel = 15000", body).await.expect("it compiles");
+    let started = Instance::start(&module, &setting(), Publisher::none()).await;
+    let mut instance = started.expect("it starts");
     for _ in 0..10 {
         (instance, _) = instance.handle(b"", session(&[])).await.expect("it is enough");
     }
@@ -96,9 +85,9 @@ async fn a_reply_has_at_most_what_the_manifest_allows() {
 #[tokio::test]
 async fn a_manifest_that_says_another_sort_of_guest_is_refused() {
     let engine = Engine::new().expect("an engine");
-    let refused = compiled(&engine, &package("abi = 'firmlet'", "i32.const 0")).await;
-    assert!(matches!(refused, Err(PackageError::OtherAbi { .. })), "{refused:?}");
-    let taken = compiled(&engine, &package("abi = 'odeum-actor-core'", "i32.const 0")).await;
+    let refused = compiled(&engine, "abi = 'firmlet'", "i32.const 0").await;
+    assert!(matches!(refused, Err(PackageError::Abi(AbiError::Other { .. }))), "{refused:?}");
+    let taken = compiled(&engine, "abi = 'odeum-actor-core'", "i32.const 0").await;
     taken.expect("it is that");
 }
 
@@ -109,11 +98,11 @@ async fn a_manifest_that_asks_for_what_a_node_does_not_do_is_refused_with_the_ke
         ("args = ['-v']", "args"),
         ("isolation = 'process'", "isolation"),
         ("durability = 'durable'", "durability"),
-        ("[capabilities]\nclock = true", "capabilities"),
+        ("[capabilities]\nclock = true", "capabilities.clock"),
         ("[environment]\nTZ = 'UTC'", "environment"),
     ] {
-        let refused = compiled(&engine, &package(asks, "i32.const 0")).await;
+        let refused = compiled(&engine, asks, "i32.const 0").await;
         let error = refused.expect_err("refused");
-        assert!(matches!(error, PackageError::Beyond { key } if key == named), "{error}");
+        assert!(matches!(error, PackageError::Beyond { key, .. } if key == named), "{error}");
     }
 }

@@ -1,12 +1,10 @@
 //! Files that are no firmware: each is told in one sentence.
 
-use bytes::Bytes;
-
 use super::compile;
 use crate::firmware::{Engine, Module, PackageError};
 
 async fn check(file: &[u8]) -> Result<Module, PackageError> {
-    compile(&Engine::new().expect("an engine"), Bytes::copy_from_slice(file)).await
+    compile(&Engine::new().expect("an engine"), "", file).await
 }
 
 async fn refused(file: &[u8]) -> String {
@@ -22,7 +20,6 @@ async fn what_is_no_wasm_is_told_what_it_is() {
         (b"hello\nworld", "text that begins with \"hello\""),
         (b"\xff\xfe\x00\x01\x02", "binary data that begins with ff fe 00 01"),
         (b"PK\x03\x04....", "a zip archive"),
-        (b"\0asm\x0d\0\x01\0", "a WebAssembly component"),
         (b"\0asm\x09\0\0\0", "unknown version"),
         (b"\0asm", "unknown version"),
     ] {
@@ -53,10 +50,15 @@ async fn a_missing_export_is_named() {
     )
     .await;
     assert_eq!(error, "the module does not export `odeum_handle`: expected (i32, i32) -> i32");
-    assert_eq!(
-        refused(b"(module)").await,
-        "the module does not export `memory`: expected a memory"
-    );
+    let error = refused(br#"(module (import "odeum" "log" (func (param i32 i32 i32))))"#).await;
+    assert_eq!(error, "the module does not export `memory`: expected a memory");
+}
+
+#[tokio::test]
+async fn a_module_of_no_abi_is_told_what_each_would_need() {
+    let error = refused(b"(module)").await;
+    assert!(error.starts_with("the module fits no ABI"), "{error}");
+    assert!(error.contains("wasi-command needs the export `_start: ()`"), "{error}");
 }
 
 #[tokio::test]
@@ -82,7 +84,11 @@ async fn every_unknown_import_is_named() {
             (func (export "odeum_handle") (param i32 i32) (result i32) i32.const 0))"#,
     )
     .await;
-    assert_eq!(error, "the module imports what Odeum does not offer: env.abort, odeum.teleport");
+    assert_eq!(
+        error,
+        "the module imports what Odeum does not offer to a module of the ABI odeum-actor-core: \
+         env.abort, odeum.teleport"
+    );
 }
 
 #[tokio::test]

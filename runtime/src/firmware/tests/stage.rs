@@ -7,7 +7,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::{
+    StreamExt as _,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 use odeum_actors::Supervisor;
 use odeum_cluster::{
     lease::{Lease, LeaseHandle},
@@ -20,11 +24,11 @@ use odeum_proto::{
     session::{Commit, DataAction, DataOutcome},
     store::{Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome},
 };
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use crate::firmware::{
-    Activate, Checked, Engine, FetchError, FirmwareHandle, FirmwareParts, FirmwareStatus,
-    HostHandle, HostState, Ledger, PackageSource, RestartPolicy, Wanted, firmware,
+    Activate, Checked, Engine, FetchError, FirmwareHandle, FirmwareParts, FirmwareStatus, Grants,
+    HostHandle, HostState, Ledger, PackageSource, Reach, RestartPolicy, Wanted, firmware,
 };
 use crate::package::trust::Trust;
 
@@ -223,8 +227,10 @@ impl PackageSource for Peers {
 }
 
 /// What is active, as the router would know it.
-#[derive(Default)]
-pub(super) struct Active(Mutex<BTreeMap<EntityId, (Epoch, HostHandle)>>);
+pub(super) struct Active(
+    Mutex<BTreeMap<EntityId, (Epoch, HostHandle)>>,
+    broadcast::Sender<(String, Bytes)>,
+);
 
 impl Activate for Active {
     fn activate(&self, entity: EntityId, epoch: Epoch, host: HostHandle) {
@@ -236,6 +242,42 @@ impl Activate for Active {
         if active.get(entity).is_some_and(|(is, _)| *is <= epoch) {
             active.remove(entity);
         }
+    }
+}
+
+/// What guests reach: each other, and topics nobody else is on.
+impl Reach for Active {
+    fn call(&self, call: CallRequest) -> BoxFuture<'static, Result<CallReply, CallError>> {
+        let host = self.0.lock().expect("not poisoned").get(&call.entity).cloned();
+        Box::pin(async move {
+            match host {
+                Some((_, host)) => host.deliver(call).await,
+                None => Err(CallError::NotFound { entity: call.entity }),
+            }
+        })
+    }
+
+    fn publish(&self, topic: String, payload: Vec<u8>) -> BoxFuture<'static, Result<(), Box<str>>> {
+        let _ = self.1.send((topic, payload.into()));
+        Box::pin(async { Ok(()) })
+    }
+
+    fn subscribe(
+        &self,
+        topic: String,
+    ) -> BoxFuture<'static, Result<BoxStream<'static, Bytes>, Box<str>>> {
+        let published = self.1.subscribe();
+        Box::pin(async move {
+            let next = move |(mut published, topic): (broadcast::Receiver<_>, String)| async move {
+                loop {
+                    let (of, payload) = published.recv().await.ok()?;
+                    if of == topic {
+                        return Some((payload, (published, topic)));
+                    }
+                }
+            };
+            Ok(stream::unfold((published, topic), next).boxed())
+        })
     }
 }
 
@@ -264,8 +306,12 @@ impl Stage {
     }
 
     pub(super) async fn with(restarts: RestartPolicy) -> Self {
+        Self::granting(restarts, Grants::default()).await
+    }
+
+    pub(super) async fn granting(restarts: RestartPolicy, grants: Grants) -> Self {
         let (shelf, peers) = (Arc::new(Shelf::new()), Arc::<Peers>::default());
-        let active = Arc::<Active>::default();
+        let active = Arc::new(Active(Mutex::default(), broadcast::Sender::new(64)));
         for id in ["n1", "n2"] {
             let any = "127.0.0.1:1".parse().expect("valid");
             shelf.apply(&Command::PutNode(NodeRecord {
@@ -292,6 +338,8 @@ impl Stage {
             activate: Arc::clone(&active) as _,
             lease: LeaseHandle::of(held),
             restarts,
+            grants,
+            reach: Arc::clone(&active) as _,
         });
         let root = spec.start().await.expect("starts");
         Self { shelf, peers, active, handle, root, lease }
@@ -350,6 +398,11 @@ impl Stage {
             remaining: PATIENCE,
         };
         host.deliver(call).await
+    }
+
+    /// Gives a call to the host that is active.
+    pub(super) async fn deliver(&self, call: CallRequest) -> Result<CallReply, CallError> {
+        Reach::call(&*self.active, call).await
     }
 
     /// A call with its retries.

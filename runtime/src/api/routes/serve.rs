@@ -1,0 +1,113 @@
+//! `/f/{name}/…`: HTTP requests to a firmware that serves them, wherever it runs.
+//!
+//! The request is a message to the entity and its answer the reply, so any node takes it, and a body
+//! is bounded as messages are.
+
+use axum::{
+    body::Body,
+    extract::{Path, Request, State, rejection::PathRejection},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::HOST},
+    response::{IntoResponse, Response},
+};
+use http_body_util::LengthLimitError;
+use odeum_proto::{
+    EntityId, Name, RequestId,
+    call::CallRequest,
+    codec,
+    http::{BODY_BYTES, HEAD_BYTES, HttpAnswer, HttpRequest, OF_CONNECTION, SESSION},
+};
+
+use super::{
+    Node,
+    call::deadline,
+    request::{bad_header, header},
+};
+use crate::api::{
+    problem::Problem,
+    types::{DEADLINE_HEADER, NODE_HEADER},
+};
+
+pub(super) async fn serve(
+    State(node): Node,
+    name: Result<Path<Vec<(String, String)>>, PathRejection>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let Path(parameters) = name?;
+    let name = parameters.into_iter().find(|(key, _)| key == "name").map(|(_, name)| name);
+    let bad_name = |error: odeum_proto::IdError| Problem::BadRequest {
+        reason: format!("the path names no firmware: {error}").into(),
+    };
+    let name: Name = name.unwrap_or_default().parse().map_err(bad_name)?;
+    let remaining = deadline(header(request.headers(), DEADLINE_HEADER)?)?;
+    let request = taken(&name, request).await?;
+    let internal =
+        |error: codec::EncodeError| Problem::Internal { reason: error.to_string().into() };
+    let reply = node
+        .call(CallRequest {
+            entity: EntityId::firmware(name),
+            request: RequestId::random(),
+            session: Some(SESSION.to_owned()),
+            body: codec::encode(&request).map_err(internal)?,
+            remaining,
+        })
+        .await?;
+    let answer: HttpAnswer = codec::decode(&reply.body).map_err(|error| Problem::Internal {
+        reason: format!("the firmware's node answered with {error}").into(),
+    })?;
+    Ok(given(answer, &reply.node.to_string()))
+}
+
+/// The request as it travels.
+async fn taken(name: &Name, request: Request) -> Result<HttpRequest, Problem> {
+    let (head, body) = request.into_parts();
+    let own = format!("/f/{name}");
+    let path = head.uri.path_and_query().map_or("/", |it| it.as_str());
+    let path = path.strip_prefix(&own).unwrap_or(path);
+    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    let headers = sent(&head.headers);
+    let size = |headers: &[(String, Vec<u8>)]| -> usize {
+        headers.iter().map(|(name, value)| name.len() + value.len() + 8).sum()
+    };
+    if path.len() + size(&headers) > HEAD_BYTES {
+        return Err(Problem::TooLarge { what: "the path and headers", limit: HEAD_BYTES });
+    }
+    let body = axum::body::to_bytes(body, BODY_BYTES).await.map_err(|error| {
+        let is_large = std::error::Error::source(&error)
+            .is_some_and(|source| source.downcast_ref::<LengthLimitError>().is_some());
+        match is_large {
+            true => Problem::TooLarge { what: "the body of a request", limit: BODY_BYTES },
+            false => Problem::BadRequest { reason: format!("the body broke off: {error}").into() },
+        }
+    })?;
+    let authority = match head.headers.get(HOST) {
+        Some(host) => host.to_str().map_err(|error| bad_header(HOST.as_str(), &error))?.to_owned(),
+        None => "localhost".to_owned(),
+    };
+    let method = head.method.as_str().to_owned();
+    Ok(HttpRequest { method, authority, path, headers, body: body.into() })
+}
+
+/// The headers without those of the connection.
+fn sent(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
+    let kept = headers.iter().filter(|(name, _)| !OF_CONNECTION.contains(&name.as_str()));
+    kept.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
+}
+
+fn given(answer: HttpAnswer, node: &str) -> Response {
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let mut response = (status, Body::from(answer.body)).into_response();
+    let headers = response.headers_mut();
+    headers.clear();
+    for (name, value) in answer.headers {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(&value))
+            && !OF_CONNECTION.contains(&name.as_str())
+        {
+            headers.append(name, value);
+        }
+    }
+    if let Ok(node) = HeaderValue::from_str(node) {
+        headers.insert(HeaderName::from_static(NODE_HEADER), node);
+    }
+    response
+}

@@ -1,0 +1,136 @@
+//! One running guest of a core ABI, at rest between messages.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use wasmtime::{InstancePre, Store, TypedFunc};
+
+use super::{ALLOC, Guest, HANDLE, INITIALIZE, Message, START};
+use crate::firmware::{
+    abi::{call_start, wasi_p1::by_name::ByName},
+    effect::{Answer, Variables},
+    error::GuestFailure,
+    store::{self, Metered},
+};
+
+/// One running guest. `W` is what it has of WASI.
+pub(in crate::firmware) struct CoreInstance<W: Send + 'static> {
+    store: Store<Guest<W>>,
+    time: Duration,
+    entry: Entry,
+}
+
+/// How the guest is given a message.
+enum Entry {
+    /// As `runtime/wit/odeum-actor-core.md` has it.
+    Handle { alloc: TypedFunc<i32, i32>, handle: TypedFunc<(i32, i32), i32> },
+    /// As `runtime/wit/odeum-wasi-reactor.md` has it for guests that were written for nobody.
+    ByName(ByName),
+}
+
+impl<W: Send + 'static> CoreInstance<W> {
+    /// A new instance, after its start section, `_initialize` and `odeum_start` ran within the time
+    /// of one message.
+    pub(in crate::firmware) async fn start(
+        pre: &InstancePre<Guest<W>>,
+        guest: Guest<W>,
+        time: Duration,
+    ) -> Result<Self, GuestFailure> {
+        let mut store = store::bounded(pre.module().engine(), guest);
+        store::wind(&mut store, Some(time));
+        match instantiate(pre, &mut store).await {
+            Ok(entry) => Ok(Self { store, time, entry }),
+            Err(error) => Err(store::failure(&mut store, &error)),
+        }
+    }
+
+    /// Gives the guest one message.
+    pub(in crate::firmware) async fn handle(
+        mut self,
+        message: &[u8],
+        variables: Arc<dyn Variables>,
+    ) -> Result<(Self, Answer), GuestFailure> {
+        store::wind(&mut self.store, Some(self.time));
+        let guest = self.store.data_mut();
+        let buffer = guest.meter.buffer();
+        guest.message = Some(Message { variables, buffer });
+        let code = self.call(message).await;
+        let guest = self.store.data_mut();
+        let buffer =
+            guest.message.take().map_or_else(|| guest.meter.buffer(), |message| message.buffer);
+        buffer.finish_log(&guest.meter.firmware);
+        match code {
+            Ok(0) => Ok((self, Answer::Done(buffer.effect()?))),
+            Ok(code) => Ok((self, buffer.refusal(code))),
+            Err(error) => Err(store::failure(&mut self.store, &error)),
+        }
+    }
+
+    pub(in crate::firmware) fn memory_bytes(&self) -> u64 {
+        self.store.data().meter().limiter.memory_bytes()
+    }
+
+    /// How long it may compute on one message.
+    pub(in crate::firmware) fn time(&self) -> Duration {
+        self.time
+    }
+
+    async fn call(&mut self, message: &[u8]) -> wasmtime::Result<i32> {
+        let (alloc, handle) = match &self.entry {
+            Entry::Handle { alloc, handle } => (alloc, handle),
+            Entry::ByName(by_name) => return by_name.call(&mut self.store, message).await,
+        };
+        // The caller bounds a message to `limits::MESSAGE_BYTES`, far from i32's end.
+        let len = i32::try_from(message.len())?;
+        if len == 0 {
+            return handle.call_async(&mut self.store, (0, 0)).await;
+        }
+        let ptr = alloc.call_async(&mut self.store, len).await?;
+        let memory = self.store.data().memory.filter(|_| ptr != 0);
+        let into = memory.and_then(|memory| {
+            let rest = memory.data_mut(&mut self.store).get_mut(ptr.cast_unsigned() as usize..)?;
+            rest.get_mut(..message.len())
+        });
+        match into {
+            Some(into) => into.copy_from_slice(message),
+            None => return Err(wasmtime::Error::new(BadAlloc { len, ptr })),
+        }
+        handle.call_async(&mut self.store, (ptr, len)).await
+    }
+}
+
+impl<W: Send + 'static> fmt::Debug for CoreInstance<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CoreInstance")
+            .field("firmware", &self.store.data().meter.firmware)
+            .field("memory_bytes", &self.memory_bytes())
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("`odeum_alloc` was asked for {len} bytes and gave {ptr}, which is not such a place")]
+struct BadAlloc {
+    len: i32,
+    ptr: i32,
+}
+
+async fn instantiate<W: Send + 'static>(
+    pre: &InstancePre<Guest<W>>,
+    store: &mut Store<Guest<W>>,
+) -> wasmtime::Result<Entry> {
+    let instance = pre.instantiate_async(&mut *store).await?;
+    store.data_mut().memory = instance.get_memory(&mut *store, "memory");
+    call_start(&instance, store).await?;
+    // A function of that name may have another meaning; the check of the package saw to the rest.
+    for start in [INITIALIZE, START] {
+        if let Ok(start) = instance.get_typed_func::<(), ()>(&mut *store, start) {
+            start.call_async(&mut *store, ()).await?;
+        }
+    }
+    if instance.get_func(&mut *store, HANDLE).is_none() {
+        return Ok(Entry::ByName(ByName(instance)));
+    }
+    let alloc = instance.get_typed_func(&mut *store, ALLOC)?;
+    let handle = instance.get_typed_func(&mut *store, HANDLE)?;
+    Ok(Entry::Handle { alloc, handle })
+}

@@ -1,0 +1,74 @@
+//! What a guest does to others, beyond its variables and its reply: done by its host when the message
+//! is committed, and not at all when it is not.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{future::BoxFuture, stream::BoxStream};
+use odeum_proto::{
+    Name,
+    call::{CallError, CallReply, CallRequest},
+};
+
+/// Longest time that an ask waits for its answer, in milliseconds: what calls have at most.
+pub(super) const LONGEST_ASK: Duration = Duration::from_secs(60);
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Deed {
+    /// Send a message that nobody waits for.
+    Tell {
+        /// The firmware.
+        to: Name,
+        /// The message.
+        body: Vec<u8>,
+    },
+    /// Send a message whose outcome is a message to the guest.
+    Ask {
+        /// What the outcome is told by.
+        number: u64,
+        /// The firmware.
+        to: Name,
+        /// The message.
+        body: Vec<u8>,
+        /// How long to wait.
+        deadline: Duration,
+    },
+    /// Tell the guest when some time is over.
+    SetTimer {
+        /// What it is told by.
+        number: u64,
+        /// The time.
+        after: Duration,
+    },
+    /// Take a timer back.
+    CancelTimer {
+        /// Which.
+        number: u64,
+    },
+    /// Publish under a topic of the cluster.
+    Publish {
+        /// The topic.
+        topic: String,
+        /// The message.
+        payload: Vec<u8>,
+    },
+    /// Give the guest what is published under a topic.
+    Subscribe {
+        /// The topic.
+        topic: String,
+    },
+}
+
+/// The cluster as guests reach it.
+pub trait Reach: Send + Sync + 'static {
+    /// Sends a message to a firmware, wherever it runs.
+    fn call(&self, call: CallRequest) -> BoxFuture<'static, Result<CallReply, CallError>>;
+    /// Publishes to all subscribers.
+    fn publish(&self, topic: String, payload: Vec<u8>) -> BoxFuture<'static, Result<(), Box<str>>>;
+    /// What is published from now on.
+    fn subscribe(
+        &self,
+        topic: String,
+    ) -> BoxFuture<'static, Result<BoxStream<'static, Bytes>, Box<str>>>;
+}

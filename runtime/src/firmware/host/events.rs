@@ -1,0 +1,234 @@
+//! What happens to a guest beside calls, and what it does to others.
+//!
+//! Timers, asks and subscriptions are those of one instance: what comes for an earlier one is dropped.
+
+use std::{collections::HashMap, time::Duration};
+
+use futures::StreamExt as _;
+use odeum_actors::{ActorError, Context, TimerKey};
+use odeum_proto::{EntityId, RequestId, call::CallRequest};
+use tokio::task::AbortHandle;
+
+use super::{HostActor, HostMessage, STORE_DEADLINE, Stands, message::Next};
+use crate::firmware::{
+    bridge::{Publication, Publisher, bridge},
+    deeds::{Deed, LONGEST_ASK},
+    error::GuestFailure,
+    instance::Arrival,
+};
+use crate::package::manifest::Manifest;
+
+/// Names no instance: the event is for whichever there is.
+const ANY_LIFE: u64 = 0;
+
+/// Something that happens to a guest.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// It has started.
+    Started,
+    /// Something was published under a topic of its own.
+    Published(Publication),
+    /// A timer has run out.
+    TimedOut(u64),
+    /// An ask has its outcome.
+    Answered { number: u64, outcome: Result<Vec<u8>, Box<str>> },
+}
+
+impl Event {
+    fn arrival(&self) -> Arrival<'_> {
+        match self {
+            Self::Started => Arrival::Started,
+            Self::Published(it) => Arrival::Published { topic: &it.topic, payload: &it.payload },
+            Self::TimedOut(number) => Arrival::TimedOut { number: *number },
+            Self::Answered { number, outcome } => {
+                let outcome = outcome.as_deref().map_err(AsRef::as_ref);
+                Arrival::Answered { number: *number, outcome }
+            }
+        }
+    }
+}
+
+/// What is outstanding for the present instance.
+#[derive(Default)]
+pub(super) struct Outstanding {
+    /// Counts the instances, from 1.
+    life: u64,
+    timers: HashMap<u64, TimerKey>,
+    tasks: Vec<AbortHandle>,
+}
+
+impl Outstanding {
+    /// A new instance begins: nothing of the last one comes to it.
+    pub(super) fn renew(&mut self, ctx: &mut Context<HostActor>) {
+        self.life += 1;
+        for (_, timer) in self.timers.drain() {
+            ctx.cancel(timer);
+        }
+        for task in self.tasks.drain(..) {
+            task.abort();
+        }
+    }
+}
+
+impl HostActor {
+    /// Where the guest publishes. Its topics are subscribed to from then on.
+    pub(super) fn publisher(&mut self, ctx: &mut Context<Self>, manifest: &Manifest) -> Publisher {
+        let mqtt = &manifest.capabilities.mqtt;
+        if let Some(publisher) = &self.publisher {
+            return publisher.clone();
+        }
+        let access = self.parts.setting.grants.broker.as_ref();
+        let access = access.filter(|_| !mqtt.publish.is_empty() || !mqtt.subscribe.is_empty());
+        let Some(access) = access else { return Publisher::none() };
+        let name = &self.parts.spec.name;
+        let id = format!("odeum-{name}-{}", self.parts.epoch);
+        let (publisher, bridge) = bridge(access, name, &id, &mqtt.subscribe);
+        let actor = ctx.handle().clone();
+        // For whichever instance there is then.
+        let arrived = move |publication| {
+            let event = Event::Published(publication);
+            actor.try_tell(HostMessage::Happened { life: ANY_LIFE, event }).is_ok()
+        };
+        ctx.spawn(bridge.run(arrived));
+        self.publisher = Some(publisher.clone());
+        publisher
+    }
+
+    /// Tells a new actor that it has started. What it does then is committed.
+    pub(super) async fn begin_actor(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
+        let life = self.outstanding.life;
+        self.on_happened(ctx, life, Event::Started).await
+    }
+
+    /// Gives the guest what nobody waits for.
+    pub(super) async fn on_happened(
+        &mut self,
+        ctx: &mut Context<Self>,
+        life: u64,
+        event: Event,
+    ) -> Result<(), ActorError> {
+        if let Event::TimedOut(number) = &event {
+            self.outstanding.timers.remove(number);
+        }
+        let parts = &self.parts;
+        let call = CallRequest {
+            entity: parts.entity.clone(),
+            request: RequestId::random(),
+            session: None,
+            body: Vec::new(),
+            remaining: STORE_DEADLINE,
+        };
+        let is_present = life == ANY_LIFE || life == self.outstanding.life;
+        let session = parts.check(&call).ok().filter(|_| is_present);
+        let stands = std::mem::replace(&mut self.stands, Stands::Away);
+        let (instance, session) = match (stands, session) {
+            (Stands::Ready(instance), Some(session)) => (instance, session),
+            (other, _) => {
+                self.stands = other;
+                tracing::debug!(entity = %parts.entity, ?event, "dropped: nobody is ready for it");
+                return Ok(());
+            }
+        };
+        let arrival = Some(event.arrival());
+        let (answered, next, deeds) = parts.run(instance, call, session, arrival).await;
+        match (&next, answered) {
+            (Next::Crash(failure), _) => parts.erred(failure),
+            (_, Ok(_)) => self.do_deeds(ctx, deeds),
+            (_, Err(error)) if matches!(event, Event::Started) => {
+                let failure = GuestFailure::NotStarted { reason: error.to_string().into() };
+                parts.erred(&failure);
+                return self.crashed(failure);
+            }
+            (_, Err(error)) => {
+                tracing::warn!(entity = %parts.entity, ?event, %error, "guest failed to handle it");
+            }
+        }
+        self.go_on(ctx, next)
+    }
+
+    /// Does what a committed message does to others.
+    pub(super) fn do_deeds(&mut self, ctx: &mut Context<Self>, deeds: Vec<Deed>) {
+        let life = self.outstanding.life;
+        for deed in deeds {
+            match deed {
+                Deed::SetTimer { number, after } => {
+                    let message = HostMessage::Happened { life, event: Event::TimedOut(number) };
+                    let timer = ctx.tell_after(after, message);
+                    self.outstanding.timers.insert(number, timer);
+                }
+                Deed::CancelTimer { number } => {
+                    if let Some(timer) = self.outstanding.timers.remove(&number) {
+                        ctx.cancel(timer);
+                    }
+                }
+                Deed::Tell { to, body } => {
+                    let told = self.parts.reach.call(message(to.clone(), body, LONGEST_ASK));
+                    let entity = self.parts.entity.clone();
+                    ctx.spawn(async move {
+                        if let Err(error) = told.await {
+                            tracing::warn!(%entity, %to, %error, "message of a guest not delivered");
+                        }
+                    });
+                }
+                Deed::Ask { number, to, body, deadline } => {
+                    self.ask(ctx, number, message(to, body, deadline));
+                }
+                Deed::Publish { topic, payload } => {
+                    let published = self.parts.reach.publish(topic, payload);
+                    let entity = self.parts.entity.clone();
+                    ctx.spawn(async move {
+                        if let Err(error) = published.await {
+                            tracing::warn!(%entity, %error, "publication of a guest not sent");
+                        }
+                    });
+                }
+                Deed::Subscribe { topic } => self.subscribe(ctx, topic),
+            }
+        }
+    }
+
+    fn ask(&mut self, ctx: &mut Context<Self>, number: u64, call: CallRequest) {
+        let (life, actor) = (self.outstanding.life, ctx.handle().clone());
+        let answer = self.parts.reach.call(call);
+        ctx.spawn(async move {
+            let outcome = answer.await.map(|reply| reply.body);
+            let outcome = outcome.map_err(|error| error.to_string().into());
+            let event = Event::Answered { number, outcome };
+            // An error means that the actor ended, and the instance with it.
+            let _ = actor.tell(HostMessage::Happened { life, event }).await;
+        });
+    }
+
+    fn subscribe(&mut self, ctx: &mut Context<Self>, topic: String) {
+        let (life, actor) = (self.outstanding.life, ctx.handle().clone());
+        let (subscribed, entity) =
+            (self.parts.reach.subscribe(topic.clone()), self.parts.entity.clone());
+        let task = ctx.spawn(async move {
+            let mut messages = match subscribed.await {
+                Ok(messages) => messages,
+                Err(error) => {
+                    tracing::warn!(%entity, topic, %error, "guest not subscribed");
+                    return;
+                }
+            };
+            while let Some(payload) = messages.next().await {
+                let it = Publication { topic: topic.clone(), payload: payload.to_vec() };
+                let event = Event::Published(it);
+                if actor.tell(HostMessage::Happened { life, event }).await.is_err() {
+                    tracing::debug!(%entity, topic, "dropped: too many messages wait");
+                }
+            }
+        });
+        self.outstanding.tasks.push(task);
+    }
+}
+
+fn message(to: odeum_proto::Name, body: Vec<u8>, remaining: Duration) -> CallRequest {
+    CallRequest {
+        entity: EntityId::firmware(to),
+        request: RequestId::random(),
+        session: None,
+        body,
+        remaining,
+    }
+}

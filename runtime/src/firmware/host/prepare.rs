@@ -1,0 +1,100 @@
+//! What must hold before a host begins: the lease, the package, the entity's sessions.
+
+use odeum_cluster::store::StoreError;
+use odeum_proto::{
+    call::CallError,
+    session::{DataOutcome, SessionRefusal},
+};
+use tokio::time::Instant;
+
+use super::{HostParts, PREPARE_PAUSES, STORE_DEADLINE, Stands};
+use crate::firmware::{error::CacheError, module::Module, status::HostState};
+
+impl HostParts {
+    /// Returns when the node has its lease.
+    async fn leased(&self) {
+        let mut lease = self.lease.watch();
+        if lease.wait_for(|lease| lease.holds(Instant::now())).await.is_err() {
+            // Nobody renews it any more: the node ends, and this with it.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The module, once the node has its lease, it is here and this activation has taken over the
+    /// entity's sessions; `None` when a later one has them.
+    pub(super) async fn prepared(&self) -> Result<Option<Module>, CacheError> {
+        self.leased().await;
+        let (mut pause, longest) = PREPARE_PAUSES;
+        loop {
+            let reason = match self.cache.load(self.spec.digest).await {
+                Ok(module) => match self.take_over().await {
+                    Ok(true) => return Ok(Some(module)),
+                    Ok(false) => return Ok(None),
+                    Err(reason) => reason,
+                },
+                Err(error) if error.is_retryable() => error.to_string(),
+                Err(error) => return Err(error),
+            };
+            tracing::warn!(entity = %self.entity, reason, "firmware waits");
+            self.facts.erred(HostState::Starting, reason);
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    /// Whether the entity's sessions are this activation's now, and no later one's; then this node
+    /// knows all that was written to them before.
+    ///
+    /// # Errors
+    /// Why that is not known yet.
+    async fn take_over(&self) -> Result<bool, String> {
+        let said = |error: StoreError| error.to_string();
+        let fenced = self.ledger.fence(&self.entity, self.epoch, STORE_DEADLINE).await;
+        match fenced.map_err(said)? {
+            DataOutcome::Refused(SessionRefusal::StaleEpoch { .. }) => return Ok(false),
+            // A full group has room again some day.
+            DataOutcome::Refused(refusal) => return Err(refusal.to_string()),
+            _ => {}
+        }
+        let holds = self.ledger.confirm(&self.entity, STORE_DEADLINE).await.map_err(said)?;
+        Ok(holds == Some(self.epoch))
+    }
+
+    /// Returns when nothing can be committed under this epoch any more, and this node knows it.
+    pub(super) async fn fenced(&self) {
+        let mut changes = self.ledger.changes();
+        let (mut pause, longest) = PREPARE_PAUSES;
+        // A refusal is as good: somebody else has placed it anew, or it is gone.
+        while let Err(error) =
+            self.ledger.renew(&self.entity, &self.node, self.epoch, STORE_DEADLINE).await
+        {
+            tracing::warn!(entity = %self.entity, epoch = %self.epoch, %error, "firmware waits");
+            self.facts.erred(HostState::Starting, error.to_string());
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+        // Before that the next host would begin under the same one.
+        while self.ledger.epoch(&self.entity) == Some(self.epoch) && changes.changed().await.is_ok()
+        {
+        }
+    }
+
+    /// Why there is no instance to give a message to.
+    pub(super) fn not_ready(&self, stands: &Stands) -> CallError {
+        let entity = self.entity.clone();
+        match stands {
+            Stands::Job => {
+                CallError::Refused { entity, reason: "it is a job and takes no messages".into() }
+            }
+            Stands::Failed => CallError::Unavailable { entity, reason: "it failed".into() },
+            Stands::Away | Stands::Ready(_) | Stands::Http(_) => {
+                CallError::Unavailable { entity, reason: "it is starting".into() }
+            }
+        }
+    }
+
+    pub(super) fn erred(&self, error: &dyn std::error::Error) {
+        tracing::warn!(entity = %self.entity, epoch = %self.epoch, %error, "firmware crashed");
+        self.facts.erred(HostState::Restarting, error.to_string());
+    }
+}

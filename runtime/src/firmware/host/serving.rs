@@ -1,0 +1,77 @@
+//! Requests to a guest that serves HTTP, several at once: each has an instance of its own, and none
+//! changes anything of the firmware.
+
+use std::sync::Arc;
+
+use odeum_actors::{Context, Reply};
+use odeum_proto::{
+    call::{CallError, CallRequest},
+    codec, http,
+};
+use tokio::sync::Semaphore;
+
+use super::{HostActor, HostParts, message::Answered};
+use crate::firmware::module::{Linked, Module};
+
+/// Requests to one firmware that are under way at once. Each has an instance with its memory.
+const REQUESTS: usize = 64;
+
+/// What serves.
+pub(super) struct Serving {
+    module: Module,
+    slots: Arc<Semaphore>,
+}
+
+impl Serving {
+    pub(super) fn new(module: Module) -> Self {
+        Self { module, slots: Arc::new(Semaphore::new(REQUESTS)) }
+    }
+
+    /// Has a request answered beside the actor.
+    pub(super) fn begin(
+        &self,
+        parts: &HostParts,
+        ctx: &mut Context<HostActor>,
+        call: CallRequest,
+        reply: Reply<Answered>,
+    ) {
+        if let Err(error) = parts.check_lease() {
+            reply.send(Err(error));
+            return;
+        }
+        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
+            let entity = parts.entity.clone();
+            reply.send(Err(CallError::Overloaded { entity, queued: REQUESTS }));
+            return;
+        };
+        let (module, parts) = (self.module.clone(), parts.clone());
+        ctx.spawn(async move {
+            reply.send(parts.serve(&module, call).await);
+            drop(slot);
+        });
+    }
+}
+
+impl HostParts {
+    async fn serve(&self, module: &Module, call: CallRequest) -> Answered {
+        let Linked::Http(service) = module.linked() else {
+            return Err(self.refused("it serves no HTTP requests"));
+        };
+        if call.session.as_deref() != Some(http::SESSION) {
+            let reason = format!("it serves HTTP requests: send them to /f/{}/", self.spec.name);
+            return Err(self.refused(reason));
+        }
+        let request = codec::decode(&call.body);
+        let request = request.map_err(|error| self.refused(error.to_string()))?;
+        match service.serve(module.manifest(), &self.setting, request).await {
+            Ok(answer) => {
+                let body = codec::encode(&answer);
+                Ok(self.reply(body.map_err(|error| self.refused(error.to_string()))?, false))
+            }
+            Err(failure) => {
+                tracing::warn!(entity = %self.entity, error = %failure, "request failed");
+                Err(self.failed(&failure))
+            }
+        }
+    }
+}

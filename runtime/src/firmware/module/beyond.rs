@@ -1,0 +1,83 @@
+//! What a manifest asks for that nothing here would see to. A guest that relies on it must not find
+//! that out by itself.
+
+use crate::package::manifest::{Abi, Capabilities, Manifest, Mqtt, Restart};
+
+/// Those with the arguments, the environment, the files and the sockets of WASI.
+const OF_WASI: &[Abi] =
+    &[Abi::WasiCommand, Abi::WasiReactor, Abi::WasiCli, Abi::WasiHttp, Abi::Actor];
+
+/// Those that may read clocks and random numbers.
+const OF_MACHINE: &[Abi] =
+    &[Abi::WasiCommand, Abi::WasiReactor, Abi::WasiCli, Abi::WasiHttp, Abi::Actor, Abi::Firmlet];
+
+/// The first key that nothing acts on for a guest of that ABI.
+pub(super) fn beyond(manifest: &Manifest, abi: Abi) -> Option<&'static str> {
+    let usual = Manifest::new(manifest.name.clone(), manifest.version.clone());
+    let Capabilities {
+        folders,
+        environment,
+        clock,
+        random,
+        sockets,
+        http,
+        publish,
+        subscribe,
+        mqtt,
+    } = &manifest.capabilities;
+    let Restart { when: _, max_restarts, within, pause, longest_pause } = &manifest.restart;
+    let is_paced =
+        max_restarts.is_some() || within.is_some() || pause.is_some() || longest_pause.is_some();
+    let asked: &[(&str, bool, &[Abi])] = &[
+        ("args", manifest.args != usual.args, OF_WASI),
+        ("environment", manifest.environment != usual.environment, OF_WASI),
+        ("capabilities.folders", !folders.is_empty(), OF_WASI),
+        ("capabilities.environment", !environment.is_empty(), OF_WASI),
+        ("capabilities.clock", *clock, OF_MACHINE),
+        ("capabilities.random", *random, OF_MACHINE),
+        ("capabilities.sockets", !sockets.is_empty(), OF_WASI),
+        ("capabilities.http", !http.is_empty(), &[Abi::WasiCli, Abi::WasiHttp]),
+        ("capabilities.publish", !publish.is_empty(), &[Abi::Actor]),
+        ("capabilities.subscribe", !subscribe.is_empty(), &[Abi::Actor]),
+        ("capabilities.mqtt", *mqtt != Mqtt::default(), &[Abi::Firmlet]),
+        ("durability", manifest.durability != usual.durability, &[]),
+        ("isolation", manifest.isolation != usual.isolation, &[]),
+        ("restart", is_paced, &[]),
+        ("update", manifest.update != usual.update, &[]),
+        ("transient", manifest.transient != usual.transient, &[]),
+    ];
+    let is_beyond = |(_, is_asked, by): &&(&str, bool, &[Abi])| *is_asked && !by.contains(&abi);
+    asked.iter().find(is_beyond).map(|(key, ..)| *key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(lines: &str) -> Manifest {
+        let text = format!("name = 'guest'\nversion = '1.0.0'\n{lines}");
+        Manifest::parse(text.as_bytes()).expect("a manifest")
+    }
+
+    #[test]
+    fn what_an_abi_does_not_have_is_named_and_what_it_has_is_not() {
+        for (lines, has, lacks) in [
+            ("args = ['-v']", Abi::WasiCommand, Some(Abi::Firmlet)),
+            ("[environment]\nKEY = 'value'", Abi::Actor, Some(Abi::ActorCore)),
+            ("[capabilities]\nclock = true", Abi::Firmlet, Some(Abi::ActorCore)),
+            ("[capabilities]\nhttp = ['example.org']", Abi::WasiHttp, Some(Abi::WasiCommand)),
+            ("[capabilities]\npublish = ['a']", Abi::Actor, Some(Abi::WasiHttp)),
+            ("[capabilities.mqtt]\npublish = ['a']", Abi::Firmlet, Some(Abi::Actor)),
+            ("[restart]\nwhen = 'never'", Abi::WasiCommand, None),
+            ("[limits]\nfuel = 9", Abi::ActorCore, None),
+        ] {
+            let manifest = manifest(lines);
+            assert_eq!(beyond(&manifest, has), None, "{lines}");
+            if let Some(lacks) = lacks {
+                let key = beyond(&manifest, lacks).expect("it is named");
+                let leaf = key.rsplit('.').next().expect("a word");
+                assert!(lines.contains(leaf), "{lines}: {key}");
+            }
+        }
+    }
+}

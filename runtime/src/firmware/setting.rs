@@ -1,0 +1,42 @@
+//! Where an instance runs: its name, its bounds, and what its node gives to those whose manifests
+//! ask for it.
+
+use std::sync::Arc;
+
+use odeum_proto::{Name, store::FirmwareLimits};
+
+use super::{
+    bridge::BrokerAccess,
+    limiter::{Bounds, Limiter},
+    store::Meter,
+};
+use crate::package::manifest::{HostPath, Manifest, VariableName};
+
+/// What a node gives to guests whose packages ask for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Folders; also what lies in them.
+    pub folders: Vec<HostPath>,
+    /// Variables of its own environment.
+    pub environment: Vec<VariableName>,
+    /// Its MQTT broker, if it has one.
+    pub broker: Option<BrokerAccess>,
+}
+
+/// Where an instance runs: under which name and bounds, with what the node gives. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    /// The firmware, which names it in log lines.
+    pub firmware: Name,
+    /// The deployment's bounds.
+    pub limits: FirmwareLimits,
+    /// What the node gives.
+    pub grants: Arc<Grants>,
+}
+
+impl Setting {
+    pub(super) fn meter(&self, manifest: &Manifest) -> Meter {
+        let bounds = Bounds::new(self.limits.memory_bytes, &manifest.limits);
+        Meter::new(self.firmware.clone(), Limiter::new(bounds), manifest.limits.clone())
+    }
+}

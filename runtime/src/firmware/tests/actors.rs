@@ -1,0 +1,168 @@
+//! Guests of `odeum:actor` as components: what they write, whom they tell, and what comes back.
+
+use std::time::{Duration, Instant};
+
+use super::bench::{Ears, session, started};
+use super::stage::{PATIENCE, Stage, entity};
+use super::{ACTOR, COUNTER};
+use crate::firmware::{
+    Answer, Arrival, Deed, Effect, GuestFailure, GuestLimit, HostState, Instance, Ledger as _,
+};
+
+async fn said(instance: Instance, message: &str) -> (Instance, Answer) {
+    instance.handle(message.as_bytes(), session(&[("count", "41")])).await.expect("handles")
+}
+
+fn reply(answer: &Answer) -> String {
+    match answer {
+        Answer::Done(effect) => String::from_utf8_lossy(&effect.reply).into_owned(),
+        Answer::Refused { reason, .. } => format!("refused: {reason}"),
+    }
+}
+
+#[tokio::test]
+async fn an_actor_reads_and_writes_variables_and_replies() {
+    let actor = started(ACTOR, "[environment]\nPLACE = 'here'").await.expect("starts");
+    let (actor, answer) = said(actor, "add 1").await;
+    assert_eq!(reply(&answer), "42");
+    let Answer::Done(Effect { writes, .. }) = answer else { panic!("refused") };
+    assert_eq!(writes.len(), 1);
+    let (actor, answer) = said(actor, "get count").await;
+    assert_eq!(reply(&answer), "41");
+    let (actor, answer) = said(actor, "config PLACE").await;
+    assert_eq!(reply(&answer), "here");
+    let (actor, answer) = said(actor, "name").await;
+    assert_eq!(reply(&answer), "guest");
+    let (actor, answer) = said(actor, "refuse").await;
+    assert_eq!(reply(&answer), "refused: as told");
+    let (_, answer) = said(actor, "nonsense").await;
+    assert_eq!(reply(&answer), "refused: no such word: nonsense");
+}
+
+#[tokio::test]
+async fn what_is_not_granted_is_denied_with_the_line_that_would_allow_it() {
+    let ears = Ears::open();
+    let mut actor = started(ACTOR, "").await.expect("starts");
+    for (message, line) in [
+        ("now", "clock = true"),
+        ("random", "random = true"),
+        ("publish a/b x", "publish = [\"a/b\"]"),
+        ("subscribe a/b", "subscribe = [\"a/b\"]"),
+    ] {
+        let (next, answer) = said(actor, message).await;
+        assert_eq!(reply(&answer), "refused: denied", "{message}");
+        let line = line.replace('"', "\\\"");
+        let heard = ears.heard();
+        assert!(heard.contains(&line) || heard.contains(&line.replace('\\', "")), "{heard}");
+        actor = next;
+    }
+    let granted = "[capabilities]\nclock = true\nrandom = true\npublish = ['a/*']";
+    let mut actor = started(ACTOR, granted).await.expect("starts");
+    for message in ["now", "random", "publish a/b x"] {
+        let (next, answer) = said(actor, message).await;
+        assert!(matches!(answer, Answer::Done(_)), "{message}: {answer:?}");
+        actor = next;
+    }
+}
+
+#[tokio::test]
+async fn what_it_does_to_others_is_kept_aside_and_dropped_with_a_refusal() {
+    let actor = started(ACTOR, "").await.expect("starts");
+    let (actor, answer) = said(actor, "tell other hello there").await;
+    let Answer::Done(Effect { deeds, .. }) = answer else { panic!("refused") };
+    let tell = Deed::Tell { to: "other".parse().expect("a name"), body: b"hello there".to_vec() };
+    assert_eq!(deeds, [tell]);
+    let (actor, answer) = said(actor, "after 5 done").await;
+    let Answer::Done(Effect { deeds, .. }) = answer else { panic!("refused") };
+    let [Deed::SetTimer { number, after }] = deeds[..] else { panic!("{deeds:?}") };
+    assert_eq!(after, Duration::from_millis(5));
+    let timed = actor.handle(Arrival::TimedOut { number }, session(&[])).await;
+    let (actor, answer) = timed.expect("handles");
+    assert!(matches!(answer, Answer::Done(Effect { writes, .. }) if writes.len() == 1));
+    let (_, answer) = said(actor, "tell Bad_Name x").await;
+    assert_eq!(reply(&answer), "refused: not a name");
+}
+
+#[tokio::test]
+async fn a_million_timers_are_a_thousand() {
+    let actor = started(ACTOR, "").await.expect("starts");
+    let (actor, answer) = said(actor, "timers 1000000").await;
+    assert_eq!(reply(&answer), "1024");
+    let (_, answer) = said(actor, "timers 1").await;
+    assert_eq!(reply(&answer), "0");
+}
+
+#[tokio::test]
+async fn hostile_actors_end_by_their_limits() {
+    let actor = || started(ACTOR, "");
+    let handle = async |message: &'static str| {
+        let actor = actor().await.expect("starts");
+        actor.handle(message.as_bytes(), session(&[])).await.map(|_| ()).expect_err("is ended")
+    };
+    let failure = handle("spin").await;
+    assert!(matches!(failure, GuestFailure::Limit(GuestLimit::Time { .. })), "{failure}");
+    let failure = handle("trap").await;
+    assert!(failure.to_string().contains("unreachable"), "{failure}");
+    let failure = handle("large 1500000").await;
+    assert!(matches!(failure, GuestFailure::Limit(GuestLimit::Reply { .. })), "{failure}");
+    let failure = handle("large 50000000").await;
+    assert!(matches!(failure, GuestFailure::Limit(GuestLimit::Memory { .. })), "{failure}");
+}
+
+/// Waits until a variable of the default session has that value.
+async fn until_variable(stage: &Stage, name: &str, key: &str, value: &str) {
+    let session = format!("{name}/default").parse().expect("valid");
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let is = stage.shelf.variable(&session, key);
+        if is.as_deref() == Some(value.as_bytes()) {
+            return;
+        }
+        let is = is.map(|is| String::from_utf8_lossy(&is).into_owned());
+        assert!(Instant::now() < end, "{key} of {name} is {is:?}, not {value:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_actor_tells_asks_and_times_through_its_host() {
+    let stage = Stage::new().await;
+    stage.deploy("actor", ACTOR).await;
+    stage.deploy("counter", COUNTER).await;
+    stage.until_state("counter", HostState::Running).await;
+    stage.until_state("actor", HostState::Running).await;
+    until_variable(&stage, "actor", "started", "yes").await;
+    stage.said("actor", "r1", "tell counter add 5").await;
+    until_variable(&stage, "counter", "count", "5").await;
+    stage.said("actor", "r2", "ask counter add 2").await;
+    until_variable(&stage, "actor", "answer", "7").await;
+    stage.said("actor", "r3", "ask nobody hello").await;
+    let nobody = format!("error: there is no {}", entity("nobody"));
+    until_variable(&stage, "actor", "answer", &nobody).await;
+    stage.said("actor", "r4", "after 20 done").await;
+    until_variable(&stage, "actor", "timer", "done").await;
+    stage.said("actor", "r5", "after 600000 never").await;
+    assert_eq!(stage.said("actor", "r6", "cancel").await, "true");
+    // It asks itself: the answer comes when the message at hand is over.
+    stage.said("actor", "r7", "ask actor add 1").await;
+    until_variable(&stage, "actor", "answer", "1").await;
+}
+
+#[tokio::test]
+async fn a_trap_drops_what_a_message_did_and_the_timers_of_the_instance() {
+    let stage = Stage::new().await;
+    stage.deploy("actor", ACTOR).await;
+    stage.said("actor", "r1", "add 1").await;
+    stage.said("actor", "r2", "after 100 late").await;
+    let trapped = stage.call("actor", "r3", "trap").await.expect_err("traps");
+    assert!(trapped.to_string().contains("unreachable"), "{trapped}");
+    assert_eq!(stage.said("actor", "r4", "get count").await, "1");
+    assert_eq!(stage.said("actor", "r5", "get timer").await, "");
+}
+
+#[tokio::test]
+async fn one_that_cannot_start_says_why() {
+    let actor = started(ACTOR, "[environment]\nSTART = 'fail'").await.expect("starts");
+    let told = actor.handle(Arrival::Started, session(&[])).await.expect("handles");
+    assert_eq!(reply(&told.1), "refused: as told");
+}

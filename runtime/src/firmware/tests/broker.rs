@@ -1,0 +1,216 @@
+//! Firmlets and a real MQTT broker: Debian's `mosquitto` on loopback. Without it these tests are
+//! skipped with a message.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+use super::bench::{Ears, compiled, session, setting};
+use super::firmlets::firmlet;
+use super::stage::PATIENCE;
+use crate::{
+    firmware::{
+        Arrival, BrokerAccess, Instance, Publication, Publisher,
+        bridge::{Bridge, bridge},
+    },
+    package::manifest::MqttFilter,
+};
+
+/// A broker as a process.
+struct Mosquitto {
+    process: Child,
+    addr: SocketAddr,
+    folder: TempDir,
+    program: PathBuf,
+}
+
+impl Drop for Mosquitto {
+    fn drop(&mut self) {
+        // Fails when it has ended already, which is as good.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Mosquitto {
+    /// `None` when it is not installed.
+    fn start() -> Option<Self> {
+        let places = ["/usr/sbin/mosquitto", "/usr/bin/mosquitto", "/usr/local/sbin/mosquitto"];
+        let Some(program) = places.iter().map(Path::new).find(|path| path.exists()) else {
+            eprintln!("skipped: mosquitto is not installed (apt-get install mosquitto)");
+            return None;
+        };
+        let addr = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");
+        let folder = tempfile::Builder::new().prefix("odeum-").tempdir().expect("a folder");
+        let config = format!("listener {} 127.0.0.1\nallow_anonymous true\n", addr.port());
+        fs::write(folder.path().join("mosquitto.conf"), config).expect("writes");
+        let process = Self::spawn(program, folder.path());
+        let broker = Self { process, addr, folder, program: program.to_owned() };
+        broker.until_up();
+        Some(broker)
+    }
+
+    fn spawn(program: &Path, folder: &Path) -> Child {
+        Command::new(program)
+            .arg("-c")
+            .arg(folder.join("mosquitto.conf"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts")
+    }
+
+    fn until_up(&self) {
+        let end = Instant::now() + PATIENCE;
+        while TcpStream::connect(self.addr).is_err() {
+            assert!(Instant::now() < end, "the broker does not listen");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn stop(&mut self) {
+        self.process.kill().expect("it runs");
+        self.process.wait().expect("it ends");
+    }
+
+    fn start_again(&mut self) {
+        self.process = Self::spawn(&self.program, self.folder.path());
+        self.until_up();
+    }
+
+    fn access(&self) -> BrokerAccess {
+        let broker = format!("mqtt://{}", self.addr).parse().expect("an address");
+        BrokerAccess { broker, user: None, password: None }
+    }
+
+    fn bridge(&self, id: &str, filters: &[&str]) -> (Publisher, Bridge) {
+        let filter = |text: &&str| text.parse::<MqttFilter>().expect("a filter");
+        let filters: Vec<MqttFilter> = filters.iter().map(filter).collect();
+        bridge(&self.access(), &id.parse().expect("a name"), id, &filters)
+    }
+}
+
+/// A client of its own, and what it hears.
+fn listener(
+    broker: &Mosquitto,
+    filters: &[&str],
+) -> (Publisher, mpsc::Receiver<Publication>, impl Future<Output = ()> + use<>) {
+    let (publisher, bridge) = broker.bridge("listener", filters);
+    let (sender, heard) = mpsc::channel(1_024);
+    (publisher, heard, bridge.run(move |it| sender.try_send(it).is_ok()))
+}
+
+fn publication(topic: &str, payload: &[u8]) -> Publication {
+    Publication { topic: topic.to_owned(), payload: payload.to_vec() }
+}
+
+/// Publishes until it is heard: a subscription takes effect at some time after the connection.
+async fn until_heard(
+    publisher: &Publisher,
+    heard: &mut mpsc::Receiver<Publication>,
+    it: Publication,
+) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        publisher.publish(it.clone());
+        match tokio::time::timeout(Duration::from_millis(100), heard.recv()).await {
+            Ok(got) if got.as_ref() == Some(&it) => return,
+            _ => assert!(Instant::now() < end, "{it:?} is not heard"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_firmlet_publishes_reaches_others_and_what_they_publish_reaches_it() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let text = firmlet(
+        r#"(func (export "_start") (param i32))
+        (func (export "_on_message_received")
+          (param $topic i32) (param $tlen i32) (param $ptr i32) (param $len i32)
+          (drop (call $publish (i32.const 32) (i32.const 5) (local.get $ptr) (local.get $len))))"#,
+    );
+    let manifest = "[capabilities.mqtt]\npublish = ['out/+']\nsubscribe = ['in/#']";
+    let module = compiled(&text, manifest).await;
+    let (publisher, own) = broker.bridge("firmlet", &["in/#"]);
+    let (arrivals, mut arrived) = mpsc::channel(1_024);
+    let own = own.run(move |it| arrivals.try_send(it).is_ok());
+    let (other, mut heard, others) = listener(&broker, &["out/#"]);
+    let mut instance = Instance::start(&module, &setting(), publisher).await.expect("starts");
+    let talk = async {
+        let told = until_heard(&other, &mut arrived, publication("in/lamp", b"hello"));
+        told.await;
+        let echo = |instance: Instance, body: &'static [u8]| async move {
+            let arrival = Arrival::Published { topic: "in/lamp", payload: body };
+            instance.handle(arrival, session(&[])).await.expect("handles").0
+        };
+        let end = Instant::now() + PATIENCE;
+        loop {
+            instance = echo(instance, b"\x00\xff binary").await;
+            match tokio::time::timeout(Duration::from_millis(100), heard.recv()).await {
+                Ok(it) => break assert_eq!(it, Some(publication("out/x", b"\x00\xff binary"))),
+                Err(_) => assert!(Instant::now() < end, "nothing is heard"),
+            }
+        }
+    };
+    tokio::select! {
+        () = own => panic!("the bridge ended"),
+        () = others => panic!("the other bridge ended"),
+        () = talk => {}
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_goes_and_comes_back_is_found_again() {
+    let Some(mut broker) = Mosquitto::start() else { return };
+    let ears = Ears::open();
+    let (publisher, mut heard, run) = listener(&broker, &["t/#"]);
+    let talk = async {
+        until_heard(&publisher, &mut heard, publication("t/1", b"before")).await;
+        broker.stop();
+        let end = Instant::now() + PATIENCE;
+        while ears.lines("mqtt broker lost").is_empty() {
+            assert!(Instant::now() < end, "its loss is not noticed");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        broker.start_again();
+        until_heard(&publisher, &mut heard, publication("t/1", b"after")).await;
+    };
+    tokio::select! {
+        () = run => panic!("the bridge ended"),
+        () = talk => {}
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_subscribed_to_and_what_is_too_large_does_not_arrive() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let (publisher, mut heard, run) = listener(&broker, &["t/+"]);
+    let (other, mut own, others) = {
+        let (publisher, bridge) = broker.bridge("other", &["t/#"]);
+        let (sender, heard) = mpsc::channel(1_024);
+        (publisher, heard, bridge.run(move |it| sender.try_send(it).is_ok()))
+    };
+    let talk = async {
+        until_heard(&publisher, &mut heard, publication("t/1", b"a")).await;
+        until_heard(&other, &mut own, publication("t/a/b", b"deep")).await;
+        until_heard(&other, &mut heard, publication("t/2", b"b")).await;
+        let mut seen = Vec::new();
+        while let Ok(it) = heard.try_recv() {
+            seen.push(it.topic);
+        }
+        assert!(!seen.contains(&"t/a/b".to_owned()), "{seen:?}");
+    };
+    tokio::select! {
+        () = run => panic!("the bridge ended"),
+        () = others => panic!("the other bridge ended"),
+        () = talk => {}
+    }
+}

@@ -1,0 +1,120 @@
+//! Reactors of WASI preview 1: guests of the core ABI with WASI beside it, and such as know nothing
+//! of Odeum.
+
+use std::time::Duration;
+
+use odeum_proto::session::Write;
+
+use super::bench::{Ears, session, started};
+use crate::firmware::{Answer, Effect, GuestFailure, GuestLimit};
+
+/// A reactor of the core ABI, whose handler is `body`.
+fn reactor(body: &str) -> String {
+    format!(
+        r#"(module
+          (import "odeum" "var_set" (func $set (param i32 i32 i32 i32) (result i32)))
+          (import "odeum" "reply" (func $reply (param i32 i32)))
+          (import "wasi_snapshot_preview1" "fd_write"
+            (func $fd_write (param i32 i32 i32 i32) (result i32)))
+          (import "wasi_snapshot_preview1" "poll_oneoff"
+            (func $poll (param i32 i32 i32 i32) (result i32)))
+          (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+          (memory (export "memory") 2)
+          (data (i32.const 256) "ready\n")
+          (func (export "_initialize")
+            (i32.store (i32.const 16) (i32.const 256)) (i32.store (i32.const 20) (i32.const 6))
+            (drop (call $fd_write (i32.const 2) (i32.const 16) (i32.const 1) (i32.const 24))))
+          (func (export "odeum_alloc") (param i32) (result i32) i32.const 65536)
+          (func (export "odeum_handle") (param $ptr i32) (param $len i32) (result i32)
+            {body} i32.const 0))"#
+    )
+}
+
+fn reply(text: &str) -> Answer {
+    Answer::Done(Effect { reply: text.as_bytes().to_vec(), ..Effect::default() })
+}
+
+#[tokio::test]
+async fn it_is_initialized_and_then_handles_messages_with_their_effects() {
+    let ears = Ears::open();
+    let body = "(drop (call $set (i32.const 256) (i32.const 5) (local.get $ptr) (local.get $len)))
+        (call $reply (local.get $ptr) (local.get $len))";
+    let reactor = started(&reactor(body), "").await.expect("starts");
+    assert!(ears.lines("stderr").iter().any(|line| line.contains("ready")), "{}", ears.heard());
+    let (reactor, answer) = reactor.handle(b"one", session(&[])).await.expect("handles");
+    let set = Write::Set { key: "ready".to_owned(), value: b"one".to_vec() };
+    let done =
+        Answer::Done(Effect { writes: vec![set], reply: b"one".to_vec(), ..Effect::default() });
+    assert_eq!(answer, done);
+    let (_, answer) = reactor.handle(b"", session(&[])).await.expect("handles");
+    assert!(matches!(answer, Answer::Done(_)));
+}
+
+/// Knows nothing of Odeum.
+const STRANGER: &str = r#"(module
+    (global $begun (mut i32) (i32.const 0))
+    (func (export "_initialize") (global.set $begun (i32.const 40)))
+    (func (export "add") (param i32 i32) (result i32)
+      (global.set $begun (i32.add (global.get $begun) (i32.const 1)))
+      (i32.add (local.get 0) (local.get 1)))
+    (func (export "half") (param f64) (result f64) (f64.div (local.get 0) (f64.const 2)))
+    (func (export "count") (result i32) (global.get $begun))
+    (func (export "trap") unreachable))"#;
+
+#[tokio::test]
+async fn one_that_knows_nothing_of_odeum_is_called_by_name() {
+    let mut stranger = started(STRANGER, "").await.expect("starts");
+    for (message, said) in [
+        (&b"add 2 40"[..], reply("42")),
+        (b"add -1 4294967295", reply("-2")),
+        (b"half 3", reply("1.5")),
+        (b"count", reply("42")),
+        (
+            b"add 1",
+            Answer::Refused { code: 1, reason: "`add` takes 2 numbers, 1 were given".into() },
+        ),
+        (
+            b"add 1 x",
+            Answer::Refused { code: 1, reason: "\"x\" is no i32, which `add` takes".into() },
+        ),
+    ] {
+        let (next, answer) = stranger.handle(message, session(&[])).await.expect("handles");
+        assert_eq!(answer, said);
+        stranger = next;
+    }
+    let (stranger, answer) = stranger.handle(b"nope", session(&[])).await.expect("handles");
+    let Answer::Refused { reason, .. } = answer else { panic!("{answer:?}") };
+    assert!(reason.contains("there are _initialize, add, half, count, trap"), "{reason}");
+    let (stranger, answer) = stranger.handle(b"\xff", session(&[])).await.expect("handles");
+    assert!(matches!(answer, Answer::Refused { .. }));
+    let failure = stranger.handle(b"trap", session(&[])).await.expect_err("traps");
+    assert!(failure.to_string().contains("unreachable"), "{failure}");
+}
+
+#[tokio::test]
+async fn one_that_exits_is_gone() {
+    let reactor = started(&reactor("(call $exit (i32.const 5))"), "").await.expect("starts");
+    let failure = reactor.handle(b"m", session(&[])).await.expect_err("exits");
+    assert!(matches!(failure, GuestFailure::Exited { code: 5, .. }), "{failure}");
+}
+
+#[tokio::test]
+async fn one_that_loops_or_waits_is_ended() {
+    let looping = started(&reactor("(loop br 0)"), "").await.expect("starts");
+    let failure = looping.handle(b"m", session(&[])).await.expect_err("is ended");
+    assert!(matches!(failure, GuestFailure::Limit(GuestLimit::Time { .. })), "{failure}");
+    let sleep = "(i32.store8 (i32.const 1024) (i32.const 0)) (i32.store (i32.const 1040)
+        (i32.const 1)) (i64.store (i32.const 1048) (i64.const 1000000000000))
+        (drop (call $poll (i32.const 1024) (i32.const 1100) (i32.const 1) (i32.const 1200)))";
+    let sleeping = started(&reactor(sleep), "").await.expect("starts");
+    let failure = sleeping.handle(b"m", session(&[])).await.expect_err("is ended");
+    let limit = GuestLimit::Waiting { allowed: Duration::from_secs(2) };
+    assert_eq!(failure, GuestFailure::Limit(limit));
+}
+
+#[tokio::test]
+async fn an_endless_initialize_is_ended() {
+    let text = STRANGER.replace("(global.set $begun (i32.const 40))", "(loop br 0)");
+    let failure = started(&text, "").await.expect_err("is ended");
+    assert!(matches!(failure, GuestFailure::Limit(GuestLimit::Time { .. })), "{failure}");
+}
