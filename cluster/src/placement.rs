@@ -27,13 +27,13 @@ use std::{
 
 use odeum_actors::{Actor, ActorError, ChildSpec, Context, child};
 use odeum_proto::{
-    EntityId, EntityKind, NodeId, Revision,
-    store::{Command, Outcome},
+    EntityId, EntityKind, Name, NodeId, Revision,
+    store::{Command, FirmwareSpec, Outcome},
 };
 use tokio::{sync::watch, time::timeout};
 
 use self::{
-    planner::{Health, Host, Leased, departures, plan},
+    planner::{Health, Host, Leased, Wish, departures, plan},
     shards::{Weights, plan_shards, weights},
 };
 use crate::{
@@ -216,17 +216,21 @@ impl PlacementActor {
     }
 
     /// What to place, and whom to remove.
-    fn plan(&self, state: &State, sight: &Sight) -> (Vec<Command>, Vec<NodeId>) {
+    fn plan<'a>(&self, state: &'a State, sight: &Sight) -> (Vec<Command>, Vec<NodeId>) {
         let mut hosts = hosts(state, &sight.live, &self.local, sight.grace_is_over);
         for host in hosts.iter_mut().filter(|host| sight.given_up.contains(&host.record.id)) {
             host.health = Health::Down;
         }
         let leased: Leased = state.leased().map(|(node, ..)| node.clone()).collect();
-        let firmware = state.firmware().keys().cloned().map(EntityId::firmware);
-        let mut steps = plan(firmware, state.placements(), &hosts, &leased);
+        let wish = |(name, spec): (&Name, &'a FirmwareSpec)| Wish {
+            entity: EntityId::firmware(name.clone()),
+            labels: &spec.policy.labels,
+        };
+        let wishes: Vec<Wish<'_>> = state.firmware().iter().map(wish).collect();
+        let mut steps = plan(&wishes, state.placements(), &hosts, &leased);
         let kinds = state.kinds().iter();
         steps.extend(kinds.filter_map(|(kind, row)| plan_shards(kind, row, &hosts, &leased)));
-        let mut gone = departures(state.placements(), state.kinds(), &hosts);
+        let mut gone = departures(&wishes, state.placements(), state.kinds(), &hosts);
         gone.retain(|node| leaves_behind(state.blobs(), sites(&hosts), node, self.copies) == 0);
         (steps, gone)
     }

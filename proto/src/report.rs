@@ -20,6 +20,8 @@ pub struct FirmwareReport {
     pub restarts: u32,
     /// Linear memory of its instance, while there is one.
     pub memory_bytes: Option<u64>,
+    /// The time for which it computes, in percent of one core, smoothed over some ten seconds.
+    pub cpu_percent: u32,
     /// Why it was restarted last, or why it does not run; at most [`ERROR_BYTES`].
     pub last_error: Option<String>,
 }
@@ -40,6 +42,8 @@ pub enum HostState {
         /// Its exit code.
         code: i32,
     },
+    /// It has had no message for a while, and its instance is gone until the next one.
+    Idle,
 }
 
 #[cfg(test)]
@@ -55,6 +59,7 @@ mod tests {
             state,
             restarts: 3,
             memory_bytes: Some(65_536),
+            cpu_percent: 2,
             last_error,
         };
         let reports = vec![
@@ -63,16 +68,18 @@ mod tests {
             report(HostState::Restarting, Some("trap".to_owned())),
             report(HostState::Failed, None),
             report(HostState::Completed { code: -1 }, None),
+            report(HostState::Idle, None),
         ];
         let bytes = codec::encode(&reports).expect("encodes");
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let golden = [
-            "05",
-            "07636f756e74657207000301fc0000010000",
-            "07636f756e74657207010301fc0000010000",
-            "07636f756e74657207020301fc00000100010474726170",
-            "07636f756e74657207030301fc0000010000",
-            "07636f756e7465720704010301fc0000010000",
+            "06",
+            "07636f756e74657207000301fc000001000200",
+            "07636f756e74657207010301fc000001000200",
+            "07636f756e74657207020301fc0000010002010474726170",
+            "07636f756e74657207030301fc000001000200",
+            "07636f756e7465720704010301fc000001000200",
+            "07636f756e74657207050301fc000001000200",
         ];
         assert_eq!(hex, golden.concat());
         assert_eq!(codec::decode::<Vec<FirmwareReport>>(&bytes), Ok(reports));

@@ -4,6 +4,7 @@
 //! state it expects (an epoch, a request id, a disk), so a retry after an unknown outcome either
 //! finds its own effect or is refused.
 
+mod firmware;
 mod refusal;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,10 @@ use crate::ids::{
 };
 use crate::session::{DataCommand, DataOutcome};
 
+pub use firmware::{
+    FirmwareLimits, FirmwarePolicy, FirmwareSpec, Measure, Remedy, RestartBudget, RollbackBudget,
+    Threshold,
+};
 pub use refusal::Refusal;
 
 /// A node as the cluster knows it.
@@ -51,28 +56,6 @@ pub struct NodeRecord {
 impl NodeRecord {
     /// The capacity of a node that says nothing of it: half of it is still a round number.
     pub const CAPACITY: u32 = 100;
-}
-
-/// Bounds on one firmware, from its manifest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FirmwareLimits {
-    /// Linear memory of an instance, in bytes.
-    pub memory_bytes: u64,
-    /// Time for one message.
-    pub message_time: Duration,
-}
-
-/// A deployed firmware: which package, under which bounds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FirmwareSpec {
-    /// Its name; the entity is `firmware/<name>`.
-    pub name: Name,
-    /// The package's content.
-    pub digest: Digest,
-    /// The package's length in bytes.
-    pub size: u64,
-    /// Its bounds.
-    pub limits: FirmwareLimits,
 }
 
 /// Where an entity is active.
@@ -114,7 +97,7 @@ pub enum Command {
         /// The node.
         node: NodeId,
     },
-    /// Deploys or updates a firmware.
+    /// Deploys or updates a firmware. The package before it is kept until the next update.
     PutFirmware(FirmwareSpec),
     /// Removes a firmware and its placement; its sessions stay.
     DeleteFirmware {
@@ -214,6 +197,20 @@ pub enum Command {
     },
     /// A step of bringing a backup into the cluster.
     Restore(Restore),
+    /// Brings back what was deployed before, if `failed` is what is deployed now.
+    RollBack {
+        /// The firmware.
+        name: Name,
+        /// Its package that is not to be.
+        failed: Digest,
+    },
+    /// Forgets what was deployed before, if `kept` is what is deployed now: it has stood the test.
+    Settle {
+        /// The firmware.
+        name: Name,
+        /// Its package.
+        kept: Digest,
+    },
 }
 
 impl std::fmt::Display for Command {
@@ -246,6 +243,8 @@ impl std::fmt::Display for Command {
             Self::EndLease { node, epoch, .. } => write!(f, "end lease {epoch} of {node}"),
             Self::CloseLease { node, epoch } => write!(f, "close lease {epoch} of {node}"),
             Self::Restore(restore) => restore.fmt(f),
+            Self::Settle { name, kept } => write!(f, "settle {name} with {kept}"),
+            Self::RollBack { name, failed } => write!(f, "roll back {name} from {failed}"),
         }
     }
 }

@@ -27,7 +27,8 @@ use odeum_proto::log::{
 };
 use odeum_proto::session::{Commit, DataAction, DataOutcome, Quota, SessionRefusal, Write};
 use odeum_proto::store::{
-    Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome, Refusal, ShardMove,
+    Command, FirmwareLimits, FirmwarePolicy, FirmwareSpec, Measure, NodeRecord, Outcome, Refusal,
+    Remedy, RestartBudget, RollbackBudget, ShardMove, Threshold,
 };
 use odeum_proto::{
     BlobOwner, ClusterId, Digest, DiskId, EntityId, EntityKind, Epoch, GroupId, Incarnation, Label,
@@ -89,9 +90,45 @@ fn data(action: DataAction) -> Command {
     Command::Data(action.into())
 }
 
+fn policy() -> FirmwarePolicy {
+    FirmwarePolicy {
+        restarts: RestartBudget {
+            first_pause: Duration::from_millis(250),
+            longest_pause: Duration::from_secs(8),
+            max_restarts: 12,
+            within: Duration::from_secs(90),
+            per_hour: 60,
+        },
+        boot_time: Duration::from_secs(30),
+        idle: Some(Duration::from_secs(60)),
+        rollback: RollbackBudget { crashes: 3, within: Duration::from_secs(300) },
+        thresholds: vec![
+            Threshold {
+                of: Measure::Cpu,
+                above: 90,
+                lasting: Duration::from_secs(30),
+                then: Remedy::Restart,
+            },
+            Threshold {
+                of: Measure::Memory,
+                above: 1 << 20,
+                lasting: Duration::ZERO,
+                then: Remedy::Warn,
+            },
+        ],
+        labels: BTreeMap::from([(label("disk"), label("ssd"))]),
+    }
+}
+
 fn commands() -> Vec<Command> {
     let limits = FirmwareLimits { memory_bytes: 1 << 24, message_time: Duration::from_millis(500) };
-    let spec = FirmwareSpec { name: name(), digest: Digest::of(b"wasm"), size: 4, limits };
+    let spec = FirmwareSpec {
+        name: name(),
+        digest: Digest::of(b"wasm"),
+        size: 4,
+        limits,
+        policy: policy(),
+    };
     let commit = Commit {
         entity: entity(),
         epoch: Epoch(7),
@@ -145,6 +182,8 @@ fn commands() -> Vec<Command> {
         },
         Command::EndLease { node: node(), epoch: Epoch(7), renewed: Some(Revision(300)) },
         Command::CloseLease { node: node(), epoch: Epoch(7) },
+        Command::RollBack { name: name(), failed: Digest::of(b"wasm") },
+        Command::Settle { name: name(), kept: Digest::of(b"wasm") },
     ]
     .into_iter()
     .chain(backup::restores())
@@ -177,6 +216,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::NotEmpty { what: "blobs".into(), number: 300 },
         Refusal::Restoring { backup: backup::id() },
         Refusal::OtherBackup { claimed: backup::id() },
+        Refusal::NothingBefore { name: name() },
     ]
 }
 

@@ -10,6 +10,7 @@ mod abi;
 mod bridge;
 mod cache;
 mod coordinator;
+mod crashes;
 mod deeds;
 mod denied;
 mod effect;
@@ -27,6 +28,7 @@ mod restart;
 mod setting;
 mod status;
 mod store;
+mod usage;
 
 use std::sync::Arc;
 
@@ -48,9 +50,9 @@ pub use job::run as run_job;
 pub use ledger::Ledger;
 pub use module::{Module, to_wasm, validate};
 pub use plan::Wanted;
-pub use restart::RestartPolicy;
 pub use setting::{Grants, Setting};
 pub use status::{FirmwareStatus, HostState, JOB_SESSION};
+pub use usage::Usage;
 
 use crate::package::trust::Trust;
 use cache::{CacheParts, package_cache};
@@ -75,8 +77,6 @@ pub struct FirmwareParts {
     pub activate: Arc<dyn Activate>,
     /// Until when any of it may run here.
     pub lease: LeaseHandle,
-    /// How crashed hosts are restarted.
-    pub restarts: RestartPolicy,
     /// What the node gives to guests whose packages ask for it.
     pub grants: Grants,
     /// The cluster as guests reach it.
@@ -101,19 +101,8 @@ pub struct FirmwareHandle {
 /// The `FirmwareSupervisor`: the package cache, the hosts, the coordinator that starts them.
 #[must_use]
 pub fn firmware(parts: FirmwareParts) -> (FirmwareHandle, SupervisorSpec) {
-    let FirmwareParts {
-        node,
-        life,
-        engine,
-        source,
-        trust,
-        ledger,
-        activate,
-        lease,
-        restarts,
-        grants,
-        reach,
-    } = parts;
+    let FirmwareParts { node, life, engine, source, trust, ledger, activate, lease, grants, reach } =
+        parts;
     let grants = Arc::new(grants);
     let (cache, cache_spec) = package_cache(CacheParts { engine, source, trust: Arc::new(trust) });
     let (hosts, hosts_spec) = SupervisorSpec::new("Hosts", Strategy::OneForOne).nested();
@@ -124,7 +113,6 @@ pub fn firmware(parts: FirmwareParts) -> (FirmwareHandle, SupervisorSpec) {
         ledger,
         activate,
         lease,
-        restarts,
         grants,
         reach,
     };

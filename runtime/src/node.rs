@@ -16,6 +16,7 @@ mod facade;
 mod facts;
 mod identity;
 mod links;
+mod policy;
 mod ports;
 mod reports;
 
@@ -41,8 +42,8 @@ use self::{
 };
 use crate::{
     api::{self, BindError},
-    config::{Broker, FirmwareConfig, MqttConfig, NodeConfig, PackagesConfig},
-    firmware::{BrokerAccess, Engine, EngineError, FirmwareParts, Grants, RestartPolicy, firmware},
+    config::{Broker, MqttConfig, NodeConfig, PackagesConfig},
+    firmware::{BrokerAccess, Engine, EngineError, FirmwareParts, Grants, firmware},
 };
 
 /// How long a node tries to become a member before it gives up and ends: long enough for the
@@ -189,7 +190,6 @@ async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Tree, Supervisor)
         ledger: Arc::new(cluster.store.clone()),
         activate: Arc::new(reports::Announcer(cluster.router.activations().clone())),
         lease: cluster.lease.clone(),
-        restarts: restarts(&config.firmware),
         grants: grants(config)?,
         reach: Arc::new(reports::Cluster {
             router: cluster.router.clone(),
@@ -231,15 +231,6 @@ fn grants(config: &NodeConfig) -> Result<Grants, NodeError> {
     };
     let PackagesConfig { folders, environment, .. } = config.packages.clone();
     Ok(Grants { folders, environment, broker: broker.as_ref().map(access) })
-}
-
-fn restarts(config: &FirmwareConfig) -> RestartPolicy {
-    RestartPolicy {
-        first_pause: config.restart_pause.0,
-        longest_pause: config.longest_restart_pause.0,
-        max_restarts: config.max_restarts.get(),
-        ..RestartPolicy::default()
-    }
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -20,7 +20,8 @@ const FEW_RESTARTS: [(&str, &str); 2] =
     [("ODEUM_FIRMWARE__MAX_RESTARTS", "2"), ("ODEUM_FIRMWARE__RESTART_PAUSE", "20ms")];
 
 /// A firmware that is restarted at once, as often as it takes.
-const MANY_RESTARTS: [(&str, &str); 3] = [
+const MANY_RESTARTS: [(&str, &str); 4] = [
+    ("ODEUM_FIRMWARE__MAX_RESTARTS_PER_HOUR", "1000000"),
     ("ODEUM_FIRMWARE__MAX_RESTARTS", "1000000"),
     ("ODEUM_FIRMWARE__RESTART_PAUSE", "1ms"),
     ("ODEUM_FIRMWARE__LONGEST_RESTART_PAUSE", "1ms"),

@@ -28,11 +28,13 @@ use odeum_cluster::{
 use odeum_proto::{
     ClusterId, Digest, DiskId, EntityId, Epoch, GroupId, Incarnation, Name, NodeId, RequestId,
     call::{CallError, CallReply, CallRequest},
-    store::{Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome},
+    store::{
+        Command, FirmwareLimits, FirmwarePolicy, FirmwareSpec, NodeRecord, Outcome, RestartBudget,
+    },
 };
 use odeum_runtime::firmware::{
     Activate, Engine, FetchError, FirmwareHandle, FirmwareParts, Grants, HostHandle, PackageSource,
-    Reach, RestartPolicy, firmware,
+    Reach, firmware,
 };
 use odeum_runtime::package::{build, trust::Trust};
 use tokio::sync::watch;
@@ -122,7 +124,6 @@ impl Node {
         let (store, store_spec) =
             store(StoreConfig::new(folder.join("store"), id.clone()), Arc::new(Alone));
         let active = Arc::<Active>::default();
-        let pause = Duration::from_millis(20);
         let until = tokio::time::Instant::now() + 10 * PATIENCE;
         let (lease, held) = watch::channel(Lease::Held { epoch: Epoch(1), until });
         let (firmware, firmware_spec) = firmware(FirmwareParts {
@@ -134,12 +135,6 @@ impl Node {
             ledger: Arc::new(store.clone()),
             activate: Arc::clone(&active) as _,
             lease: LeaseHandle::of(held),
-            restarts: RestartPolicy {
-                first_pause: pause,
-                longest_pause: pause,
-                max_restarts: 1_000,
-                ..RestartPolicy::default()
-            },
             grants: Grants::default(),
             reach: Arc::new(Alone),
         });
@@ -172,7 +167,16 @@ impl Node {
         let package = checked.expect("it can run");
         let limits = FirmwareLimits { memory_bytes: 4 << 20, message_time: Duration::from_secs(1) };
         let (digest, size) = (package.digest, package.file.len() as u64);
-        let spec = FirmwareSpec { name, digest, size, limits };
+        let pause = Duration::from_millis(20);
+        let restarts = RestartBudget {
+            first_pause: pause,
+            longest_pause: pause,
+            max_restarts: 1_000,
+            per_hour: 1_000,
+            ..RestartBudget::default()
+        };
+        let policy = FirmwarePolicy { restarts, ..FirmwarePolicy::default() };
+        let spec = FirmwareSpec { name, digest, size, limits, policy };
         let node = "n1".parse().expect("valid");
         for command in
             [Command::PutFirmware(spec), Command::Place { entity: entity(), node, expected: None }]

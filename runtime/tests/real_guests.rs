@@ -19,7 +19,7 @@ use std::{
 
 use odeum_proto::store::FirmwareLimits;
 use odeum_runtime::{
-    firmware::{Engine, Grants, Kind, Module, PackageError, Setting, run_job},
+    firmware::{Engine, Grants, Kind, Module, PackageError, Setting, Usage, run_job},
     package::{Package, manifest::Abi, normalise::normalise},
 };
 
@@ -126,6 +126,7 @@ fn setting(folders: &[&Path]) -> Setting {
             folders: folders.iter().map(path).collect(),
             ..Grants::default()
         }),
+        usage: Usage::default(),
     }
 }
 

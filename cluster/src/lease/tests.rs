@@ -6,7 +6,9 @@ mod model;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use odeum_proto::store::{Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome};
+use odeum_proto::store::{
+    Command, FirmwareLimits, FirmwarePolicy, FirmwareSpec, NodeRecord, Outcome,
+};
 use odeum_proto::{Digest, DiskId, EntityId, Incarnation, NodeId, Revision};
 
 use crate::store::State;
@@ -46,6 +48,7 @@ fn founded(nodes: usize) -> (State, Revision) {
         digest: Digest::of(b"e"),
         size: 1,
         limits: FirmwareLimits { memory_bytes: 1, message_time: MS },
+        policy: FirmwarePolicy::default(),
     });
     let mut state = State::default();
     let commands = (0..nodes).map(record).map(Command::PutNode).chain([firmware]);

@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use odeum_proto::{
-    EntityId, EntityKind, Epoch, NodeId,
+    EntityId, EntityKind, Epoch, Label, NodeId,
     store::{Command, NodeRecord, Placement},
 };
 
@@ -37,6 +37,23 @@ pub struct Host<'a> {
     pub leaving: bool,
     /// Whether it is about to stop.
     pub stopping: bool,
+}
+
+/// A deployed firmware that wants a node.
+#[derive(Debug, Clone)]
+pub struct Wish<'a> {
+    /// It.
+    pub entity: EntityId,
+    /// Labels that the node must have, with these values.
+    pub labels: &'a BTreeMap<Label, Label>,
+}
+
+impl Wish<'_> {
+    /// Whether a node of that record can run it.
+    #[must_use]
+    pub fn fits(&self, record: &NodeRecord) -> bool {
+        self.labels.iter().all(|(label, value)| record.labels.get(label) == Some(value))
+    }
 }
 
 /// The nodes that have a lease, removed ones included: nothing is taken from them, because what is
@@ -79,22 +96,24 @@ impl Host<'_> {
 ///   to the smaller id.
 /// * An entity on a node that is [`Health::Down`], or is not in `hosts`, is moved by the same rule
 ///   when the node has no lease any more.
-/// * So is one on a node that leaves: its state is in the store, and its new epoch ends the old
-///   activation wherever that is at work.
-/// * Without a node of any weight nothing is planned.
+/// * So is one on a node that leaves, or that has not the labels that it wants, as soon as there is
+///   one that can take it: its state is in the store, and its new epoch ends the old activation
+///   wherever that is at work.
+/// * Without a node of any weight that can run it nothing is planned.
 #[must_use]
 pub fn plan(
-    entities: impl IntoIterator<Item = EntityId>,
+    wishes: &[Wish<'_>],
     table: &BTreeMap<EntityId, Placement>,
     hosts: &[Host<'_>],
     leased: &Leased,
 ) -> Vec<Command> {
-    let stays = |placement: &Placement| {
+    let stays = |wish: &Wish<'_>, placement: &Placement| {
         let host = hosts.iter().find(|host| host.record.id == placement.node);
         // One that cannot be seen may not see that it is to leave.
         let sees =
             |host: &Host<'_>| host.health == Health::Alive || !leased.contains(&placement.node);
-        let leaves = host.is_some_and(|host| host.leaving && sees(host));
+        let is_wrong = |host: &Host<'_>| host.leaving || !wish.fits(host.record);
+        let leaves = host.is_some_and(|host| is_wrong(host) && sees(host));
         !leaves && !is_lost(&placement.node, hosts, leased)
     };
     let count = |node: &NodeId| table.values().filter(|place| place.node == *node).count() as u64;
@@ -102,22 +121,24 @@ pub fn plan(
         .iter()
         .filter(|host| host.takes(leased) > 0)
         .map(|host| Load {
-            node: &host.record.id,
+            record: host.record,
             count: count(&host.record.id),
             weight: host.takes(leased),
         })
         .collect();
 
     let mut steps = Vec::new();
-    for entity in entities {
-        let placed = table.get(&entity);
-        if placed.is_some_and(stays) {
+    for wish in wishes {
+        let placed = table.get(&wish.entity);
+        if placed.is_some_and(|placed| stays(wish, placed)) {
             continue;
         }
-        let Some(load) = loads.iter_mut().min_by(|a, b| a.compare(b)) else { break };
+        let can = loads.iter_mut().filter(|load| wish.fits(load.record));
+        let Some(load) = can.min_by(|a, b| a.compare(b)) else { continue };
         load.count += 1;
+        let (entity, node) = (wish.entity.clone(), load.record.id.clone());
         let expected: Option<Epoch> = placed.map(|p| p.epoch);
-        steps.push(Command::Place { entity, node: load.node.clone(), expected });
+        steps.push(Command::Place { entity, node, expected });
     }
     steps
 }
@@ -126,6 +147,7 @@ pub fn plan(
 /// the other. None while nobody would stay.
 #[must_use]
 pub fn departures(
+    wishes: &[Wish<'_>],
     table: &BTreeMap<EntityId, Placement>,
     kinds: &BTreeMap<EntityKind, KindState>,
     hosts: &[Host<'_>],
@@ -135,9 +157,11 @@ pub fn departures(
     }
     let takers = || hosts.iter().filter(|host| host.weight() > 0);
     let holds = |node: &NodeId| {
-        let firmware = table.values().any(|place| place.node == *node);
+        let is_here =
+            |wish: &&Wish<'_>| table.get(&wish.entity).is_some_and(|place| place.node == *node);
+        let mut firmware = wishes.iter().filter(is_here);
         let mut shards = kinds.iter().filter(|(_, row)| row.shards_of(node).next().is_some());
-        firmware && takers().next().is_some()
+        firmware.any(|wish| takers().any(|taker| wish.fits(taker.record)))
             || shards.any(|(kind, _)| takers().any(|taker| taker.can_host(kind)))
     };
     let leaving = hosts.iter().filter(|host| host.leaving).map(|host| &host.record.id);
@@ -146,7 +170,7 @@ pub fn departures(
 
 /// How busy a node is.
 struct Load<'a> {
-    node: &'a NodeId,
+    record: &'a NodeRecord,
     count: u64,
     weight: u32,
 }
@@ -155,7 +179,9 @@ impl Load<'_> {
     /// Which of two would be less busy with one entity more.
     fn compare(&self, other: &Self) -> Ordering {
         let cross = |a: &Self, b: &Self| (a.count + 1).saturating_mul(b.weight.into());
-        cross(self, other).cmp(&cross(other, self)).then_with(|| self.node.cmp(other.node))
+        cross(self, other)
+            .cmp(&cross(other, self))
+            .then_with(|| self.record.id.cmp(&other.record.id))
     }
 }
 
@@ -172,6 +198,13 @@ mod tests {
 
     fn entity(n: u8) -> EntityId {
         format!("firmware/e{n}").parse().expect("valid")
+    }
+
+    static ANYWHERE: BTreeMap<Label, Label> = BTreeMap::new();
+
+    fn wishes(numbers: impl IntoIterator<Item = u8>) -> Vec<Wish<'static>> {
+        let wish = |n| Wish { entity: entity(n), labels: &ANYWHERE };
+        numbers.into_iter().map(wish).collect()
     }
 
     fn on(n: u8, epoch: u64) -> Placement {
@@ -192,7 +225,7 @@ mod tests {
     fn new_entities_are_spread_by_capacity() {
         let records = [record(1, 300), record(2, 100), record(3, 0)];
         let hosts = records.each_ref().map(|record| host(record, Health::Alive));
-        let steps = plan((0..8).map(entity), &BTreeMap::new(), &hosts, &leases(&hosts));
+        let steps = plan(&wishes(0..8), &BTreeMap::new(), &hosts, &leases(&hosts));
         let on = |n| targets(&steps).iter().filter(|(_, to)| *to == node(n)).count();
         assert_eq!((on(1), on(2), on(3)), (6, 2, 0));
     }
@@ -206,7 +239,7 @@ mod tests {
             host(&records[2], Health::Alive),
         ];
         let table = BTreeMap::from([(entity(1), on(1, 4)), (entity(2), on(2, 9))]);
-        let steps = plan([entity(1), entity(2)], &table, &hosts, &leases(&hosts));
+        let steps = plan(&wishes([1, 2]), &table, &hosts, &leases(&hosts));
         let expected =
             Command::Place { entity: entity(1), node: node(3), expected: Some(Epoch(4)) };
         assert_eq!(steps, [expected]);
@@ -219,8 +252,7 @@ mod tests {
         // The third is on record no more.
         let table = BTreeMap::from([(entity(1), on(1, 4)), (entity(3), on(3, 5))]);
         let mut leased = Leased::from([node(1), node(2), node(3)]);
-        let planned =
-            |leased: &Leased| targets(&plan([entity(1), entity(3)], &table, &hosts, leased));
+        let planned = |leased: &Leased| targets(&plan(&wishes([1, 3]), &table, &hosts, leased));
         assert_eq!(planned(&leased), []);
         leased.remove(&node(3));
         assert_eq!(planned(&leased), [(entity(3), node(2))]);
@@ -236,10 +268,10 @@ mod tests {
         let mut hosts = records.each_ref().map(|record| host(record, Health::Alive));
         hosts[0].leaving = true;
         let table = BTreeMap::from([(entity(1), on(1, 4))]);
-        let steps = plan([entity(1), entity(2)], &table, &hosts, &leases(&hosts));
+        let steps = plan(&wishes([1, 2]), &table, &hosts, &leases(&hosts));
         assert_eq!(targets(&steps), [(entity(1), node(2)), (entity(2), node(2))]);
         hosts[1].leaving = true;
-        let steps = plan([entity(1)], &table, &hosts, &leases(&hosts));
+        let steps = plan(&wishes([1]), &table, &hosts, &leases(&hosts));
         assert!(steps.is_empty(), "nobody stays");
     }
 
@@ -251,26 +283,53 @@ mod tests {
         let mut hosts = records.each_ref().map(|record| host(record, Health::Alive));
         let mut table = BTreeMap::from([(entity(1), on(1, 4))]);
         let mut kinds = BTreeMap::from([(lamp, KindState::new(2))]);
-        assert!(departures(&table, &kinds, &hosts).is_empty());
+        assert!(departures(&wishes([1]), &table, &kinds, &hosts).is_empty());
         for host in &mut hosts[..2] {
             host.leaving = true;
         }
-        assert_eq!(departures(&table, &kinds, &hosts), [node(2)]);
+        assert_eq!(departures(&wishes([1]), &table, &kinds, &hosts), [node(2)]);
         kinds.values_mut().for_each(|kind| kind.put(0, on(2, 5)));
-        assert!(departures(&table, &kinds, &hosts).is_empty());
+        assert!(departures(&wishes([1]), &table, &kinds, &hosts).is_empty());
         let no_lamps = record(3, 100);
         let others = [hosts[0], hosts[1], host(&no_lamps, Health::Alive)];
-        assert_eq!(departures(&table, &kinds, &others), [node(2)], "nobody can take its shard");
+        assert_eq!(
+            departures(&wishes([1]), &table, &kinds, &others),
+            [node(2)],
+            "nobody can take its shard"
+        );
         table.clear();
         hosts[2].leaving = true;
-        assert!(departures(&table, &kinds, &hosts).is_empty(), "nobody would stay");
+        assert!(departures(&wishes([1]), &table, &kinds, &hosts).is_empty(), "nobody would stay");
+    }
+
+    #[test]
+    fn a_firmware_goes_where_its_labels_are_and_waits_where_there_are_none() {
+        let label = |text: &str| text.parse::<Label>().expect("valid");
+        let mut records = [record(1, 100), record(2, 100)];
+        records[1].labels.insert(label("disk"), label("ssd"));
+        let ssd = BTreeMap::from([(label("disk"), label("ssd"))]);
+        let tape = BTreeMap::from([(label("disk"), label("tape"))]);
+        let wishes = [
+            Wish { entity: entity(1), labels: &ssd },
+            Wish { entity: entity(2), labels: &tape },
+            Wish { entity: entity(3), labels: &ANYWHERE },
+        ];
+        let table = BTreeMap::from([(entity(1), on(1, 4))]);
+        let mut hosts = records.each_ref().map(|record| host(record, Health::Alive));
+        let steps = plan(&wishes, &table, &hosts, &leases(&hosts));
+        assert_eq!(targets(&steps), [(entity(1), node(2)), (entity(3), node(1))]);
+        // Nobody can take it, so it goes with its node and does not keep it.
+        let table = BTreeMap::from([(entity(1), on(2, 4))]);
+        hosts[1].leaving = true;
+        assert!(plan(&wishes[..1], &table, &hosts, &leases(&hosts)).is_empty());
+        assert_eq!(departures(&wishes, &table, &BTreeMap::new(), &hosts), [node(2)]);
     }
 
     #[test]
     fn nothing_is_planned_while_nobody_is_alive() {
         let table = BTreeMap::from([(entity(1), on(1, 1))]);
         let (gone, leased) = (record(1, 100), Leased::new());
-        assert!(plan([entity(1)], &table, &[host(&gone, Health::Down)], &leased).is_empty());
+        assert!(plan(&wishes([1]), &table, &[host(&gone, Health::Down)], &leased).is_empty());
     }
 
     proptest! {
@@ -293,7 +352,7 @@ mod tests {
                 placed.iter().map(|(e, (n, epoch))| (entity(*e), on(*n, *epoch))).collect();
             let has_lease = |n: u8| health[usize::from(n - 1)].2;
             let leased: Leased = (1..6).filter(|n| has_lease(*n)).map(node).collect();
-            let steps = plan((0..12).map(entity), &table, &hosts, &leased);
+            let steps = plan(&wishes(0..12), &table, &hosts, &leased);
             let number = |node: &NodeId| node.as_str()[1..].parse::<u8>().expect("a number");
             for (moved, to) in targets(&steps) {
                 let to = number(&to);

@@ -24,7 +24,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use odeum_proto::shard::shard_of;
 use odeum_proto::store::{Command, FirmwareSpec, NodeRecord, Outcome, Placement, Refusal};
-use odeum_proto::{ClusterId, DiskId, EntityId, EntityKind, Epoch, Name, NodeId, Revision, limits};
+use odeum_proto::{
+    ClusterId, Digest, DiskId, EntityId, EntityKind, Epoch, Name, NodeId, Revision, limits,
+};
 use serde::{Deserialize, Serialize};
 
 pub use blob::{BlobIndex, BlobRecord};
@@ -44,6 +46,8 @@ pub struct State {
     /// Nodes that are about to leave; each is in `nodes`.
     leaving: BTreeSet<NodeId>,
     firmware: BTreeMap<Name, FirmwareSpec>,
+    /// What was deployed before under each name, with another package.
+    former: BTreeMap<Name, FirmwareSpec>,
     /// The last epoch before each firmware came under its name.
     born: BTreeMap<Name, Epoch>,
     placements: BTreeMap<EntityId, Placement>,
@@ -71,11 +75,20 @@ impl State {
                 self.remove_node(node).map(|()| self.laid_out(revision, true))
             }
             Command::PutFirmware(spec) => self.put_firmware(spec).map(|changed| {
-                self.own_package(revision, spec);
+                self.own_packages(revision, &spec.name);
                 self.laid_out(revision, changed)
             }),
+            Command::RollBack { name, failed } => self.roll_back(name, *failed).map(|changed| {
+                self.own_packages(revision, name);
+                self.laid_out(revision, changed)
+            }),
+            Command::Settle { name, kept } => {
+                let changed = self.settle(name, *kept);
+                self.own_packages(revision, name);
+                Ok(self.laid_out(revision, changed))
+            }
             Command::DeleteFirmware { name } => self.delete_firmware(name).map(|()| {
-                self.disown_packages(revision, name, None);
+                self.own_packages(revision, name);
                 self.laid_out(revision, true)
             }),
             Command::Place { entity, node, expected } => {
@@ -148,6 +161,12 @@ impl State {
     #[must_use]
     pub fn firmware(&self) -> &BTreeMap<Name, FirmwareSpec> {
         &self.firmware
+    }
+
+    /// What was deployed under that name before its last update, if that brought another package.
+    #[must_use]
+    pub fn former(&self, name: &Name) -> Option<&FirmwareSpec> {
+        self.former.get(name)
     }
 
     /// The last epoch before the firmware of that name came to be: all activations of it are later,
@@ -231,19 +250,48 @@ impl State {
             self.born.insert(spec.name.clone(), self.last_epoch);
         }
         let before = self.firmware.insert(spec.name.clone(), spec.clone());
-        let changed = before.as_ref() != Some(spec);
-        if changed && before.is_some() {
-            // Another program: what the former one left under way must not come late.
-            let changed = EntityId::firmware(spec.name.clone());
-            self.renew_placements(|entity, _| *entity == changed);
+        if before.as_ref() == Some(spec) {
+            return Ok(false);
         }
-        Ok(changed)
+        if let Some(before) = before {
+            if before.digest != spec.digest {
+                self.former.insert(before.name.clone(), before);
+            }
+            self.renew_firmware(&spec.name);
+        }
+        Ok(true)
+    }
+
+    /// Whether anything changed by it: not when something else was deployed in the meantime.
+    fn roll_back(&mut self, name: &Name, failed: Digest) -> Result<bool, Refusal> {
+        let unknown = || Refusal::UnknownFirmware { name: name.clone() };
+        if self.firmware.get(name).ok_or_else(unknown)?.digest != failed {
+            return Ok(false);
+        }
+        let former = self.former.remove(name);
+        let former = former.ok_or_else(|| Refusal::NothingBefore { name: name.clone() })?;
+        self.firmware.insert(name.clone(), former);
+        self.renew_firmware(name);
+        Ok(true)
+    }
+
+    /// Whether anything changed by it.
+    fn settle(&mut self, name: &Name, kept: Digest) -> bool {
+        let is_kept = self.firmware.get(name).is_some_and(|spec| spec.digest == kept);
+        is_kept && self.former.remove(name).is_some()
+    }
+
+    /// Another program: what the one before it left under way must not come late.
+    fn renew_firmware(&mut self, name: &Name) {
+        let changed = EntityId::firmware(name.clone());
+        self.renew_placements(|entity, _| *entity == changed);
     }
 
     fn delete_firmware(&mut self, name: &Name) -> Result<(), Refusal> {
         if self.firmware.remove(name).is_none() {
             return Err(Refusal::UnknownFirmware { name: name.clone() });
         }
+        self.former.remove(name);
         self.born.remove(name);
         self.placements.retain(|entity, _| entity.firmware_name() != Some(name.as_str()));
         Ok(())

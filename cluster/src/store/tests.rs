@@ -18,7 +18,9 @@ use futures::future::BoxFuture;
 use odeum_actors::{StartError, Supervisor};
 use odeum_proto::session::{Commit, DataAction, DataOutcome, Write};
 use odeum_proto::shard::group_of_entity;
-use odeum_proto::store::{Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome, Refusal};
+use odeum_proto::store::{
+    Command, FirmwareLimits, FirmwarePolicy, FirmwareSpec, NodeRecord, Outcome, Refusal,
+};
 use odeum_proto::{
     ClusterId, Digest, DiskId, EntityId, Epoch, GroupId, Incarnation, NodeId, RequestId,
 };
@@ -223,6 +225,7 @@ async fn deploy(node: &Node) -> Epoch {
         digest: Digest::of(b"counter"),
         size: 7,
         limits: FirmwareLimits { memory_bytes: 1 << 20, message_time: Duration::from_secs(1) },
+        policy: FirmwarePolicy::default(),
     };
     node.write(Command::PutFirmware(spec)).await;
     let place = Command::Place { entity: entity(), node: node.id.clone(), expected: None };

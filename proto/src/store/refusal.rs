@@ -209,4 +209,10 @@ pub enum Refusal {
         /// The backup of the step.
         claimed: BackupId,
     },
+    /// Only what was updated can be rolled back, and only once.
+    #[error("nothing was deployed as {name} before this package")]
+    NothingBefore {
+        /// The firmware.
+        name: Name,
+    },
 }

@@ -29,7 +29,13 @@ fn quotas() -> Quotas {
 
 fn firmware() -> Vec<KnownFirmware> {
     let limits = FirmwareLimits { memory_bytes: 1 << 24, message_time: Duration::from_millis(500) };
-    let spec = FirmwareSpec { name: name(), digest: Digest::of(b"wasm"), size: 4, limits };
+    let spec = FirmwareSpec {
+        name: name(),
+        digest: Digest::of(b"wasm"),
+        size: 4,
+        limits,
+        policy: policy(),
+    };
     vec![KnownFirmware { spec, born: Epoch(300) }]
 }
 

@@ -114,7 +114,18 @@ pub(super) async fn get(invocation: &Invocation, command: GetCommand) -> Result<
 
 fn firmware_table(firmware: &[FirmwareSummary]) -> String {
     table(
-        ["NAME", "STATE", "NODE", "EPOCH", "RESTARTS", "MEMORY", "SIZE", "DIGEST", "LAST ERROR"],
+        [
+            "NAME",
+            "STATE",
+            "NODE",
+            "EPOCH",
+            "RESTARTS",
+            "CPU",
+            "MEMORY",
+            "SIZE",
+            "DIGEST",
+            "LAST ERROR",
+        ],
         firmware.iter().map(|one| {
             [
                 cell(&one.name),
@@ -125,6 +136,7 @@ fn firmware_table(firmware: &[FirmwareSummary]) -> String {
                 one.node.as_ref().map(ToString::to_string),
                 one.epoch.map(|epoch| epoch.to_string()),
                 one.restarts.map(|restarts| restarts.to_string()),
+                one.cpu_percent.map(|percent| format!("{percent} %")),
                 one.memory_bytes.map(|bytes| ByteSize(bytes).rounded()),
                 cell(ByteSize(one.size).rounded()),
                 cell(one.digest.to_string().get(..SHORT_DIGEST).unwrap_or_default()),

@@ -89,7 +89,9 @@ async fn until_running(
         let firmware = api.firmware_of(name).await?;
         let reason = firmware.last_error.as_deref().map(Box::from);
         match firmware.state {
-            FirmwareState::Running | FirmwareState::Completed => return Ok(firmware),
+            FirmwareState::Running | FirmwareState::Idle | FirmwareState::Completed => {
+                return Ok(firmware);
+            }
             FirmwareState::Failed => {
                 let reason = reason.unwrap_or_else(|| "no reason is known".into());
                 return Err(CliError::Failed { name: name.clone(), reason });

@@ -138,6 +138,9 @@ pub struct FirmwareConfig {
     /// Restarts of a crashing guest within 90 s before it is given up until it is deployed again.
     /// More bears a guest that crashes often, less sooner ends one that cannot run.
     pub max_restarts: NonZeroU32,
+    /// Restarts of a crashing guest within an hour before it is given up until it is deployed
+    /// again, however slowly they follow each other.
+    pub max_restarts_per_hour: NonZeroU32,
     /// Pause before the first restart; it doubles with every crash in a row. More spares the node,
     /// less lets callers wait shorter.
     pub restart_pause: HumanDuration,
@@ -152,6 +155,7 @@ impl Default for FirmwareConfig {
             message_time: HumanDuration(Duration::from_secs(1)),
             // With these a guest that cannot run is given up after a minute.
             max_restarts: const { NonZeroU32::new(12).unwrap() },
+            max_restarts_per_hour: const { NonZeroU32::new(60).unwrap() },
             restart_pause: HumanDuration(Duration::from_millis(250)),
             longest_restart_pause: HumanDuration(Duration::from_secs(8)),
         }

@@ -9,11 +9,17 @@
 //! Packages of all firmware are fetched and compiled on every node, so that each can take over at
 //! once.
 //!
+//! What only shows over a longer time is seen here, too: an update that crashes more often than it
+//! may, which is rolled back, crashes that add up over an hour ([`super::crashes`]), and too much
+//! use of the machine ([`super::usage`]).
+//!
 //! | message | from | answer |
 //! |---|---|---|
 //! | `Look` | a task of the actor, when the store or the lease changes | none |
 //! | `Ended` | a task of the actor, when a host or its supervisor ends | none |
+//! | `Crashed` | a task of the actor, when a host crashes | none |
 //! | `Fetched` | a task of the actor | none |
+//! | `Sample` | a timer | none |
 //! | `GetList` | [`CoordinatorHandle::list`] | the firmware that runs here |
 
 use std::{
@@ -24,22 +30,28 @@ use std::{
 };
 
 use odeum_actors::{
-    Actor, ActorError, AskError, ChildSpec, Context, Exit, GaveUp, Handle, Reply, Restart,
-    Strategy, Supervisor, SupervisorSpec, child,
+    Actor, ActorError, AskError, ChildSpec, Context, Exit, Handle, Reply, Restart, Strategy,
+    Supervisor, SupervisorSpec, child,
 };
 use odeum_cluster::lease::LeaseHandle;
-use odeum_proto::{Digest, EntityId, Epoch, Incarnation, Name, NodeId};
+use odeum_proto::{
+    Digest, EntityId, Epoch, Incarnation, Name, NodeId,
+    store::{Outcome, Remedy, RestartBudget, Threshold},
+};
 use tokio::time::Instant;
 
 use super::{
     cache::CacheHandle,
+    crashes::{Crashes, Verdict},
     deeds::Reach,
-    host::{Activate, HostParts, host},
+    error::GuestFailure,
+    host::{Activate, HostHandle, HostParts, STORE_DEADLINE, host},
     ledger::Ledger,
     plan::{self, Command, Running, Wanted},
-    restart::RestartPolicy,
+    restart,
     setting::{Grants, Setting},
     status::{Facts, FirmwareStatus, HostState},
+    usage::{Gauge, Usage},
 };
 
 /// Shortest time between two looks at the store. It changes with every message of every firmware;
@@ -48,6 +60,12 @@ const LOOK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Time between two looks when the store does not change: for packages that could not be fetched.
 const LOOK_ANYWAY: Duration = Duration::from_secs(1);
+
+/// Time between two looks at what each firmware uses of the machine.
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+
+/// Pause between two tries to tell the store something.
+const TELL_PAUSE: Duration = Duration::from_secs(1);
 
 /// Longest wait for the list: the coordinator may be ending a host.
 const LIST_DEADLINE: Duration = Duration::from_secs(10);
@@ -67,8 +85,6 @@ pub(super) struct CoordinatorParts {
     pub(super) activate: Arc<dyn Activate>,
     /// Until when anything may run here.
     pub(super) lease: LeaseHandle,
-    /// How crashed hosts are restarted.
-    pub(super) restarts: RestartPolicy,
     /// What this node gives to guests.
     pub(super) grants: Arc<Grants>,
     /// The cluster as guests reach it.
@@ -110,6 +126,7 @@ pub(super) fn coordinator(
         ran: Arc::clone(&ran),
         wanted: Vec::new(),
         at_hand: BTreeSet::new(),
+        crashes: BTreeMap::new(),
     });
     (CoordinatorHandle { actor }, spec)
 }
@@ -118,6 +135,8 @@ pub(super) fn coordinator(
 enum CoordinatorMessage {
     Look,
     Ended { name: Name, facts: Facts, exit: Exit },
+    Crashed { name: Name, facts: Facts },
+    Sample,
     Fetched { digest: Digest, is_here: bool },
     GetList { reply: Reply<Vec<FirmwareStatus>> },
 }
@@ -132,6 +151,8 @@ struct CoordinatorActor {
     wanted: Vec<Wanted>,
     /// Packages that are here or on their way.
     at_hand: BTreeSet<Digest>,
+    /// Of what ran here.
+    crashes: BTreeMap<Name, Crashes>,
 }
 
 /// The last epoch under which each firmware ran here.
@@ -141,6 +162,15 @@ type Ran = BTreeMap<Name, Epoch>;
 struct Entry {
     running: Running,
     facts: Facts,
+    host: HostHandle,
+    usage: Usage,
+    gauge: Gauge,
+}
+
+impl Entry {
+    fn status(&self) -> FirmwareStatus {
+        self.facts.status(&self.running, self.gauge.cpu_percent())
+    }
 }
 
 impl Actor for CoordinatorActor {
@@ -151,6 +181,7 @@ impl Actor for CoordinatorActor {
         for left in self.hosts.tree().await.children {
             self.hosts.remove(&left.name).await.ok();
         }
+        ctx.tell_every(SAMPLE_EVERY, || CoordinatorMessage::Sample);
         let (mut changes, actor) = (self.parts.ledger.changes(), ctx.handle().clone());
         let mut lease = self.parts.lease.watch();
         ctx.spawn(async move {
@@ -181,6 +212,8 @@ impl Actor for CoordinatorActor {
             CoordinatorMessage::Ended { name, facts, exit } => {
                 self.on_ended(ctx, name, &facts, &exit).await?;
             }
+            CoordinatorMessage::Crashed { name, facts } => self.on_crashed(ctx, name, &facts).await,
+            CoordinatorMessage::Sample => self.on_sample(ctx).await,
             CoordinatorMessage::Fetched { digest, is_here } => self.on_fetched(digest, is_here),
             CoordinatorMessage::GetList { reply } => reply.send(self.list()),
         }
@@ -198,7 +231,9 @@ impl CoordinatorActor {
             let used: BTreeSet<Digest> = wanted.iter().map(|w| w.spec.digest).collect();
             self.at_hand.retain(|digest| used.contains(digest));
             self.parts.cache.retain(used).await;
-            self.ran().retain(|name, _| wanted.iter().any(|wanted| wanted.spec.name == *name));
+            let is_wanted = |name: &Name| wanted.iter().any(|wanted| wanted.spec.name == *name);
+            self.ran().retain(|name, _| is_wanted(name));
+            self.crashes.retain(|name, _| is_wanted(name));
             self.wanted = wanted;
         }
         let running = self.entries.iter().map(|(name, e)| (name.clone(), e.running.clone()));
@@ -230,7 +265,16 @@ impl CoordinatorActor {
             return Ok(());
         };
         match exit {
-            Exit::GaveUp(report) => self.give_up(&name, entry, report),
+            Exit::GaveUp(report) => {
+                let RestartBudget { max_restarts, within, .. } = entry.running.spec.policy.restarts;
+                tracing::error!(%name, %report, "firmware crashes too fast");
+                let why = format!("{max_restarts} restarts in {within:?}");
+                if self.can_roll_back(&name) {
+                    self.roll_back(ctx, &name);
+                } else {
+                    self.give_up(&name, &why);
+                }
+            }
             // Its activation was over. Whether there is a next one here is for the store to say.
             Exit::Normal => {
                 self.stop(vec![name]).await;
@@ -242,16 +286,113 @@ impl CoordinatorActor {
         Ok(())
     }
 
-    fn give_up(&self, name: &Name, entry: &Entry, report: &GaveUp) {
-        let epoch = entry.running.epoch;
-        let entity = EntityId::firmware(name.clone());
-        tracing::error!(%entity, %epoch, %report, "firmware given up");
-        let last = entry.facts.status(&entry.running).last_error.unwrap_or_default();
-        let RestartPolicy { max_restarts, within, .. } = self.parts.restarts;
-        entry.facts.erred(
-            HostState::Failed,
-            format!("given up after {max_restarts} restarts in {within:?}: {last}"),
-        );
+    /// A crash that the host's supervisor bears.
+    async fn on_crashed(&mut self, ctx: &mut Context<Self>, name: Name, facts: &Facts) {
+        let can_roll_back = self.can_roll_back(&name);
+        let Some(entry) = self.entries.get(&name).filter(|entry| entry.facts.are(facts)) else {
+            return;
+        };
+        let (policy, now) = (entry.running.spec.policy.clone(), Instant::now());
+        let Some(crashes) = self.crashes.get_mut(&name) else { return };
+        match crashes.one_more(now, &policy, can_roll_back) {
+            Verdict::GoesOn => {}
+            Verdict::RollsBack => self.roll_back(ctx, &name),
+            Verdict::IsGivenUp => {
+                let why = format!("{} restarts in an hour", policy.restarts.per_hour);
+                self.end_for_good(&name, &why).await;
+            }
+        }
+    }
+
+    /// Looks at what each firmware uses, and whether an update has stood the test.
+    async fn on_sample(&mut self, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        let mut exceeded = Vec::new();
+        for (name, entry) in &mut self.entries {
+            let (computed, memory) = (entry.usage.computed(), entry.facts.memory_bytes());
+            let thresholds = &entry.running.spec.policy.thresholds;
+            let due = entry.gauge.sample(now, computed, memory, thresholds);
+            exceeded.extend(due.into_iter().map(|it| (name.clone(), it.clone())));
+        }
+        for (name, threshold) in exceeded {
+            self.on_exceeded(&name, threshold).await;
+        }
+        let settled: Vec<(Name, Digest)> = self
+            .entries
+            .iter()
+            .filter(|(name, entry)| entry.facts.is_well() && self.can_roll_back(name))
+            .filter(|(name, entry)| {
+                let crashes = self.crashes.get(*name);
+                crashes.is_some_and(|it| it.is_settled(now, &entry.running.spec.policy))
+            })
+            .map(|(name, entry)| (name.clone(), entry.running.spec.digest))
+            .collect();
+        for (name, kept) in settled {
+            let ledger = Arc::clone(&self.parts.ledger);
+            // The next sample tries again.
+            ctx.spawn(async move {
+                if let Err(error) = ledger.settle(&name, kept, STORE_DEADLINE).await {
+                    tracing::debug!(%name, %error, "update not settled yet");
+                }
+            });
+        }
+    }
+
+    async fn on_exceeded(&mut self, name: &Name, threshold: Threshold) {
+        let failure = GuestFailure::Exceeded { threshold: threshold.clone() };
+        match threshold.then {
+            Remedy::Warn => tracing::warn!(%name, %failure, "firmware uses too much"),
+            Remedy::Restart => {
+                if let Some(entry) = self.entries.get(name) {
+                    entry.host.fail(failure);
+                }
+            }
+            Remedy::Stop => self.end_for_good(name, &failure.to_string()).await,
+        }
+    }
+
+    /// Whether there is a package before the one that is deployed.
+    fn can_roll_back(&self, name: &Name) -> bool {
+        self.wanted.iter().any(|wanted| wanted.spec.name == *name && wanted.can_roll_back)
+    }
+
+    /// Has the package before come back, however long the store takes: it is safe to repeat.
+    fn roll_back(&self, ctx: &mut Context<Self>, name: &Name) {
+        let Some(entry) = self.entries.get(name) else { return };
+        let (name, failed) = (name.clone(), entry.running.spec.digest);
+        let last = entry.status().last_error.unwrap_or_default();
+        tracing::error!(%name, package = %failed, last, "update fails: the package before comes back");
+        let ledger = Arc::clone(&self.parts.ledger);
+        ctx.spawn(async move {
+            loop {
+                match ledger.roll_back(&name, failed, STORE_DEADLINE).await {
+                    Ok(Outcome::Refused(refusal)) => {
+                        tracing::warn!(%name, %refusal, "not rolled back");
+                        return;
+                    }
+                    Ok(_) => return,
+                    Err(error) => {
+                        tracing::warn!(%name, %error, "rollback waits");
+                        tokio::time::sleep(TELL_PAUSE).await;
+                    }
+                }
+            }
+        });
+    }
+
+    /// Ends a host that its supervisor would start again.
+    async fn end_for_good(&mut self, name: &Name, why: &str) {
+        self.hosts.remove(name.as_str()).await.ok();
+        self.give_up(name, why);
+    }
+
+    /// It stays among what runs, so that it is tried again only when it is deployed or placed anew.
+    fn give_up(&self, name: &Name, why: &str) {
+        let Some(entry) = self.entries.get(name) else { return };
+        let (entity, epoch) = (EntityId::firmware(name.clone()), entry.running.epoch);
+        let last = entry.status().last_error.unwrap_or_default();
+        tracing::error!(%entity, %epoch, why, "firmware given up");
+        entry.facts.erred(HostState::Failed, format!("given up after {why}: {last}"));
         self.parts.activate.deactivate(&entity, epoch);
     }
 
@@ -268,11 +409,15 @@ impl CoordinatorActor {
     }
 
     fn list(&self) -> Vec<FirmwareStatus> {
-        self.entries.values().map(|entry| entry.facts.status(&entry.running)).collect()
+        self.entries.values().map(Entry::status).collect()
     }
 
     async fn start(&mut self, ctx: &mut Context<Self>, running: Running) -> Result<(), ActorError> {
-        let (name, facts) = (running.spec.name.clone(), Facts::new());
+        let (name, facts, usage) = (running.spec.name.clone(), Facts::new(), Usage::default());
+        let (digest, now) = (running.spec.digest, Instant::now());
+        if !self.crashes.get(&name).is_some_and(|crashes| crashes.are_of(&digest)) {
+            self.crashes.insert(name.clone(), Crashes::new(digest, now));
+        }
         let again = self.ran().insert(name.clone(), running.epoch) == Some(running.epoch);
         let parts = HostParts {
             node: self.parts.node.clone(),
@@ -289,21 +434,32 @@ impl CoordinatorActor {
                 firmware: name.clone(),
                 limits: running.spec.limits.clone(),
                 grants: Arc::clone(&self.parts.grants),
+                usage: usage.clone(),
             },
             reach: Arc::clone(&self.parts.reach),
         };
-        let (_, host) = host(format!("Host {name}"), parts, self.parts.restarts);
+        let restarts = running.spec.policy.restarts.clone();
+        let (host, host_spec) = host(format!("Host {name}"), parts);
         let (supervisor, spec) = SupervisorSpec::new(name.as_str(), Strategy::OneForOne)
-            .intensity(self.parts.restarts.intensity())
-            .child(host)
+            .intensity(restart::intensity(&restarts))
+            .child(host_spec)
             .nested();
-        self.entries.insert(name.clone(), Entry { running, facts: facts.clone() });
+        let gauge = Gauge::new(now, usage.computed());
+        self.entries
+            .insert(name.clone(), Entry { running, facts: facts.clone(), host, usage, gauge });
         self.hosts.add(spec.restart(Restart::Temporary)).await?;
         let actor = ctx.handle().clone();
         ctx.spawn(async move {
-            let exit = tokio::select! {
-                exit = supervisor.finished() => exit,
-                () = facts.are_over() => Exit::Normal,
+            let mut crashes = facts.crashes();
+            let exit = loop {
+                tokio::select! {
+                    exit = supervisor.finished() => break exit,
+                    () = facts.are_over() => break Exit::Normal,
+                    Ok(()) = crashes.changed() => {
+                        let (name, facts) = (name.clone(), facts.clone());
+                        let _ = actor.tell(CoordinatorMessage::Crashed { name, facts }).await;
+                    }
+                }
             };
             let _ = actor.tell(CoordinatorMessage::Ended { name, facts, exit }).await;
         });

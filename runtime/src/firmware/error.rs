@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use odeum_proto::Digest;
+use odeum_proto::{
+    Digest,
+    store::{Measure, Threshold},
+};
 
 use super::{
     abi::{Kind, detect::AbiError},
@@ -162,12 +165,30 @@ pub enum GuestFailure {
         /// What it said.
         reason: Box<str>,
     },
+    /// It used more of the machine than it may, for too long.
+    #[error("it used {} for {:?}", Used(threshold), threshold.lasting)]
+    Exceeded {
+        /// What it exceeded.
+        threshold: Threshold,
+    },
     /// It is for something else than it was started for.
     #[error("it is a guest for {kind}")]
     OtherKind {
         /// What it is for.
         kind: Kind,
     },
+}
+
+struct Used<'a>(&'a Threshold);
+
+impl fmt::Display for Used<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let above = self.0.above;
+        match self.0.of {
+            Measure::Cpu => write!(f, "more than {above} % of a core"),
+            Measure::Memory => write!(f, "more than {above} bytes of memory"),
+        }
+    }
 }
 
 /// What a guest was denied before it ended, as the end of a sentence; often nothing.
@@ -219,6 +240,12 @@ pub enum GuestLimit {
     Fuel {
         /// The firmware's limit.
         allowed: u64,
+    },
+    /// It took longer to start than it may.
+    #[error("it was not ready after {allowed:?}")]
+    Boot {
+        /// The firmware's limit.
+        allowed: Duration,
     },
     /// It waited longer for something outside than one message may.
     #[error("it waited longer than {allowed:?} on one message")]

@@ -23,6 +23,9 @@
 //! it again after a pause. A package that cannot be had yet or a store without majority is not the
 //! guest's fault: the host waits for them.
 //!
+//! An instance that has had nothing to do for the time that its policy says is ended, and the next
+//! message starts another one: its memory is gone then, its sessions are not.
+//!
 //! A guest that is a job runs beside the actor, which takes its end (`job`). What happens to a guest
 //! beside calls (a timer, an answer, something that was published) is a message that nobody waits
 //! for (`events`).
@@ -31,6 +34,8 @@
 //! |---|---|---|
 //! | `Deliver` | [`HostHandle::deliver`] | the reply, or the error, of one message |
 //! | `Prepared`, `Fenced`, `Happened`, `JobEnded` | a task of the actor | none |
+//! | `Rest` | a timer | none |
+//! | `Fail` | [`HostHandle::fail`] | none |
 //!
 //! Not done, and why: what is written to or deleted from a session of an entity through the API
 //! while a message of that entity is under way may be missing from what the guest reads, and be
@@ -64,10 +69,10 @@ use self::{
 use super::{
     abi::Kind,
     bridge::Publisher,
-    error::{CacheError, GuestFailure},
+    error::{CacheError, GuestFailure, GuestLimit},
     instance::Instance,
     module::Module,
-    restart::RestartPolicy,
+    restart,
     status::HostState,
 };
 use crate::package::manifest::RestartWhen;
@@ -79,7 +84,7 @@ const MAILBOX: usize = 1_024;
 
 /// How long the store may take for a commit or a confirmation: an election and some more. Not the
 /// caller's deadline, because giving up early on a commit costs the instance.
-const STORE_DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const STORE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// First and longest pause before another try to get the package and the store's word.
 const PREPARE_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -100,6 +105,12 @@ pub struct HostHandle {
 }
 
 impl HostHandle {
+    /// Ends the guest as if it had crashed, behind the message at hand.
+    pub(super) fn fail(&self, failure: GuestFailure) {
+        // One that is down has failed already.
+        let _ = self.actor.tell_control(HostMessage::Fail { failure });
+    }
+
     /// Gives the guest one message and waits for what comes of it, for the call's remaining time.
     ///
     /// # Errors
@@ -121,18 +132,18 @@ impl HostHandle {
 }
 
 /// A host and its spec.
-pub(super) fn host(
-    name: String,
-    parts: HostParts,
-    restarts: RestartPolicy,
-) -> (HostHandle, ChildSpec) {
+pub(super) fn host(name: String, parts: HostParts) -> (HostHandle, ChildSpec) {
     let entity = parts.entity.clone();
+    let backoff = restart::backoff(&parts.spec.policy.restarts);
     let (actor, spec) = child(name, move || HostActor {
         parts: parts.clone(),
         stands: Stands::Away,
+        module: None,
         when: RestartWhen::default(),
         publisher: None,
         outstanding: Outstanding::default(),
+        used: Instant::now(),
+        is_watched: false,
     });
     let spec = spec
         .capacity(MAILBOX)
@@ -140,7 +151,7 @@ pub(super) fn host(
         .restart(Restart::Transient)
         // Longer than a commit may take, so that the message at hand comes to its end.
         .shutdown(Shutdown::Timeout(STORE_DEADLINE + Duration::from_secs(1)))
-        .backoff(restarts.backoff());
+        .backoff(backoff);
     (HostHandle { actor, entity }, spec)
 }
 
@@ -162,6 +173,10 @@ enum HostMessage {
     JobEnded {
         end: JobEnd,
     },
+    Rest,
+    Fail {
+        failure: GuestFailure,
+    },
 }
 
 impl fmt::Debug for HostMessage {
@@ -172,6 +187,8 @@ impl fmt::Debug for HostMessage {
             Self::Fenced => "Fenced",
             Self::Happened { .. } => "Happened",
             Self::JobEnded { .. } => "JobEnded",
+            Self::Rest => "Rest",
+            Self::Fail { .. } => "Fail",
         })
     }
 }
@@ -179,11 +196,17 @@ impl fmt::Debug for HostMessage {
 struct HostActor {
     parts: HostParts,
     stands: Stands,
+    /// What it is an instance of, once that is known.
+    module: Option<Module>,
     /// After which ends the guest is started again, once its package is known.
     when: RestartWhen,
     /// Where the guest publishes, once it has a connection to the broker.
     publisher: Option<Publisher>,
     outstanding: Outstanding,
+    /// When the guest was given something last.
+    used: Instant,
+    /// Whether `Rest` is on its way.
+    is_watched: bool,
 }
 
 /// How the guest stands.
@@ -192,6 +215,8 @@ enum Stands {
     Away,
     /// It waits for a message.
     Ready(Instance),
+    /// It has had nothing to do for so long that its instance is gone until the next message.
+    Asleep(Module),
     /// It is a job: it runs, or has run.
     Job,
     /// It serves HTTP requests.
@@ -228,6 +253,14 @@ impl Actor for HostActor {
             }
             HostMessage::Happened { life, event } => self.on_happened(ctx, life, event).await,
             HostMessage::JobEnded { end } => self.on_job_ended(ctx, end),
+            HostMessage::Rest => {
+                self.on_rest(ctx).await;
+                Ok(())
+            }
+            HostMessage::Fail { failure } => {
+                self.parts.erred(&failure);
+                self.crashed(failure)
+            }
         }
     }
 
@@ -292,22 +325,11 @@ impl HostActor {
                 self.stands = Stands::Http(Serving::new(module));
             }
             Kind::Messages => {
-                let publisher = self.publisher(ctx, module.manifest());
-                match Instance::start(&module, &self.parts.setting, publisher).await {
-                    Ok(instance) => {
-                        self.outstanding.renew(ctx);
-                        self.parts.facts.running(instance.memory_bytes());
-                        let hears = instance.hears_of_its_start();
-                        self.stands = Stands::Ready(instance);
-                        if hears {
-                            self.begin_actor(ctx).await?;
-                        }
-                    }
-                    Err(failure) => {
-                        self.parts.erred(&failure);
-                        return self.crashed(failure);
-                    }
+                self.begin(ctx, &module).await?;
+                if matches!(self.stands, Stands::Failed) {
+                    return Ok(());
                 }
+                self.module = Some(module);
             }
         }
         let parts = &self.parts;
@@ -317,6 +339,76 @@ impl HostActor {
             entity = %parts.entity, epoch = %parts.epoch, %abi, "firmware running"
         );
         Ok(())
+    }
+
+    /// Starts an instance, within the time that it may take for that.
+    async fn begin(&mut self, ctx: &mut Context<Self>, module: &Module) -> Result<(), ActorError> {
+        let publisher = self.publisher(ctx, module.manifest());
+        let allowed = self.parts.spec.policy.boot_time;
+        let started = Instance::start(module, &self.parts.setting, publisher);
+        let started = tokio::time::timeout(allowed, started).await;
+        match started.unwrap_or_else(|_| Err(GuestLimit::Boot { allowed }.into())) {
+            Ok(instance) => {
+                self.outstanding.renew(ctx);
+                let hears = instance.hears_of_its_start();
+                self.rest(ctx, instance);
+                if hears { self.begin_actor(ctx).await } else { Ok(()) }
+            }
+            Err(failure) => {
+                self.parts.erred(&failure);
+                self.crashed(failure)
+            }
+        }
+    }
+
+    /// The guest waits for its next message.
+    fn rest(&mut self, ctx: &mut Context<Self>, instance: Instance) {
+        self.parts.facts.running(instance.memory_bytes());
+        self.stands = Stands::Ready(instance);
+        self.used = Instant::now();
+        self.watch(ctx);
+    }
+
+    /// Has somebody look whether the guest idles, when it could have done so for long enough.
+    fn watch(&mut self, ctx: &mut Context<Self>) {
+        if let Some(idle) = self.parts.spec.policy.idle.filter(|_| !self.is_watched) {
+            self.is_watched = true;
+            // One that is idle and waits for something of its own is looked at again later.
+            let left = idle.saturating_sub(self.used.elapsed());
+            ctx.tell_after(if left.is_zero() { idle } else { left }, HostMessage::Rest);
+        }
+    }
+
+    async fn on_rest(&mut self, ctx: &mut Context<Self>) {
+        self.is_watched = false;
+        let is_idle = self.parts.spec.policy.idle.is_some_and(|idle| self.used.elapsed() >= idle);
+        let module = self.module.clone().filter(|_| is_idle && self.outstanding.is_nothing());
+        match (std::mem::replace(&mut self.stands, Stands::Away), module) {
+            (Stands::Ready(instance), Some(module)) => {
+                instance.end().await;
+                self.parts.facts.idle();
+                tracing::debug!(entity = %self.parts.entity, "idle: its instance ended");
+                self.stands = Stands::Asleep(module);
+            }
+            (stands @ Stands::Ready(_), None) => {
+                self.stands = stands;
+                self.watch(ctx);
+            }
+            // Whoever makes it ready has it watched.
+            (other, _) => self.stands = other,
+        }
+    }
+
+    /// Has an instance that ended because it was idle begin again.
+    async fn wake(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
+        match std::mem::replace(&mut self.stands, Stands::Away) {
+            // It may be told that it has started, which is a message, too.
+            Stands::Asleep(module) => Box::pin(self.begin(ctx, &module)).await,
+            other => {
+                self.stands = other;
+                Ok(())
+            }
+        }
     }
 
     /// The guest is gone. It is started again unless its manifest says otherwise.
@@ -353,6 +445,12 @@ impl HostActor {
                 return Ok(());
             }
         };
+        if let Err(error) = self.wake(ctx).await {
+            let (entity, reason) = (self.parts.entity.clone(), error.to_string().into());
+            reply.send(Err(CallError::Unavailable { entity, reason }));
+            return Err(error);
+        }
+        let parts = &self.parts;
         let instance = match std::mem::replace(&mut self.stands, Stands::Away) {
             Stands::Ready(instance) => instance,
             other => {
@@ -375,10 +473,7 @@ impl HostActor {
 
     fn go_on(&mut self, ctx: &mut Context<Self>, next: Next) -> Result<(), ActorError> {
         match next {
-            Next::Keep(instance) => {
-                self.parts.facts.running(instance.memory_bytes());
-                self.stands = Stands::Ready(instance);
-            }
+            Next::Keep(instance) => self.rest(ctx, instance),
             Next::Renew => self.prepare(ctx),
             Next::Fence => self.fence(ctx),
             Next::End => self.end(ctx),

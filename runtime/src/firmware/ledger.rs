@@ -8,9 +8,9 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use odeum_cluster::store::{Consistency, Remembered, StoreError, StoreHandle};
 use odeum_proto::{
-    EntityId, Epoch, Incarnation, NodeId, RequestId, Revision, SessionId,
+    Digest, EntityId, Epoch, Incarnation, Name, NodeId, RequestId, Revision, SessionId,
     session::{Commit, DataAction, DataOutcome},
-    store::{Command, Outcome},
+    store::{Command, FirmwareSpec, Outcome},
 };
 use tokio::sync::watch;
 
@@ -62,6 +62,20 @@ pub trait Ledger: Send + Sync + 'static {
         epoch: Epoch,
         deadline: Duration,
     ) -> BoxFuture<'_, Result<Outcome, StoreError>>;
+    /// Brings back what was deployed as `name` before the package `failed`; safe to repeat.
+    fn roll_back(
+        &self,
+        name: &Name,
+        failed: Digest,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<Outcome, StoreError>>;
+    /// Forgets what was deployed as `name` before the package `kept`; safe to repeat.
+    fn settle(
+        &self,
+        name: &Name,
+        kept: Digest,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<Outcome, StoreError>>;
 }
 
 impl Ledger for StoreHandle {
@@ -69,10 +83,11 @@ impl Ledger for StoreHandle {
         self.view(|state| {
             let recorded = state.nodes().get(node).is_some_and(|it| it.incarnation == life);
             let placed = |spec| {
-                let spec: &odeum_proto::store::FirmwareSpec = spec;
+                let spec: &FirmwareSpec = spec;
                 let placement = state.placements().get(&EntityId::firmware(spec.name.clone()));
                 let epoch = placement.filter(|at| recorded && at.node == *node).map(|at| at.epoch);
-                Wanted { spec: spec.clone(), epoch }
+                let can_roll_back = state.former(&spec.name).is_some();
+                Wanted { spec: spec.clone(), epoch, can_roll_back }
             };
             state.firmware().values().map(placed).collect()
         })
@@ -151,5 +166,23 @@ impl Ledger for StoreHandle {
     ) -> BoxFuture<'_, Result<Outcome, StoreError>> {
         let (entity, node) = (entity.clone(), node.clone());
         Box::pin(self.write(Command::Place { entity, node, expected: Some(epoch) }, deadline))
+    }
+
+    fn roll_back(
+        &self,
+        name: &Name,
+        failed: Digest,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<Outcome, StoreError>> {
+        Box::pin(self.write(Command::RollBack { name: name.clone(), failed }, deadline))
+    }
+
+    fn settle(
+        &self,
+        name: &Name,
+        kept: Digest,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<Outcome, StoreError>> {
+        Box::pin(self.write(Command::Settle { name: name.clone(), kept }, deadline))
     }
 }

@@ -15,6 +15,8 @@ pub struct Wanted {
     pub spec: FirmwareSpec,
     /// Its epoch, if it is placed on this node.
     pub epoch: Option<Epoch>,
+    /// Whether there is a package before this one that could come back.
+    pub can_roll_back: bool,
 }
 
 /// A firmware that this node was told to run.
@@ -72,7 +74,7 @@ pub(super) fn commands(
 mod tests {
     use std::time::Duration;
 
-    use odeum_proto::store::FirmwareLimits;
+    use odeum_proto::store::{FirmwareLimits, FirmwarePolicy};
 
     use super::*;
 
@@ -82,11 +84,12 @@ mod tests {
             digest: Digest::of(content.as_bytes()),
             size: 1,
             limits: FirmwareLimits { memory_bytes: 1, message_time: Duration::from_secs(1) },
+            policy: FirmwarePolicy::default(),
         }
     }
 
     fn wanted(name: &str, content: &str, epoch: Option<u64>) -> Wanted {
-        Wanted { spec: spec(name, content), epoch: epoch.map(Epoch) }
+        Wanted { spec: spec(name, content), epoch: epoch.map(Epoch), can_roll_back: false }
     }
 
     fn run(name: &str, content: &str, epoch: u64) -> Running {
@@ -123,7 +126,8 @@ mod tests {
     #[test]
     fn a_new_epoch_or_a_new_package_ends_the_old_host_first() {
         for new in [run("x", "a", 2), run("x", "b", 1)] {
-            let wanted = Wanted { spec: new.spec.clone(), epoch: Some(new.epoch) };
+            let wanted =
+                Wanted { spec: new.spec.clone(), epoch: Some(new.epoch), can_roll_back: false };
             let commands = next(&[wanted], &[run("x", "a", 1)]);
             assert_eq!(commands, [stop("x"), Command::Start(new)]);
         }

@@ -9,6 +9,7 @@ use super::{
     bridge::BrokerAccess,
     limiter::{Bounds, Limiter},
     store::Meter,
+    usage::Usage,
 };
 use crate::package::manifest::{HostPath, Manifest, VariableName};
 
@@ -32,11 +33,13 @@ pub struct Setting {
     pub limits: FirmwareLimits,
     /// What the node gives.
     pub grants: Arc<Grants>,
+    /// Where what it uses is counted.
+    pub usage: Usage,
 }
 
 impl Setting {
     pub(super) fn meter(&self, manifest: &Manifest) -> Meter {
         let bounds = Bounds::new(self.limits.memory_bytes, &manifest.limits);
-        Meter::new(self.firmware.clone(), Limiter::new(bounds), manifest.limits.clone())
+        Meter::new(self, Limiter::new(bounds), manifest.limits.clone())
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use odeum_proto::{Digest, Epoch, Name};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// Where a host is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub enum HostState {
     /// It crashed too often, or its manifest says that one failure is enough, and stays down until
     /// it is deployed or placed anew.
     Failed,
+    /// It has had no message for a while. Its instance is gone until the next one.
+    Idle,
     /// It is a job that ran to its end with this exit code.
     Completed {
         /// 0 is success.
@@ -36,6 +38,7 @@ impl HostState {
             Self::Running => "running",
             Self::Restarting => "restarting",
             Self::Failed => "failed",
+            Self::Idle => "idle",
             Self::Completed { .. } => "completed",
         }
     }
@@ -58,6 +61,8 @@ pub struct FirmwareStatus {
     pub restarts: u64,
     /// Memory of the instance.
     pub memory_bytes: u64,
+    /// The time for which it computes, in percent of one core, smoothed.
+    pub cpu_percent: u32,
     /// What went wrong last, if anything did.
     pub last_error: Option<Box<str>>,
 }
@@ -70,6 +75,8 @@ pub(super) struct Facts(Arc<Shared>);
 struct Shared {
     inner: Mutex<Inner>,
     over: Notify,
+    /// How often it crashed.
+    crashes: watch::Sender<u32>,
 }
 
 #[derive(Debug)]
@@ -88,7 +95,13 @@ impl Facts {
             memory_bytes: 0,
             last_error: None,
         });
-        Self(Arc::new(Shared { inner, over: Notify::new() }))
+        let crashes = watch::Sender::new(0);
+        Self(Arc::new(Shared { inner, over: Notify::new(), crashes }))
+    }
+
+    /// Moves on with every crash.
+    pub(super) fn crashes(&self) -> watch::Receiver<u32> {
+        self.0.crashes.subscribe()
     }
 
     /// The host ends in good order, by itself.
@@ -123,6 +136,30 @@ impl Facts {
         inner.memory_bytes = memory_bytes;
     }
 
+    /// Its instance is gone until there is something for it to do.
+    pub(super) fn idle(&self) {
+        let mut inner = self.lock();
+        inner.state = HostState::Idle;
+        inner.memory_bytes = 0;
+    }
+
+    /// Linear memory of its instance.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.lock().memory_bytes
+    }
+
+    /// Whether it does what it is for, or has done it.
+    pub(super) fn is_well(&self) -> bool {
+        let state = self.lock().state;
+        matches!(state, HostState::Running | HostState::Idle | HostState::Completed { .. })
+    }
+
+    /// It crashed, and is started again.
+    pub(super) fn crashed(&self, error: impl Into<Box<str>>) {
+        self.erred(HostState::Restarting, error);
+        self.0.crashes.send_modify(|crashes| *crashes = crashes.wrapping_add(1));
+    }
+
     /// It is a job, and has completed.
     pub(super) fn completed(&self, code: i32) {
         let mut inner = self.lock();
@@ -138,7 +175,11 @@ impl Facts {
         inner.memory_bytes = 0;
     }
 
-    pub(super) fn status(&self, running: &super::plan::Running) -> FirmwareStatus {
+    pub(super) fn status(
+        &self,
+        running: &super::plan::Running,
+        cpu_percent: u32,
+    ) -> FirmwareStatus {
         let inner = self.lock();
         FirmwareStatus {
             name: running.spec.name.clone(),
@@ -148,6 +189,7 @@ impl Facts {
             state: inner.state,
             restarts: inner.starts.saturating_sub(1),
             memory_bytes: inner.memory_bytes,
+            cpu_percent,
             last_error: inner.last_error.clone(),
         }
     }

@@ -15,6 +15,8 @@ use super::{
     engine::TICK,
     error::{GuestFailure, GuestLimit, Hint},
     limiter::Limiter,
+    setting::Setting,
+    usage::Usage,
 };
 use crate::package::manifest::Limits;
 
@@ -29,6 +31,7 @@ pub(super) struct Meter {
     pub(super) denials: Arc<Denials>,
     /// Those of the package.
     limits: Limits,
+    usage: Usage,
     /// Epochs the guest may still meet.
     ticks_left: u64,
     /// The time they come from.
@@ -36,9 +39,10 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    pub(super) fn new(firmware: Name, limiter: Limiter, limits: Limits) -> Self {
+    pub(super) fn new(setting: &Setting, limiter: Limiter, limits: Limits) -> Self {
+        let (firmware, usage) = (setting.firmware.clone(), setting.usage.clone());
         let denials = Arc::new(Denials::new(firmware.clone()));
-        Self { firmware, limiter, denials, limits, ticks_left: 0, time: None }
+        Self { firmware, limiter, denials, limits, usage, ticks_left: 0, time: None }
     }
 
     /// For what comes of the next message.
@@ -59,6 +63,7 @@ pub(super) fn bounded<T: Metered>(engine: &wasmtime::Engine, data: T) -> Store<T
     store.limiter(|data| &mut data.meter_mut().limiter);
     store.epoch_deadline_callback(|mut context| {
         let meter = context.data_mut().meter_mut();
+        meter.usage.tick();
         if meter.ticks_left == 0 {
             let allowed = meter.time.unwrap_or_default();
             return Err(Stop::Limit(GuestLimit::Time { allowed }).into());

@@ -12,6 +12,7 @@ mod jobs;
 mod limits;
 mod loading;
 mod packages;
+mod policies;
 mod reactors;
 mod stage;
 

@@ -38,7 +38,9 @@ mod store;
 use super::{
     blobs,
     facts::{self, Places},
-    links, millis, reports,
+    links, millis,
+    policy::policy,
+    reports,
 };
 use crate::{
     api::{
@@ -48,7 +50,7 @@ use crate::{
             NodeStatus, NodeSummary, Restored, SessionPage, StoreReport, StoreSummary,
         },
     },
-    config::NodeConfig,
+    config::{FirmwareConfig, NodeConfig},
     doctor::Facts,
     firmware::{CacheError, Checked, FirmwareHandle, JOB_SESSION},
 };
@@ -85,7 +87,8 @@ pub(super) struct NodeFacade {
     lease: LeaseHandle,
     blobs: Blobs,
     firmware: FirmwareHandle,
-    defaults: FirmwareLimits,
+    /// What is said of firmware whose manifests say nothing.
+    defaults: FirmwareConfig,
     places: Places,
     tree: Tree,
 }
@@ -110,10 +113,7 @@ impl NodeFacade {
             lease: cluster.lease.clone(),
             blobs: cluster.blobs.clone(),
             firmware,
-            defaults: FirmwareLimits {
-                memory_bytes: config.firmware.memory.0,
-                message_time: config.firmware.message_time.0,
-            },
+            defaults: config.firmware.clone(),
             places,
             tree,
         }
@@ -145,10 +145,11 @@ impl NodeFacade {
         let given = deployment.message_time.map(|time| time.0);
         let message_time = given.or_else(|| Some(manifest.limits.message_time?.duration()));
         let limits = FirmwareLimits {
-            memory_bytes: memory.unwrap_or(self.defaults.memory_bytes),
-            message_time: message_time.unwrap_or(self.defaults.message_time),
+            memory_bytes: memory.unwrap_or(self.defaults.memory.0),
+            message_time: message_time.unwrap_or(self.defaults.message_time.0),
         };
-        let spec = FirmwareSpec { name: deployment.name.clone(), digest, size, limits };
+        let policy = policy(&manifest, &self.defaults);
+        let spec = FirmwareSpec { name: deployment.name.clone(), digest, size, limits, policy };
         let entity = EntityId::firmware(deployment.name.clone());
         self.fresh().await?;
         self.forget_outcome(&entity).await?;
@@ -411,6 +412,7 @@ fn firmware_summary(
         (_, Some(HostState::Restarting)) => FirmwareState::Restarting,
         (_, Some(HostState::Failed)) => FirmwareState::Failed,
         (_, Some(HostState::Completed { .. })) => FirmwareState::Completed,
+        (_, Some(HostState::Idle)) => FirmwareState::Idle,
     };
     FirmwareSummary {
         name: spec.name.clone(),
@@ -421,6 +423,7 @@ fn firmware_summary(
         state,
         restarts: report.map(|report| report.restarts),
         memory_bytes: report.and_then(|report| report.memory_bytes),
+        cpu_percent: report.map(|report| report.cpu_percent),
         exit_code: report.and_then(|report| match report.state {
             HostState::Completed { code } => Some(code),
             _ => None,

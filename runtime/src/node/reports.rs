@@ -121,9 +121,11 @@ fn report(status: FirmwareStatus) -> FirmwareReport {
             HostState::Running => report::HostState::Running,
             HostState::Restarting => report::HostState::Restarting,
             HostState::Failed => report::HostState::Failed,
+            HostState::Idle => report::HostState::Idle,
             HostState::Completed { code } => report::HostState::Completed { code },
         },
         restarts: u32::try_from(status.restarts).unwrap_or(u32::MAX),
+        cpu_percent: status.cpu_percent,
         memory_bytes: (status.memory_bytes > 0).then_some(status.memory_bytes),
         last_error: status.last_error.map(|error| shortened(&error)),
     }

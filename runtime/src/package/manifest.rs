@@ -37,6 +37,7 @@
 mod bounded;
 mod capabilities;
 mod error;
+mod health;
 mod kind;
 mod limits;
 mod path;
@@ -52,6 +53,7 @@ use serde::{Deserialize, Serialize};
 pub use bounded::{BoundError, Bytes, Count, Time};
 pub use capabilities::{Capabilities, Folder, Mqtt};
 pub use error::{ManifestError, Place};
+pub use health::{CpuThreshold, Health, Lasting, MemoryThreshold, Then};
 pub use kind::{Abi, Durability, Isolation};
 pub use limits::{Limits, MemoryLimit, MessageTime, StackLimit};
 pub use path::{GuestPath, HostPath, PackagePath, PathError};
@@ -103,6 +105,9 @@ pub struct Manifest {
     /// `[update]`: how a new version takes the place of this one.
     #[serde(default)]
     pub update: Update,
+    /// `[health]`: when an instance is not well, and what is done about it.
+    #[serde(default)]
+    pub health: Health,
     /// `[transient]`: stops an idle instance until its next message. Default: it keeps running.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transient: Option<Transient>,
@@ -126,6 +131,7 @@ impl Manifest {
             capabilities: Capabilities::default(),
             restart: Restart::default(),
             update: Update::default(),
+            health: Health::default(),
             transient: None,
         }
     }

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use odeum_proto::store::{FirmwareSpec, Refusal};
+use odeum_proto::store::Refusal;
 use odeum_proto::{BlobOwner, Digest, Name, NodeId, Revision, limits};
 use serde::{Deserialize, Serialize};
 
@@ -182,31 +182,23 @@ impl State {
         Ok(())
     }
 
-    /// A firmware owns the package that it runs and no other. So whatever became of a deployment
-    /// that was not finished, the next one of that name puts it in order.
-    pub(super) fn own_package(&mut self, revision: Revision, spec: &FirmwareSpec) {
-        self.disown_packages(revision, &spec.name, Some(&spec.digest));
-        let owner = BlobOwner::package(&spec.name);
-        self.blobs.add_owner(revision, &spec.digest, owner);
-    }
-
-    /// Takes from the firmware called `name` all packages but `kept`. Looks at all blobs, which
-    /// is bearable as often as somebody deploys.
-    pub(super) fn disown_packages(
-        &mut self,
-        revision: Revision,
-        name: &Name,
-        kept: Option<&Digest>,
-    ) {
+    /// A firmware owns the package that it runs, the one before it, and no other. So whatever
+    /// became of a deployment that was not finished, the next one of that name puts it in order.
+    /// Looks at all blobs, which is bearable as often as somebody deploys.
+    pub(super) fn own_packages(&mut self, revision: Revision, name: &Name) {
+        let specs = [self.firmware.get(name), self.former.get(name)];
+        let kept: Vec<Digest> = specs.into_iter().flatten().map(|spec| spec.digest).collect();
         let owner = BlobOwner::package(name);
-        let owned = self
-            .blobs
-            .records
-            .iter()
-            .filter(|(digest, record)| Some(*digest) != kept && record.owners.contains(&owner));
+        let owned =
+            self.blobs.records.iter().filter(|(digest, record)| {
+                !kept.contains(digest) && record.owners.contains(&owner)
+            });
         let owned: Vec<Digest> = owned.map(|(digest, _)| *digest).collect();
         for digest in owned {
             self.blobs.remove_owner(revision, &digest, &owner);
+        }
+        for digest in kept {
+            self.blobs.add_owner(revision, &digest, owner.clone());
         }
     }
 

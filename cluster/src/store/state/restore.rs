@@ -127,7 +127,7 @@ impl State {
         for KnownFirmware { spec, born } in firmware {
             self.firmware.insert(spec.name.clone(), spec.clone());
             self.born.insert(spec.name.clone(), *born);
-            self.own_package(revision, spec);
+            self.own_packages(revision, &spec.name);
         }
         Ok(())
     }

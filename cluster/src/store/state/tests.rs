@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use odeum_proto::codec;
-use odeum_proto::store::{FirmwareLimits, ShardMove};
+use odeum_proto::store::{FirmwareLimits, FirmwarePolicy, ShardMove};
 use odeum_proto::{Digest, Incarnation, Label};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -70,6 +70,7 @@ fn spec(n: u8, content: u8) -> FirmwareSpec {
         digest: Digest::of(&[content]),
         size: 1,
         limits: FirmwareLimits { memory_bytes: 1, message_time: Duration::from_secs(1) },
+        policy: FirmwarePolicy::default(),
     }
 }
 

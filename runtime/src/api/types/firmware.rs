@@ -25,6 +25,10 @@ pub struct FirmwareSummary {
     pub restarts: Option<u32>,
     /// Linear memory of its instance; known where it is placed, while it runs.
     pub memory_bytes: Option<u64>,
+    /// The time for which it computes, in percent of one core, smoothed over some ten seconds; known
+    /// where it is placed.
+    #[serde(default)]
+    pub cpu_percent: Option<u32>,
     /// The exit code of a job that has completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
@@ -48,6 +52,8 @@ pub enum FirmwareState {
     Failed,
     /// It is a job that ran to its end.
     Completed,
+    /// It has had no message for a while; the next one starts its instance again.
+    Idle,
     /// Its node does not answer.
     Unknown,
 }
@@ -60,6 +66,7 @@ displayed_as_in_json! {
         Waiting => "waiting",
         Failed => "failed",
         Completed => "completed",
+        Idle => "idle",
         Unknown => "unknown",
     }
 }

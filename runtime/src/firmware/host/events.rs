@@ -54,13 +54,21 @@ pub(super) struct Outstanding {
     /// Counts the instances, from 1.
     life: u64,
     timers: HashMap<u64, TimerKey>,
+    /// Asks whose outcome is to come.
+    asks: usize,
     tasks: Vec<AbortHandle>,
 }
 
 impl Outstanding {
+    /// Whether the instance waits for nothing that would come to it alone.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.timers.is_empty() && self.tasks.is_empty() && self.asks == 0
+    }
+
     /// A new instance begins: nothing of the last one comes to it.
     pub(super) fn renew(&mut self, ctx: &mut Context<HostActor>) {
         self.life += 1;
+        self.asks = 0;
         for (_, timer) in self.timers.drain() {
             ctx.cancel(timer);
         }
@@ -110,6 +118,13 @@ impl HostActor {
         if let Event::TimedOut(number) = &event {
             self.outstanding.timers.remove(number);
         }
+        let is_present = life == ANY_LIFE || life == self.outstanding.life;
+        if is_present && matches!(event, Event::Answered { .. }) {
+            self.outstanding.asks = self.outstanding.asks.saturating_sub(1);
+        }
+        if is_present {
+            self.wake(ctx).await?;
+        }
         let parts = &self.parts;
         let call = CallRequest {
             entity: parts.entity.clone(),
@@ -118,7 +133,6 @@ impl HostActor {
             body: Vec::new(),
             remaining: STORE_DEADLINE,
         };
-        let is_present = life == ANY_LIFE || life == self.outstanding.life;
         let session = parts.check(&call).ok().filter(|_| is_present);
         let stands = std::mem::replace(&mut self.stands, Stands::Away);
         let (instance, session) = match (stands, session) {
@@ -188,6 +202,7 @@ impl HostActor {
     }
 
     fn ask(&mut self, ctx: &mut Context<Self>, number: u64, call: CallRequest) {
+        self.outstanding.asks += 1;
         let (life, actor) = (self.outstanding.life, ctx.handle().clone());
         let answer = self.parts.reach.call(call);
         ctx.spawn(async move {

@@ -201,6 +201,7 @@ impl HostParts {
             GuestFailure::NotGranted { .. }
             | GuestFailure::Exited { .. }
             | GuestFailure::NotStarted { .. }
+            | GuestFailure::Exceeded { .. }
             | GuestFailure::OtherKind { .. } => CallError::Trapped { entity, reason },
         }
     }

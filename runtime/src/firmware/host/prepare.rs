@@ -87,7 +87,7 @@ impl HostParts {
                 CallError::Refused { entity, reason: "it is a job and takes no messages".into() }
             }
             Stands::Failed => CallError::Unavailable { entity, reason: "it failed".into() },
-            Stands::Away | Stands::Ready(_) | Stands::Http(_) => {
+            Stands::Away | Stands::Ready(_) | Stands::Asleep(_) | Stands::Http(_) => {
                 CallError::Unavailable { entity, reason: "it is starting".into() }
             }
         }
@@ -95,6 +95,6 @@ impl HostParts {
 
     pub(super) fn erred(&self, error: &dyn std::error::Error) {
         tracing::warn!(entity = %self.entity, epoch = %self.epoch, %error, "firmware crashed");
-        self.facts.erred(HostState::Restarting, error.to_string());
+        self.facts.crashed(error.to_string());
     }
 }

@@ -1,7 +1,7 @@
 //! What a manifest asks for that nothing here would see to. A guest that relies on it must not find
 //! that out by itself.
 
-use crate::package::manifest::{Abi, Capabilities, Manifest, Mqtt, Restart};
+use crate::package::manifest::{Abi, Capabilities, Manifest, Mqtt};
 
 /// Those with the arguments, the environment, the files and the sockets of WASI.
 const OF_WASI: &[Abi] =
@@ -10,6 +10,9 @@ const OF_WASI: &[Abi] =
 /// Those that may read clocks and random numbers.
 const OF_MACHINE: &[Abi] =
     &[Abi::WasiCommand, Abi::WasiReactor, Abi::WasiCli, Abi::WasiHttp, Abi::Actor, Abi::Firmlet];
+
+/// Those that have an instance which waits for messages.
+const OF_MESSAGES: &[Abi] = &[Abi::ActorCore, Abi::Actor, Abi::WasiReactor, Abi::Firmlet];
 
 /// The first key that nothing acts on for a guest of that ABI.
 pub(super) fn beyond(manifest: &Manifest, abi: Abi) -> Option<&'static str> {
@@ -25,9 +28,7 @@ pub(super) fn beyond(manifest: &Manifest, abi: Abi) -> Option<&'static str> {
         subscribe,
         mqtt,
     } = &manifest.capabilities;
-    let Restart { when: _, max_restarts, within, pause, longest_pause } = &manifest.restart;
-    let is_paced =
-        max_restarts.is_some() || within.is_some() || pause.is_some() || longest_pause.is_some();
+    let one = usual.update.max_unavailable;
     let asked: &[(&str, bool, &[Abi])] = &[
         ("args", manifest.args != usual.args, OF_WASI),
         ("environment", manifest.environment != usual.environment, OF_WASI),
@@ -42,9 +43,8 @@ pub(super) fn beyond(manifest: &Manifest, abi: Abi) -> Option<&'static str> {
         ("capabilities.mqtt", *mqtt != Mqtt::default(), &[Abi::Firmlet]),
         ("durability", manifest.durability != usual.durability, &[]),
         ("isolation", manifest.isolation != usual.isolation, &[]),
-        ("restart", is_paced, &[]),
-        ("update", manifest.update != usual.update, &[]),
-        ("transient", manifest.transient != usual.transient, &[]),
+        ("update.max-unavailable", manifest.update.max_unavailable != one, &[]),
+        ("transient", manifest.transient.is_some(), OF_MESSAGES),
     ];
     let is_beyond = |(_, is_asked, by): &&(&str, bool, &[Abi])| *is_asked && !by.contains(&abi);
     asked.iter().find(is_beyond).map(|(key, ..)| *key)
@@ -70,6 +70,7 @@ mod tests {
             ("[capabilities.mqtt]\npublish = ['a']", Abi::Firmlet, Some(Abi::Actor)),
             ("[restart]\nwhen = 'never'", Abi::WasiCommand, None),
             ("[limits]\nfuel = 9", Abi::ActorCore, None),
+            ("[transient]\nidle = '1s'", Abi::ActorCore, Some(Abi::WasiHttp)),
         ] {
             let manifest = manifest(lines);
             assert_eq!(beyond(&manifest, has), None, "{lines}");

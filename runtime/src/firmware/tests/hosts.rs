@@ -10,11 +10,12 @@ use odeum_cluster::lease::Lease;
 use odeum_proto::{
     call::CallError,
     session::{DataOutcome, SessionRefusal},
+    store::RestartBudget,
 };
 
 use super::COUNTER;
 use super::stage::{Mood, PATIENCE, Stage, entity, long_lease};
-use crate::firmware::{HostState, Ledger as _, RestartPolicy};
+use crate::firmware::{HostState, Ledger as _};
 
 #[tokio::test]
 async fn a_message_counts_once_whoever_often_it_is_retried() {
@@ -33,7 +34,7 @@ async fn a_message_counts_once_whoever_often_it_is_retried() {
 async fn a_trap_costs_one_message_and_the_heap_but_not_the_count() {
     // Long enough to look at the host while it is down, on a busy machine, too.
     let first_pause = Duration::from_secs(1);
-    let stage = Stage::with(RestartPolicy { first_pause, ..RestartPolicy::default() }).await;
+    let stage = Stage::with(RestartBudget { first_pause, ..RestartBudget::default() }).await;
     stage.deploy("counter", COUNTER).await;
     assert_eq!(stage.said("counter", "r1", "add 7").await, "7");
     let trapped = stage.call("counter", "r2", "trap").await.expect_err("traps");
@@ -214,7 +215,7 @@ async fn what_the_guest_refuses_is_told_with_its_reason() {
 async fn a_firmware_that_cannot_start_is_given_up_alone() {
     let pause = Duration::from_millis(1);
     let restarts =
-        RestartPolicy { first_pause: pause, longest_pause: pause, ..RestartPolicy::default() };
+        RestartBudget { first_pause: pause, longest_pause: pause, ..RestartBudget::default() };
     let stage = Stage::with(restarts).await;
     let broken = br#"(module (memory (export "memory") 1)
         (func (export "odeum_start") unreachable)

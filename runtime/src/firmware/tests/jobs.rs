@@ -259,7 +259,7 @@ async fn a_job_that_completed_says_so_and_does_not_run_again_under_the_next_epoc
 
 #[tokio::test]
 async fn a_job_that_fails_is_started_again_until_it_is_given_up() {
-    let restarts = crate::firmware::RestartPolicy {
+    let restarts = odeum_proto::store::RestartBudget {
         first_pause: Duration::from_millis(1),
         longest_pause: Duration::from_millis(1),
         max_restarts: 3,

@@ -22,13 +22,15 @@ use odeum_proto::{
     Revision, SessionId,
     call::{CallError, CallReply, CallRequest},
     session::{Commit, DataAction, DataOutcome},
-    store::{Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome},
+    store::{
+        Command, FirmwareLimits, FirmwarePolicy, FirmwareSpec, NodeRecord, Outcome, RestartBudget,
+    },
 };
 use tokio::sync::{broadcast, watch};
 
 use crate::firmware::{
     Activate, Checked, Engine, FetchError, FirmwareHandle, FirmwareParts, FirmwareStatus, Grants,
-    HostHandle, HostState, Ledger, PackageSource, Reach, RestartPolicy, Wanted, firmware,
+    HostHandle, HostState, Ledger, PackageSource, Reach, Wanted, firmware,
 };
 use crate::package::trust::Trust;
 
@@ -114,7 +116,8 @@ impl Ledger for Shelf {
             let placed = |spec: &FirmwareSpec| {
                 let at = state.placements().get(&EntityId::firmware(spec.name.clone()));
                 let epoch = at.filter(|at| at.node == *node).map(|at| at.epoch);
-                Wanted { spec: spec.clone(), epoch }
+                let can_roll_back = state.former(&spec.name).is_some();
+                Wanted { spec: spec.clone(), epoch, can_roll_back }
             };
             state.firmware().values().map(placed).collect()
         })
@@ -197,6 +200,26 @@ impl Ledger for Shelf {
         let mood = self.inner().2;
         let known = if mood == Mood::Well { Ok(self.apply(&place)) } else { Err(self.unwell()) };
         Box::pin(async { known })
+    }
+
+    fn roll_back(
+        &self,
+        name: &Name,
+        failed: Digest,
+        _deadline: Duration,
+    ) -> BoxFuture<'_, Result<Outcome, StoreError>> {
+        let outcome = self.apply(&Command::RollBack { name: name.clone(), failed });
+        Box::pin(async { Ok(outcome) })
+    }
+
+    fn settle(
+        &self,
+        name: &Name,
+        kept: Digest,
+        _deadline: Duration,
+    ) -> BoxFuture<'_, Result<Outcome, StoreError>> {
+        let outcome = self.apply(&Command::Settle { name: name.clone(), kept });
+        Box::pin(async { Ok(outcome) })
     }
 }
 
@@ -289,6 +312,8 @@ pub(super) struct Stage {
     pub(super) root: Supervisor,
     /// The lease of the node.
     pub(super) lease: watch::Sender<Lease>,
+    /// Of what is deployed from now on.
+    pub(super) policy: Mutex<FirmwarePolicy>,
 }
 
 /// A lease that outlasts every test.
@@ -302,14 +327,14 @@ pub(super) fn node() -> NodeId {
 
 impl Stage {
     pub(super) async fn new() -> Self {
-        Self::with(RestartPolicy::default()).await
+        Self::with(RestartBudget::default()).await
     }
 
-    pub(super) async fn with(restarts: RestartPolicy) -> Self {
+    pub(super) async fn with(restarts: RestartBudget) -> Self {
         Self::granting(restarts, Grants::default()).await
     }
 
-    pub(super) async fn granting(restarts: RestartPolicy, grants: Grants) -> Self {
+    pub(super) async fn granting(restarts: RestartBudget, grants: Grants) -> Self {
         let (shelf, peers) = (Arc::new(Shelf::new()), Arc::<Peers>::default());
         let active = Arc::new(Active(Mutex::default(), broadcast::Sender::new(64)));
         for id in ["n1", "n2"] {
@@ -337,12 +362,12 @@ impl Stage {
             ledger: Arc::clone(&shelf) as _,
             activate: Arc::clone(&active) as _,
             lease: LeaseHandle::of(held),
-            restarts,
             grants,
             reach: Arc::clone(&active) as _,
         });
         let root = spec.start().await.expect("starts");
-        Self { shelf, peers, active, handle, root, lease }
+        let policy = Mutex::new(FirmwarePolicy { restarts, ..FirmwarePolicy::default() });
+        Self { shelf, peers, active, handle, root, lease, policy }
     }
 
     /// Deploys a package under a name and places it on this node.
@@ -365,7 +390,13 @@ impl Stage {
         let limits =
             FirmwareLimits { memory_bytes: 4 << 20, message_time: Duration::from_millis(300) };
         let name = name.parse().expect("valid");
-        self.shelf.apply(&Command::PutFirmware(FirmwareSpec { name, digest, size: 1, limits }));
+        self.shelf.apply(&Command::PutFirmware(FirmwareSpec {
+            name,
+            digest,
+            size: 1,
+            limits,
+            policy: self.policy.lock().expect("not poisoned").clone(),
+        }));
     }
 
     pub(super) fn place(&self, name: &str, node: &str) -> Epoch {

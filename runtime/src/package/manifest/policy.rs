@@ -19,6 +19,10 @@ pub struct Restart {
     /// The time in which restarts count, 1 s to a day. When left out: 90 s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub within: Option<Time<1_000, 86_400_000>>,
+    /// Restarts within an hour before it is given up: what crashes slowly is found out, too. When
+    /// left out: the node's `firmware.max-restarts-per-hour` (60).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_hour: Option<NonZeroU32>,
     /// Pause before the first restart, up to a minute; it doubles with every crash in a row. When
     /// left out: the node's `firmware.restart-pause` (250 ms).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,7 +69,8 @@ impl Default for Update {
     }
 }
 
-/// Stops an idle instance until its next message.
+/// Stops an idle instance until its next message: its memory is gone then, its sessions are not. One
+/// that waits for a timer, an answer or a subscription of its own is not idle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Transient {

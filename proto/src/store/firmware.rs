@@ -1,0 +1,141 @@
+//! What is deployed: a firmware, its bounds, where it may be and what becomes of it over time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Digest, Label, Name};
+
+/// A deployed firmware: which package, under which bounds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirmwareSpec {
+    /// Its name; the entity is `firmware/<name>`.
+    pub name: Name,
+    /// The package's content.
+    pub digest: Digest,
+    /// The package's length in bytes.
+    pub size: u64,
+    /// Its bounds.
+    pub limits: FirmwareLimits,
+    /// What becomes of it.
+    pub policy: FirmwarePolicy,
+}
+
+/// Bounds on one firmware, from its manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirmwareLimits {
+    /// Linear memory of an instance, in bytes.
+    pub memory_bytes: u64,
+    /// Time for one message.
+    pub message_time: Duration,
+}
+
+/// What becomes of a firmware over time, and where it may be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirmwarePolicy {
+    /// How it is started again after a crash.
+    pub restarts: RestartBudget,
+    /// How long it may take to start, once its package is there. Longer is a crash.
+    pub boot_time: Duration,
+    /// How long it has had no message when its instance is stopped until the next one; `None` when
+    /// it keeps running.
+    pub idle: Option<Duration>,
+    /// When the package before it comes back.
+    pub rollback: RollbackBudget,
+    /// What of the machine it may use before something is done about it.
+    pub thresholds: Vec<Threshold>,
+    /// Labels that a node must have to run it, with these values.
+    pub labels: BTreeMap<Label, Label>,
+}
+
+/// How often and how soon a crashed firmware is started again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartBudget {
+    /// Pause before the first restart; it doubles with every crash in a row.
+    pub first_pause: Duration,
+    /// The longest of these pauses.
+    pub longest_pause: Duration,
+    /// Restarts within `within` after which it is given up.
+    pub max_restarts: u32,
+    /// The time in which those count.
+    pub within: Duration,
+    /// Restarts in an hour after which it is given up: what crashes slowly is found out, too.
+    pub per_hour: u32,
+}
+
+impl Default for RestartBudget {
+    /// With these pauses a guest that cannot run is given up after a minute, and one that crashes
+    /// every minute after an hour. A pause shorter than the first nobody sees happen; callers wait
+    /// for nothing in a longer one.
+    fn default() -> Self {
+        Self {
+            first_pause: Duration::from_millis(250),
+            longest_pause: Duration::from_secs(8),
+            max_restarts: 12,
+            within: Duration::from_secs(90),
+            per_hour: 60,
+        }
+    }
+}
+
+/// When the package that was deployed before comes back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollbackBudget {
+    /// Crashes of the new one after which it does.
+    pub crashes: u32,
+    /// How long after the update they count.
+    pub within: Duration,
+}
+
+impl Default for RollbackBudget {
+    fn default() -> Self {
+        Self { crashes: 3, within: Duration::from_secs(300) }
+    }
+}
+
+/// How much of something a firmware may use for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Threshold {
+    /// Of what.
+    pub of: Measure,
+    /// How much: of [`Measure::Cpu`] in percent of one core, of [`Measure::Memory`] in bytes.
+    pub above: u64,
+    /// For how long without a break.
+    pub lasting: Duration,
+    /// What is done then.
+    pub then: Remedy,
+}
+
+/// What is measured of a firmware.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Measure {
+    /// The time for which it computes, smoothed over some ten seconds.
+    Cpu,
+    /// Its linear memory.
+    Memory,
+}
+
+/// What is done about a firmware that uses too much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Remedy {
+    /// The log and its events say so.
+    Warn,
+    /// It is started anew, which counts as a crash.
+    Restart,
+    /// It is given up.
+    Stop,
+}
+
+impl Default for FirmwarePolicy {
+    fn default() -> Self {
+        Self {
+            restarts: RestartBudget::default(),
+            boot_time: Duration::from_secs(30),
+            idle: None,
+            rollback: RollbackBudget::default(),
+            thresholds: Vec::new(),
+            labels: BTreeMap::new(),
+        }
+    }
+}
