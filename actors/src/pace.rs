@@ -37,14 +37,19 @@ impl Default for Pace {
 
 impl Pace {
     /// A piece of work is done. Others get their turn when it was time.
-    pub async fn step(&mut self) {
+    ///
+    /// Tells whether it was time to look at the clock. Who has something else to look at that
+    /// time may have changed, looks then too, and is late by no more than this is.
+    pub async fn step(&mut self) -> bool {
         self.steps = self.steps.wrapping_add(1);
         // The clock costs as much as a small message: it is read more and more rarely, and late
         // by at most as long as all before took.
-        if self.steps.is_power_of_two() && self.began.elapsed() >= SLICE {
+        let looks = self.steps.is_power_of_two();
+        if looks && self.began.elapsed() >= SLICE {
             tokio::task::yield_now().await;
             *self = Self::default();
         }
+        looks
     }
 }
 

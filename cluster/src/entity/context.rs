@@ -48,8 +48,9 @@ impl<'a, E: Entity> EntityContext<'a, E> {
     }
 
     /// Whether the node has the right to have this entity active at this moment. The lease is
-    /// looked at before each message and before each answer; who works for long, or acts on
-    /// something outside, asks in between.
+    /// looked at before each question and each answer, and before what is told too, unless it
+    /// follows messages whose handlers waited for nothing and took less than a millisecond
+    /// together; who works for long, or acts on something outside, asks in between.
     #[must_use]
     pub fn holds_lease(&self) -> bool {
         self.slot.host.tenure().holds()

@@ -4,7 +4,7 @@
 //! Messages behind a gate keep their order. Delivery holds the gates for reading and closing one
 //! holds them for writing, so that once a gate is closed nothing is still on its way past it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -41,9 +41,9 @@ impl Gate {
     }
 
     /// Keeps messages.
-    pub(super) fn keep(&self, from: &Source, packets: &mut dyn Iterator<Item = Packet>) {
+    pub(super) fn keep(&self, from: &Source, packets: &mut VecDeque<Packet>) {
         let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
-        late.extend(packets.map(|packet| (from.clone(), packet)));
+        late.extend(packets.drain(..).map(|packet| (from.clone(), packet)));
     }
 
     /// What it kept.

@@ -1,13 +1,12 @@
 //! The entities of one kind that this node owns.
 
 use std::any::Any;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use bytes::Bytes;
 use dashmap::DashMap;
 use futures::future::BoxFuture;
 use odeum_actors::{ChildSpec, Intensity, Strategy, Supervisor, SupervisorSpec};
@@ -43,7 +42,7 @@ pub(super) trait Local<M: EntityMessage>: Send + Sync {
 pub(super) trait Host: Send + Sync {
     fn settings(&self) -> &Settings;
     /// Takes messages of one entity, in order.
-    fn accept(&self, from: &Source, path: &Bytes, packets: &mut dyn Iterator<Item = Packet>);
+    fn accept(&self, from: &Source, path: &[u8], packets: &mut VecDeque<Packet>);
     /// An entity of this node; `None` when it is not, or not now.
     fn local(&self, path: &Path) -> Option<Box<dyn Any + Send + Sync>>;
     /// Keeps messages from these shards and ends their entities.
@@ -195,17 +194,13 @@ impl<E: Entity> KindHost<E> {
         from: &Source,
         path: &str,
         shard: u16,
-        packets: &mut dyn Iterator<Item = Packet>,
-    ) -> Vec<Packet> {
-        let mut packets = packets.peekable();
-        while packets.peek().is_some() {
-            let Some(slot) = self.slot(path, shard) else { return packets.collect() };
-            let id = &slot.id;
-            let mut envelopes =
-                packets.by_ref().filter_map(|packet| envelope::<E::Message>(from, id, packet));
-            slot.fill(from.peer(), &mut envelopes);
+        packets: &mut VecDeque<Packet>,
+    ) -> VecDeque<Packet> {
+        while !packets.is_empty() {
+            let Some(slot) = self.slot(path, shard) else { return std::mem::take(packets) };
+            slot.fill(from, packets);
         }
-        Vec::new()
+        VecDeque::new()
     }
 
     /// What to do with messages of a shard, by the table.
@@ -231,25 +226,24 @@ impl<E: Entity> Host for KindHost<E> {
         &self.settings
     }
 
-    fn accept(&self, from: &Source, path: &Bytes, packets: &mut dyn Iterator<Item = Packet>) {
-        let mut packets = packets.peekable();
-        let (Some(first), Some(hub)) = (packets.peek(), self.hub()) else { return };
+    fn accept(&self, from: &Source, path: &[u8], packets: &mut VecDeque<Packet>) {
+        let (Some(first), Some(hub)) = (packets.front(), self.hub()) else { return };
         let epoch = epoch_of(first);
         let parsed = std::str::from_utf8(path).ok();
         let Some((text, id)) = parsed.and_then(|t| Some((t, t.parse::<EntityId>().ok()?))) else {
-            packets.for_each(|packet| from.bounce(packet));
+            packets.drain(..).for_each(|packet| from.bounce(packet));
             return;
         };
         let gates = self.gates.read();
         // Read behind the gates: an older table could claim a shard that has left.
         let shard = self.settings.shard_of(id.key());
         if let Some(gate) = gates.get(&shard) {
-            gate.keep(from, &mut packets);
+            gate.keep(from, packets);
             return;
         }
         match self.verdict(&hub, shard, epoch) {
             Verdict::Take => {
-                let refused = self.take(from, text, shard, &mut packets);
+                let refused = self.take(from, text, shard, packets);
                 // What goes back may be this node's own: its route is locked then, and who holds
                 // that may wait for the gates.
                 drop(gates);
@@ -257,17 +251,17 @@ impl<E: Entity> Host for KindHost<E> {
             }
             // To a peer behind the gates, so that what was kept goes first.
             Verdict::Bounce if from.peer().is_some() => {
-                packets.for_each(|packet| from.bounce(packet));
+                packets.drain(..).for_each(|packet| from.bounce(packet));
             }
             Verdict::Bounce => {
                 drop(gates);
-                packets.for_each(|packet| from.bounce(packet));
+                packets.drain(..).for_each(|packet| from.bounce(packet));
             }
             Verdict::Wait => {
                 drop(gates);
                 let mut gates = self.gates.write();
                 let unseen = || Gate::new(Why::Unseen(epoch));
-                gates.entry(shard).or_insert_with(unseen).keep(from, &mut packets);
+                gates.entry(shard).or_insert_with(unseen).keep(from, packets);
                 drop(gates);
                 hub.nudge();
             }
@@ -341,7 +335,7 @@ impl<E: Entity> Host for KindHost<E> {
                 match entity_of(&packet).and_then(|path| std::str::from_utf8(path).ok()) {
                     Some(path) if takes => {
                         let path = path.to_owned();
-                        let left = self.take(&from, &path, shard, &mut std::iter::once(packet));
+                        let left = self.take(&from, &path, shard, &mut VecDeque::from([packet]));
                         refused.extend(left.into_iter().map(|packet| (from.clone(), packet)));
                     }
                     _ if from.peer().is_some() => from.bounce(packet),
@@ -414,17 +408,17 @@ impl<E: Entity> Host for KindHost<E> {
 }
 
 /// An entry of the queue made of a packet.
-fn envelope<M: EntityMessage>(
+pub(super) fn envelope<M: EntityMessage>(
     from: &Source,
     id: &Arc<EntityId>,
     packet: Packet,
 ) -> Option<Envelope<M>> {
     match packet {
-        Packet::Tell(tell) => Some(Envelope::Tell(Payload::Wire(tell.body))),
+        Packet::Tell(tell) => Some(Envelope::Tell(Payload::Wire(tell.letter.into_body()))),
         Packet::Ask(ask) => Some(Envelope::Ask(Box::new(Question {
-            payload: Payload::Wire(ask.body),
             // Not printable, it cannot be a key: its sender has no use for it.
-            key: std::str::from_utf8(&ask.key).ok().and_then(|key| key.parse().ok()),
+            key: std::str::from_utf8(ask.letter.key()).ok().and_then(|key| key.parse().ok()),
+            payload: Payload::Wire(ask.letter.into_body()),
             until: Instant::now() + ask.remaining,
             reply: ReplyTo::there(from.clone(), ask.call, Arc::clone(id)),
         }))),
@@ -434,10 +428,10 @@ fn envelope<M: EntityMessage>(
 }
 
 /// The entity that a message is for.
-pub(super) fn entity_of(packet: &Packet) -> Option<&Bytes> {
+pub(super) fn entity_of(packet: &Packet) -> Option<&[u8]> {
     match packet {
-        Packet::Tell(tell) => Some(&tell.entity),
-        Packet::Ask(ask) => Some(&ask.entity),
+        Packet::Tell(tell) => Some(tell.letter.entity()),
+        Packet::Ask(ask) => Some(ask.letter.entity()),
         Packet::Fence { entity, .. } => Some(entity),
         _ => None,
     }

@@ -1,7 +1,7 @@
 //! What the entities of a node and those who talk to them share: the table, the kinds that are
 //! hosted here, the routes, and the asks that wait. It takes what comes by the lanes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -295,12 +295,7 @@ impl Hub {
     }
 
     /// Takes messages for entities of this node.
-    pub(super) fn accept(
-        &self,
-        from: &Source,
-        path: &Bytes,
-        packets: &mut dyn Iterator<Item = Packet>,
-    ) {
+    pub(super) fn accept(&self, from: &Source, path: &[u8], packets: &mut VecDeque<Packet>) {
         let kind = path.split(|byte| *byte == b'/').next().unwrap_or_default();
         let host = std::str::from_utf8(kind)
             .ok()
@@ -308,7 +303,7 @@ impl Hub {
             .and_then(|kind| self.hosts.get(&kind));
         match host {
             Some(host) => host.accept(from, path, packets),
-            None => packets.for_each(|packet| from.bounce(packet)),
+            None => packets.drain(..).for_each(|packet| from.bounce(packet)),
         }
     }
 
@@ -328,14 +323,20 @@ impl Hub {
 impl LaneSink for Hub {
     fn deliver(&self, from: &LanePeer, packets: &mut Vec<Packet>) -> Result<(), Malformed> {
         let source = Source::Peer(from.clone());
+        let mut run = VecDeque::new();
         let mut packets = packets.drain(..).peekable();
         while let Some(packet) = packets.next() {
             match packet {
                 Packet::Tell(_) | Packet::Ask(_) | Packet::Fence { .. } => {
-                    let Some(path) = entity_of(&packet).cloned() else { continue };
-                    let same = |packet: &Packet| entity_of(packet) == Some(&path);
-                    let rest = std::iter::from_fn(|| packets.next_if(same));
-                    self.accept(&source, &path, &mut std::iter::once(packet).chain(rest));
+                    // Of its own, because the packet is given away; one for all that follow it.
+                    let Some(path) = entity_of(&packet).map(<[u8]>::to_vec) else { continue };
+                    let same = |packet: &Packet| entity_of(packet) == Some(&*path);
+                    run.push_back(packet);
+                    while let Some(next) = packets.next_if(same) {
+                        run.push_back(next);
+                    }
+                    self.accept(&source, &path, &mut run);
+                    run.clear();
                 }
                 Packet::Reply { call, body } => self.pending.answer(call, Ok(body)),
                 Packet::Failure { call, body } => self.pending.fail(call, from.node(), &body),

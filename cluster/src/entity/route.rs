@@ -353,8 +353,8 @@ fn behind() -> Wait {
 fn deliver(hub: &Arc<Hub>, packets: VecDeque<Packet>) {
     let source = Source::Own(Arc::clone(hub));
     for packet in packets {
-        if let Some(path) = entity_of(&packet).cloned() {
-            hub.accept(&source, &path, &mut std::iter::once(packet));
+        if let Some(path) = entity_of(&packet).map(<[u8]>::to_vec) {
+            hub.accept(&source, &path, &mut VecDeque::from([packet]));
         }
     }
 }

@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | `Poke` | the slot, when its queue is no longer empty or the entity shall end | none |
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,8 +110,10 @@ impl<E: Entity> Runner<E> {
 
     async fn work(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
         let mut pace = Pace::default();
+        // See `Tenure` for when the lease is looked at.
+        let mut looks = true;
         for _ in 0..BATCH {
-            match self.slot.next() {
+            match self.slot.next(std::mem::take(&mut looks)) {
                 Next::Handle(Envelope::Tell(payload)) => {
                     let message = match payload.open() {
                         Ok(message) => message,
@@ -118,9 +122,12 @@ impl<E: Entity> Runner<E> {
                             continue;
                         }
                     };
-                    self.run(ctx, message).await?;
+                    noticing(self.run(ctx, message), &mut looks).await?;
                 }
-                Next::Handle(Envelope::Ask(question)) => self.answer(ctx, *question).await?,
+                Next::Handle(Envelope::Ask(question)) => {
+                    self.answer(ctx, *question).await?;
+                    looks = true;
+                }
                 Next::Handle(Envelope::Fence { call, from }) => from.fenced(call),
                 Next::Rest => return Ok(()),
                 Next::End => {
@@ -128,7 +135,7 @@ impl<E: Entity> Runner<E> {
                     return Ok(());
                 }
             }
-            pace.step().await;
+            looks |= pace.step().await;
         }
         // Its own mailbox has room: it holds pokes only.
         let _ = ctx.handle().try_tell(Poke);
@@ -216,4 +223,15 @@ impl<E: Entity> Runner<E> {
         self.ended = Ended::Orderly;
         ctx.stop();
     }
+}
+
+/// Whether the work waited for something is told besides what came of it.
+async fn noticing<F: Future>(work: F, waited: &mut bool) -> F::Output {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        let polled = work.as_mut().poll(cx);
+        *waited |= polled.is_pending();
+        polled
+    })
+    .await
 }

@@ -13,9 +13,9 @@ use odeum_actors::{Handle, Restart, Shutdown, child};
 use odeum_proto::{EntityId, call::CallError};
 use tokio::sync::Notify;
 
-use super::envelope::{Envelope, push_short};
+use super::envelope::{Envelope, Source, push_short};
 use super::gate::Drained;
-use super::host::KindHost;
+use super::host::{KindHost, envelope};
 use super::runner::{Poke, Runner};
 use super::{Entity, EntityMessage};
 use crate::transport::lane::{LanePeer, Packet};
@@ -165,18 +165,16 @@ impl<E: Entity> Slot<E> {
         Ok(())
     }
 
-    /// Queues messages of another node, all for this entity; `false`, and they stay where they
-    /// are, when the slot is gone.
-    pub(super) fn fill(
-        self: &Arc<Self>,
-        peer: Option<&LanePeer>,
-        envelopes: &mut dyn Iterator<Item = Envelope<E::Message>>,
-    ) -> bool {
+    /// Queues messages of another node, all for this entity; they stay where they are when the
+    /// slot is gone.
+    pub(super) fn fill(self: &Arc<Self>, from: &Source, packets: &mut VecDeque<Packet>) {
         let mut inner = self.lock();
         if inner.life == Life::Gone {
-            return false;
+            return;
         }
         let mut dropped = Vec::new();
+        inner.queue.reserve(packets.len());
+        let envelopes = packets.drain(..).filter_map(|packet| envelope(from, &self.id, packet));
         for envelope in envelopes {
             if inner.bytes + envelope.weight() > QUEUE_BYTES {
                 dropped.push(envelope);
@@ -186,7 +184,8 @@ impl<E: Entity> Slot<E> {
             inner.queue.push_back(envelope);
         }
         let full = inner.queue.len() > self.host.capacity();
-        let pause = peer
+        let pause = from
+            .peer()
             .filter(|peer| full && !inner.paused.iter().any(|paused| paused.is_same_link(peer)));
         // Sent within the lock, as its resume is: the two must leave in the order in which they
         // were decided, or the sender would wait for a resume that has passed.
@@ -196,7 +195,6 @@ impl<E: Entity> Slot<E> {
         }
         self.wake(inner);
         self.overrun(dropped);
-        true
     }
 
     /// Refuses what a node sent though it was told to pause.
@@ -295,11 +293,12 @@ impl<E: Entity> Slot<E> {
         self.lock().crashes
     }
 
-    /// The next entry for the activation; without a lease there is none.
-    pub(super) fn next(&self) -> Next<E::Message> {
+    /// The next entry for the activation; without a lease there is none, if this is a moment to
+    /// look at it.
+    pub(super) fn next(&self, looks: bool) -> Next<E::Message> {
         let mut inner = self.lock();
         inner.busy = false;
-        if inner.life == Life::Gone || !self.host.tenure().holds() {
+        if inner.life == Life::Gone || (looks && !self.host.tenure().holds()) {
             inner.poked = false;
             return Next::Rest;
         }

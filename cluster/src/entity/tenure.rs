@@ -1,8 +1,12 @@
 //! Until when the entities of this node may be at work: its lease, as far as they have been brought
 //! in line with it.
 //!
-//! Asked before every message, so it is one number. It is set by the `Shards` actor, after that has
-//! ended what is not this node's any more; a lease that is over ends it by itself.
+//! Asked all the time, so it is one number. It is set by the `Shards` actor, after that has ended
+//! what is not this node's any more; a lease that is over ends it by itself.
+//!
+//! It is asked before a message, unless all since it was asked last were messages told to the same
+//! entity whose handlers waited for nothing and are still few or quick: those are like one handler,
+//! in the midst of which nobody looks either. Reading the clock costs as much as a small message.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};

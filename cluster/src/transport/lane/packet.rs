@@ -33,6 +33,9 @@ const LENGTH: usize = 4;
 /// Most bytes of a packet besides its body.
 const HEADER: usize = 1 + 8 + 8 + 4 + 1 + limits::REQUEST_ID_BYTES + 2 + PATH_BYTES;
 
+/// Bytes of the length of a path.
+const PATH_LENGTH: usize = 2;
+
 /// Longest `kind/key`, in bytes.
 const PATH_BYTES: usize = limits::NAME_BYTES + 1 + limits::KEY_BYTES;
 
@@ -100,8 +103,7 @@ pub(crate) enum Packet {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tell {
     pub(crate) epoch: Epoch,
-    pub(crate) entity: Bytes,
-    pub(crate) body: Bytes,
+    pub(crate) letter: Letter,
 }
 
 /// See [`Packet::Ask`].
@@ -110,10 +112,37 @@ pub(crate) struct Ask {
     pub(crate) call: u64,
     pub(crate) epoch: Epoch,
     pub(crate) remaining: Duration,
+    pub(crate) letter: Letter,
+}
+
+/// Whom a message is for, and what it says, in the bytes that it came as: taken apart only where a
+/// part of its own is needed, because each part costs as much as a small message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Letter {
+    /// The key of an ask, the length of the path, the path, the body.
+    bytes: Bytes,
+    path_at: u16,
+    body_at: u16,
+}
+
+impl Letter {
     /// The idempotency key; empty for none.
-    pub(crate) key: Bytes,
-    pub(crate) entity: Bytes,
-    pub(crate) body: Bytes,
+    pub(crate) fn key(&self) -> &[u8] {
+        let end = usize::from(self.path_at).saturating_sub(PATH_LENGTH);
+        self.bytes.get(..end).unwrap_or_default()
+    }
+
+    /// The entity, `kind/key`.
+    pub(crate) fn entity(&self) -> &[u8] {
+        let path = usize::from(self.path_at)..usize::from(self.body_at);
+        self.bytes.get(path).unwrap_or_default()
+    }
+
+    /// The body alone.
+    pub(crate) fn into_body(mut self) -> Bytes {
+        self.bytes.advance(usize::from(self.body_at).min(self.bytes.len()));
+        self.bytes
+    }
 }
 
 /// A packet that is none. The connection it came on is closed.
@@ -205,21 +234,17 @@ impl Packet {
     /// Appends the packet.
     pub(crate) fn encode(&self, out: &mut BytesMut) {
         match self {
-            Self::Tell(Tell { epoch, entity, body }) => framed(out, TELL, |out| {
+            Self::Tell(Tell { epoch, letter }) => framed(out, TELL, |out| {
                 out.put_u64_le(epoch.0);
-                put_path(out, entity);
-                out.put_slice(body);
+                out.put_slice(&letter.bytes);
             }),
-            Self::Ask(Ask { call, epoch, remaining, key, entity, body }) => {
-                framed(out, ASK, |out| {
-                    out.put_u64_le(*call);
-                    out.put_u64_le(epoch.0);
-                    out.put_u32_le(u32::try_from(remaining.as_millis()).unwrap_or(u32::MAX));
-                    put_short(out, key);
-                    put_path(out, entity);
-                    out.put_slice(body);
-                });
-            }
+            Self::Ask(Ask { call, epoch, remaining, letter }) => framed(out, ASK, |out| {
+                out.put_u64_le(*call);
+                out.put_u64_le(epoch.0);
+                out.put_u32_le(u32::try_from(remaining.as_millis()).unwrap_or(u32::MAX));
+                out.put_u8(u8::try_from(letter.key().len()).unwrap_or(u8::MAX));
+                out.put_slice(&letter.bytes);
+            }),
             Self::Reply { call, body } => put_numbered(out, REPLY, *call, body),
             Self::Failure { call, body } => put_numbered(out, FAILURE, *call, body),
             Self::Bounce(packet) => framed(out, BOUNCE, |out| packet.encode(out)),
@@ -250,17 +275,15 @@ impl Packet {
     fn parse(mut bytes: Bytes, outer: bool) -> Result<Self, Malformed> {
         let mut fields = Fields { got: bytes.len(), bytes: &mut bytes };
         let packet = match fields.u8()? {
-            TELL => {
-                let (epoch, entity) = (Epoch(fields.u64()?), fields.path()?);
-                Self::Tell(Tell { epoch, entity, body: fields.body()? })
-            }
+            TELL => Self::Tell(Tell { epoch: Epoch(fields.u64()?), letter: fields.letter(0)? }),
             ASK => Self::Ask(Ask {
                 call: fields.u64()?,
                 epoch: Epoch(fields.u64()?),
                 remaining: Duration::from_millis(fields.u32()?.into()),
-                key: fields.short()?,
-                entity: fields.path()?,
-                body: fields.body()?,
+                letter: {
+                    let key = fields.u8()?;
+                    fields.letter(key)?
+                },
             }),
             REPLY => Self::Reply { call: fields.u64()?, body: fields.body()? },
             FAILURE => Self::Failure { call: fields.u64()?, body: fields.body()? },
@@ -318,9 +341,25 @@ impl Fields<'_> {
         Ok(self.bytes.split_to(length))
     }
 
-    fn short(&mut self) -> Result<Bytes, Malformed> {
-        let length = usize::from(self.u8()?);
-        self.text(length, limits::REQUEST_ID_BYTES)
+    /// All that is left, behind the length of the key.
+    fn letter(&mut self, key: u8) -> Result<Letter, Malformed> {
+        let limited = |got: usize, limit| match got <= limit {
+            true => Ok(got),
+            false => Err(Malformed::TooLarge { got, limit }),
+        };
+        let path_at = limited(key.into(), limits::REQUEST_ID_BYTES)? + PATH_LENGTH;
+        self.need(path_at)?;
+        let bytes = std::mem::take(self.bytes);
+        let length = bytes.get(path_at - PATH_LENGTH..).and_then(|rest| rest.first_chunk());
+        let length = u16::from_le_bytes(length.copied().unwrap_or_default()).into();
+        let body_at = path_at + limited(length, PATH_BYTES)?;
+        let Some(body) = bytes.len().checked_sub(body_at) else {
+            return Err(Malformed::TooShort { got: self.got });
+        };
+        limited(body, limits::MESSAGE_BYTES)?;
+        // Both are far below by the limits above.
+        let at = |at: usize| u16::try_from(at).unwrap_or(u16::MAX);
+        Ok(Letter { bytes, path_at: at(path_at), body_at: at(body_at) })
     }
 
     fn path(&mut self) -> Result<Bytes, Malformed> {
@@ -387,19 +426,30 @@ mod tests {
         proptest::collection::vec(any::<u8>(), 0..limit).prop_map(Bytes::from)
     }
 
+    fn letter(key: &[u8], entity: &[u8], body: &[u8]) -> Letter {
+        let mut bytes = BytesMut::from(key);
+        put_path(&mut bytes, entity);
+        bytes.put_slice(body);
+        let path_at = key.len() + PATH_LENGTH;
+        let at = |at: usize| u16::try_from(at).expect("within the limits");
+        let (path_at, body_at) = (at(path_at), at(path_at + entity.len()));
+        let letter = Letter { bytes: bytes.freeze(), path_at, body_at };
+        assert_eq!((letter.key(), letter.entity()), (key, entity));
+        assert_eq!(letter.clone().into_body(), body);
+        letter
+    }
+
     fn messages() -> impl Strategy<Value = Packet> {
         prop_oneof![
             (any::<u64>(), text(PATH_BYTES), text(200)).prop_map(|(epoch, entity, body)| {
-                Packet::Tell(Tell { epoch: Epoch(epoch), entity, body })
+                Packet::Tell(Tell { epoch: Epoch(epoch), letter: letter(b"", &entity, &body) })
             }),
             (any::<(u64, u64, u32)>(), text(64), text(PATH_BYTES), text(200)).prop_map(
                 |((call, epoch, ms), key, entity, body)| Packet::Ask(Ask {
                     call,
                     epoch: Epoch(epoch),
                     remaining: Duration::from_millis(ms.into()),
-                    key,
-                    entity,
-                    body,
+                    letter: letter(&key, &entity, &body),
                 })
             ),
         ]
@@ -462,11 +512,7 @@ mod tests {
 
     #[test]
     fn a_bounce_in_a_bounce_is_refused() {
-        let tell = Packet::Tell(Tell {
-            epoch: Epoch(1),
-            entity: Bytes::from_static(b"k/e"),
-            body: Bytes::new(),
-        });
+        let tell = Packet::Tell(Tell { epoch: Epoch(1), letter: letter(b"", b"k/e", b"") });
         let mut out = BytesMut::new();
         Packet::Bounce(Box::new(Packet::Bounce(Box::new(tell)))).encode(&mut out);
         assert!(matches!(Packet::decode(&mut out), Err(Malformed::Unknown { .. })));
