@@ -136,15 +136,20 @@ impl Group {
 
     /// Out of the group, and an error with the answer when it stays for now.
     async fn let_go(&self, node: &NodeId) -> Result<(), StoreReply> {
-        // One that gives its office away hears of nobody, and must not judge by that.
         let offers = || StoreReply::Unknown { reason: "it gives its office to another".into() };
-        if self.offers_office() {
-            return Err(offers());
+        // Whoever lost its office since it was asked, or gives it away, hears of nobody, and must not
+        // judge by that.
+        let cannot_judge = || match self.leads() {
+            false => Some(StoreReply::NotLeader { leader: self.leader() }),
+            true => self.offers_office().then(offers),
+        };
+        if let Some(reply) = cannot_judge() {
+            return Err(reply);
         }
         if let Err(refusal) = self.can_spare(node).await {
             let outcome = Outcome::Refused(refusal);
-            let refused = StoreReply::Written { outcome, at: Revision::default() };
-            return Err(if self.offers_office() { offers() } else { refused });
+            let refused = || StoreReply::Written { outcome, at: Revision::default() };
+            return Err(cannot_judge().unwrap_or_else(refused));
         }
         if *node == self.node {
             if self.hand_over(None).await {

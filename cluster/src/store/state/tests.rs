@@ -82,6 +82,12 @@ fn command() -> impl Strategy<Value = Command> {
             .prop_map(|(id, on, incarnation)| Command::PutNode(record(id, on, incarnation))),
         1 => (0..3_u8).prop_map(|n| Command::RemoveNode { node: node(n) }),
         2 => (0..2_u8, 0..2_u8).prop_map(|(n, content)| Command::PutFirmware(spec(n, content))),
+        1 => (0..2_u8, 0..2_u8).prop_map(|(n, content)| {
+            Command::RollBack { name: name(n), failed: Digest::of(&[content]) }
+        }),
+        1 => (0..2_u8, 0..2_u8).prop_map(|(n, content)| {
+            Command::Settle { name: name(n), kept: Digest::of(&[content]) }
+        }),
         1 => (0..2_u8).prop_map(|n| Command::DeleteFirmware { name: name(n) }),
         4 => (0..2_u8, 0..3_u8, proptest::option::of(epoch())).prop_map(|(e, n, expected)| {
             Command::Place { entity: entity(e), node: node(n), expected }

@@ -84,7 +84,7 @@ proptest! {
     }
 
     #[test]
-    fn a_firmware_owns_its_package_and_no_other(commands in vec(super::command(), 0..80)) {
+    fn a_firmware_owns_its_package_the_one_before_and_no_other(commands in vec(super::command(), 0..80)) {
         let mut state = State::default();
         for (n, command) in (1..).zip(&commands) {
             let outcome = state.apply(Revision(n), command);
@@ -94,7 +94,9 @@ proptest! {
             }
             let owner = BlobOwner::package(&spec.name);
             for (digest, record) in state.blobs().records() {
-                prop_assert_eq!(record.owners.contains(&owner), *digest == spec.digest);
+                let former = state.former(&spec.name).map(|former| former.digest);
+                let is_needed = *digest == spec.digest || former == Some(*digest);
+                prop_assert_eq!(record.owners.contains(&owner), is_needed);
             }
         }
     }
@@ -110,9 +112,34 @@ fn a_package_is_owned_from_its_deployment_to_the_next_or_to_the_end() {
     apply(&mut state, 12, &put(2, &[0, 1], None));
     apply(&mut state, 13, &Command::PutFirmware(spec(0, 2)));
     assert_eq!(owners(&state, 2), ["package/f0"]);
-    assert_eq!(state.blobs().get(&digest(1)).expect("known").unowned_since, Some(Revision(13)));
-    apply(&mut state, 14, &Command::DeleteFirmware { name: name(0) });
-    assert_eq!(state.blobs().get(&digest(2)).expect("known").unowned_since, Some(Revision(14)));
+    assert_eq!(owners(&state, 1), ["package/f0"], "it may come back");
+    apply(&mut state, 14, &Command::Settle { name: name(0), kept: digest(1) });
+    assert_eq!(owners(&state, 1), ["package/f0"], "something else is deployed");
+    apply(&mut state, 15, &Command::Settle { name: name(0), kept: digest(2) });
+    assert_eq!(state.blobs().get(&digest(1)).expect("known").unowned_since, Some(Revision(15)));
+    apply(&mut state, 16, &Command::DeleteFirmware { name: name(0) });
+    assert_eq!(state.blobs().get(&digest(2)).expect("known").unowned_since, Some(Revision(16)));
+}
+
+#[test]
+fn what_was_deployed_before_comes_back_once_and_under_a_new_epoch() {
+    let mut state = three();
+    for (n, digest) in [(10, 1), (11, 2)] {
+        apply(&mut state, n, &put(digest, &[0, 1], None));
+    }
+    let roll_back = |failed| Command::RollBack { name: name(0), failed: digest(failed) };
+    apply(&mut state, 12, &Command::PutFirmware(spec(0, 1)));
+    apply(&mut state, 13, &Command::Settle { name: name(0), kept: digest(1) });
+    let refused = state.apply(Revision(13), &roll_back(1));
+    assert!(matches!(refused, Outcome::Refused(Refusal::NothingBefore { .. })), "{refused:?}");
+    apply(&mut state, 14, &Command::PutFirmware(spec(0, 2)));
+    apply(&mut state, 15, &roll_back(1));
+    assert_eq!(state.firmware()[&name(0)].digest, digest(2), "that one did not fail");
+    apply(&mut state, 16, &roll_back(2));
+    assert_eq!(state.firmware()[&name(0)].digest, digest(1));
+    assert_eq!(owners(&state, 2), [""; 0]);
+    apply(&mut state, 17, &roll_back(2));
+    assert_eq!(state.firmware()[&name(0)].digest, digest(1), "again, it changes nothing");
 }
 
 #[test]
