@@ -14,6 +14,7 @@ mod get;
 mod join;
 mod leave;
 pub mod logs;
+mod new;
 mod out;
 mod package;
 mod run;
@@ -94,6 +95,9 @@ enum Command {
     /// Make, sign, look at and move packages of firmware
     #[command(subcommand)]
     Package(package::PackageCommand),
+    /// Begin a project
+    #[command(subcommand)]
+    New(new::NewCommand),
     /// Make and show the certificates by which nodes know each other
     #[command(subcommand)]
     Certs(certs::CertsCommand),
@@ -147,6 +151,7 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitCode,
         Command::Store(command) => store::store(invocation, command).await,
         Command::Delete(command) => delete::delete(invocation, command).await,
         Command::Package(command) => package::package(invocation, command).await,
+        Command::New(command) => new::new(invocation, command),
         Command::Certs(command) => certs::certs(invocation, command),
         Command::Config(command) => config::config(invocation, command),
         Command::Doctor(args) => return doctor::doctor(invocation, args).await,

@@ -73,6 +73,18 @@ pub(crate) enum CliError {
         /// What the system said.
         reason: std::io::Error,
     },
+    /// A project would be mixed with what is there.
+    #[error("{} is not empty: choose another folder with --folder", folder.display())]
+    NotEmpty {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Cargo takes no such name.
+    #[error("a package of cargo cannot begin with a digit, as {name} does: choose another name")]
+    NoPackageName {
+        /// The name.
+        name: Name,
+    },
     /// There is a file of that name.
     #[error("{} is there already: choose another name, or add --force", path.display())]
     Exists {
@@ -260,6 +272,7 @@ impl CliError {
             | Self::BadJson { .. }
             | Self::NoText { .. }
             | Self::PublicKey(_)
+            | Self::NoPackageName { .. }
             | Self::NoName { .. } => true,
             Self::Config(error) => error.is_usage(),
             Self::Join(error) => error.is_usage(),
