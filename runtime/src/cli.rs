@@ -4,6 +4,7 @@
 //! flag or setting, a value that does not fit), 3 a backup, a package or a data folder is damaged, 1 anything
 //! else.
 
+mod cache;
 mod call;
 mod certs;
 mod config;
@@ -94,6 +95,9 @@ enum Command {
     /// Make, sign, look at and move packages of firmware
     #[command(subcommand)]
     Package(package::PackageCommand),
+    /// Show or remove the compiled modules that the nodes of this machine share
+    #[command(subcommand)]
+    Cache(cache::CacheCommand),
     /// Make and show the certificates by which nodes know each other
     #[command(subcommand)]
     Certs(certs::CertsCommand),
@@ -147,6 +151,7 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitCode,
         Command::Store(command) => store::store(invocation, command).await,
         Command::Delete(command) => delete::delete(invocation, command).await,
         Command::Package(command) => package::package(invocation, command).await,
+        Command::Cache(command) => cache::cache(invocation, command),
         Command::Certs(command) => certs::certs(invocation, command),
         Command::Config(command) => config::config(invocation, command),
         Command::Doctor(args) => return doctor::doctor(invocation, args).await,

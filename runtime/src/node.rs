@@ -42,7 +42,9 @@ use self::{
 use crate::{
     api::{self, BindError},
     config::{Broker, FirmwareConfig, MqttConfig, NodeConfig, PackagesConfig},
-    firmware::{BrokerAccess, Engine, EngineError, FirmwareParts, Grants, RestartPolicy, firmware},
+    firmware::{
+        BrokerAccess, Engine, EngineError, FirmwareParts, Grants, RestartPolicy, Vault, firmware,
+    },
 };
 
 /// How long a node tries to become a member before it gives up and ends: long enough for the
@@ -183,7 +185,7 @@ async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Tree, Supervisor)
     let (firmware, firmware_supervisor) = firmware(FirmwareParts {
         node,
         life: cluster.record.incarnation,
-        engine: Engine::new()?,
+        engine: Engine::with_vault(vault(config))?,
         source: Arc::new(reports::Packages(cluster.blobs.clone())),
         trust: config.packages.trust(config.node.dev),
         ledger: Arc::new(cluster.store.clone()),
@@ -231,6 +233,13 @@ fn grants(config: &NodeConfig) -> Result<Grants, NodeError> {
     };
     let PackagesConfig { folders, environment, .. } = config.packages.clone();
     Ok(Grants { folders, environment, broker: broker.as_ref().map(access) })
+}
+
+/// Where a node with these settings keeps compiled modules.
+pub(crate) fn vault(config: &NodeConfig) -> Vault {
+    let FirmwareConfig { cache_dir, cache_size, .. } = &config.firmware;
+    let folder = cache_dir.clone().unwrap_or_else(|| Vault::default_folder(&config.node.data_dir));
+    Vault::new(folder, cache_size.0)
 }
 
 fn restarts(config: &FirmwareConfig) -> RestartPolicy {
