@@ -101,6 +101,6 @@ fn clear(invocation: &Invocation, vault: &Vault) -> Result<(), CliError> {
     invocation.out.result(&json, |_| {
         let bytes = ByteSize(cleared.bytes).rounded();
         let (modules, folder) = (cleared.modules, vault.folder().display());
-        format!("removed {modules} compiled modules, {bytes}, from {folder}")
+        format!("compiled modules removed from {folder}: {modules}, {bytes}")
     })
 }

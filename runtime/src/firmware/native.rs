@@ -90,9 +90,9 @@ impl Native {
     pub(super) fn load(&self, engine: &wasmtime::Engine) -> wasmtime::Result<Loaded> {
         // SAFETY: these bytes were written by `precompile_*`. Either that was in `compile` above,
         // or they are an `Unsealed`, which there is only of bytes that carry a keyed hash of this
-        // user's secret over just these bytes and that only `Vault::keep` makes, of what
-        // `compile` gave. They are in the memory of this process, where nobody else can change
-        // them, and wasmtime copies them from there. An engine of other settings refuses them.
+        // user's secret over just these bytes and that only `Vault::keep` makes, of a `Native`.
+        // They are in the memory of this process, where nobody else can change them, and wasmtime
+        // copies them from there. An engine of other settings refuses them.
         unsafe {
             Ok(match self.layer {
                 Layer::Core => Loaded::Core(wasmtime::Module::deserialize(engine, self.code())?),
@@ -160,7 +160,7 @@ async fn compiled(
         let native = Native::compile(&of, layer, &wasm)?;
         let loaded = native.load(&of).map_err(not_compiled)?;
         if let Some((vault, key)) = keep {
-            vault.keep(key, native.code());
+            vault.keep(key, &native);
         }
         Ok((loaded, Origin::Compiled))
     };

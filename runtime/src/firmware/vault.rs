@@ -27,6 +27,7 @@
 
 mod draft;
 mod eviction;
+mod file;
 mod folder;
 mod hold;
 mod key;
@@ -34,9 +35,8 @@ mod seal;
 mod secret;
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -48,8 +48,9 @@ use std::{
 use tokio::time::Instant;
 
 pub use self::folder::VaultError;
-use self::{draft::Draft, folder::Entry, seal::SealError, secret::Secret};
+use self::{draft::Draft, folder::Entry, secret::Secret};
 pub(super) use self::{hold::Hold, key::Key, seal::Unsealed};
+use super::native::Native;
 
 /// Longest wait for another process that compiles the same module. The largest modules take about a
 /// minute; who takes longer is stuck, and compiling twice is then the smaller harm.
@@ -101,23 +102,6 @@ pub struct Cleared {
     pub modules: usize,
     /// Their bytes.
     pub bytes: u64,
-}
-
-/// Why code on disk is not taken.
-#[derive(Debug, thiserror::Error)]
-enum Fault {
-    #[error(transparent)]
-    Seal(#[from] SealError),
-    #[error("it is {found} and no file")]
-    NoFile { found: &'static str },
-    #[error("it belongs to user {owner}, not to {user}")]
-    Owner { owner: u32, user: u32 },
-    #[error("others may write to it (mode {mode:03o})")]
-    Mode { mode: u32 },
-    #[error("it has {bytes} bytes, more than all may have together")]
-    TooLarge { bytes: u64 },
-    #[error(transparent)]
-    Unreadable(#[from] io::Error),
 }
 
 impl Vault {
@@ -176,7 +160,7 @@ impl Vault {
 
     fn shown(&self, entry: Entry) -> Kept {
         let Entry { key, bytes, last_use } = entry;
-        let module = open(&self.path_of(&key)).ok().and_then(|file| {
+        let module = file::open(&self.path_of(&key)).ok().and_then(|file| {
             let mut header = Vec::new();
             file.take(seal::HEADER as u64).read_to_end(&mut header).ok()?;
             seal::module(&header)
@@ -219,7 +203,7 @@ impl Vault {
             return None;
         }
         let secret = self.opened()?;
-        let found = self.read(&path, &secret, key);
+        let found = file::read(&path, self.inner.size, &secret, key);
         found.inspect_err(|fault| self.refused(key, &fault.to_string())).ok().flatten()
     }
 
@@ -232,50 +216,12 @@ impl Vault {
         );
     }
 
-    fn read(&self, path: &Path, secret: &Secret, key: Key) -> Result<Option<Unsealed>, Fault> {
-        let mut file = match open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(_) if path.is_symlink() => {
-                return Err(Fault::NoFile { found: "a symbolic link" });
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let bytes = self.check(&file)?;
-        let length = usize::try_from(bytes).map_err(|_| Fault::TooLarge { bytes })?;
-        let mut content = Vec::new();
-        content.try_reserve_exact(length).map_err(io::Error::from)?;
-        // Not more than was looked at, should it grow.
-        Read::by_ref(&mut file).take(bytes).read_to_end(&mut content)?;
-        let unsealed = seal::unseal(secret, key, content)?;
-        // Who cannot be told of the use is not worse off than before.
-        let _ = file.set_modified(SystemTime::now());
-        Ok(Some(unsealed))
+    /// Keeps what the compiler made, if it can; if not, the log says why.
+    pub(super) fn keep(&self, key: Key, native: &Native) {
+        self.keep_code(key, native.code());
     }
 
-    /// Whether an opened file is one of this user alone; its length.
-    fn check(&self, file: &File) -> Result<u64, Fault> {
-        use std::os::unix::fs::MetadataExt;
-        let meta = file.metadata()?;
-        if !meta.is_file() {
-            let found = if meta.is_dir() { "a folder" } else { "something special" };
-            return Err(Fault::NoFile { found });
-        }
-        let (owner, user, mode) = (meta.uid(), folder::user(), meta.mode() & 0o777);
-        if owner != user {
-            return Err(Fault::Owner { owner, user });
-        }
-        if mode & folder::OTHERS_WRITE != 0 {
-            return Err(Fault::Mode { mode });
-        }
-        if meta.len() > self.inner.size {
-            return Err(Fault::TooLarge { bytes: meta.len() });
-        }
-        Ok(meta.len())
-    }
-
-    /// Keeps code, if it can; if not, the log says why.
-    pub(super) fn keep(&self, key: Key, code: &[u8]) {
+    fn keep_code(&self, key: Key, code: &[u8]) {
         let bytes = (seal::HEADER + code.len()) as u64;
         if bytes > self.inner.size {
             let allowed = self.inner.size;
@@ -363,11 +309,6 @@ impl Vault {
     fn path_of(&self, key: &str) -> PathBuf {
         self.inner.folder.join(format!("{key}.{}", folder::NATIVE))
     }
-}
-
-/// Opens what is itself at `path`, without waiting for anybody.
-fn open(path: &Path) -> io::Result<File> {
-    fs::OpenOptions::new().read(true).custom_flags(folder::flags()).open(path)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::folder;
+use super::{file, folder};
 
 /// How often a file may be removed just when it was opened.
 const ATTEMPTS: usize = 64;
@@ -48,7 +48,7 @@ impl Hold {
     /// # Errors
     /// What the system says.
     pub(super) fn take_left(path: &Path) -> io::Result<Option<Self>> {
-        let file = super::open(path)?;
+        let file = file::open(path)?;
         let is_ours = is_taken(&file)? && file.metadata()?.nlink() > 0;
         Ok(is_ours.then(|| Self { _file: file, path: path.to_owned() }))
     }

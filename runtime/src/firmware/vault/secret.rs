@@ -11,8 +11,8 @@ use rand::TryRng as _;
 
 use super::{
     draft,
+    file::open,
     folder::{self, VaultError},
-    open,
 };
 
 /// Its file.

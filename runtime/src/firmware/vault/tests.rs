@@ -40,7 +40,7 @@ fn key(wasm: &[u8]) -> Key {
 
 /// A file that is kept under that key, of 1,000 bytes.
 fn keep(vault: &Vault, key: Key, byte: u8) {
-    vault.keep(key, &[byte; 1_000 - seal::HEADER]);
+    vault.keep_code(key, &[byte; 1_000 - seal::HEADER]);
 }
 
 fn has(vault: &Vault, key: Key) -> Option<u8> {
@@ -267,7 +267,7 @@ fn the_least_recently_found_makes_room() {
     let begin = SystemTime::now() - Duration::from_secs(1_000);
     for (key, age) in keys.iter().zip(0..) {
         keep(&vault, *key, 7);
-        let file = open(&path(&vault, *key)).expect("opens");
+        let file = file::open(&path(&vault, *key)).expect("opens");
         file.set_modified(begin + Duration::from_secs(age)).expect("is set");
     }
     assert_eq!(has(&vault, keys[0]), Some(7), "and so it was used last");
@@ -404,7 +404,7 @@ fn what_a_hit_costs() {
     let begin = std::time::Instant::now();
     let native = Native::compile(&sorted.engine, Layer::Core, &wasm).expect("compiles");
     println!("{} bytes of wasm, compiled in {:?}", wasm.len(), begin.elapsed());
-    vault.keep(key, native.code());
+    vault.keep(key, &native);
     let millis = |work: &dyn Fn()| {
         let mut times: Vec<f64> = (0..9)
             .map(|_| {

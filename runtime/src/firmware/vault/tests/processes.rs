@@ -206,8 +206,8 @@ async fn processes_that_are_killed_at_any_moment_leave_only_what_is_whole() {
         let mut whole = 0;
         for number in 0..told + 2 {
             let key = key(&quick(number));
-            let file = vault.read(&path(&vault, key), &secret, key).expect("whole or not there");
-            whole += usize::from(file.is_some());
+            let found = file::read(&path(&vault, key), MUCH, &secret, key);
+            whole += usize::from(found.expect("whole or not there").is_some());
         }
         assert!(whole >= told, "what was told is kept: {whole} of {told}");
     }
