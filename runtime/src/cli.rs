@@ -4,6 +4,7 @@
 //! flag or setting, a value that does not fit), 3 a backup, a package or a data folder is damaged, 1 anything
 //! else.
 
+mod cache;
 mod call;
 mod certs;
 mod config;
@@ -98,6 +99,9 @@ enum Command {
     /// Begin a project
     #[command(subcommand)]
     New(new::NewCommand),
+    /// Show or remove the compiled modules that the nodes of this machine share
+    #[command(subcommand)]
+    Cache(cache::CacheCommand),
     /// Make and show the certificates by which nodes know each other
     #[command(subcommand)]
     Certs(certs::CertsCommand),
@@ -152,6 +156,7 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitCode,
         Command::Delete(command) => delete::delete(invocation, command).await,
         Command::Package(command) => package::package(invocation, command).await,
         Command::New(command) => new::new(invocation, command),
+        Command::Cache(command) => cache::cache(invocation, command),
         Command::Certs(command) => certs::certs(invocation, command),
         Command::Config(command) => config::config(invocation, command),
         Command::Doctor(args) => return doctor::doctor(invocation, args).await,

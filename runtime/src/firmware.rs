@@ -1,7 +1,7 @@
 //! WebAssembly guests: packages, their cache, and the instances that handle messages.
 //!
-//! A package ([`crate::package`]) is checked and compiled once (`module`), found by its content
-//! (`cache`), and run as instances that are at rest between messages (`instance`). What a guest
+//! A package ([`crate::package`]) is checked and compiled once (`module`), on a machine (`vault`) as in
+//! a node, found by its content (`cache`), and run as instances that are at rest between messages (`instance`). What a guest
 //! writes while it handles a message is buffered (`effect`) and committed whole, together with the
 //! reply, or not at all. A guest that traps or exceeds a limit costs its own instance and that one
 //! message.
@@ -22,6 +22,7 @@ mod job;
 mod ledger;
 mod limiter;
 mod module;
+mod native;
 mod output;
 mod plan;
 mod restart;
@@ -29,6 +30,7 @@ mod setting;
 mod status;
 mod store;
 mod usage;
+mod vault;
 
 use std::sync::Arc;
 
@@ -53,6 +55,7 @@ pub use plan::Wanted;
 pub use setting::{Grants, Setting};
 pub use status::{FirmwareStatus, HostState, JOB_SESSION};
 pub use usage::Usage;
+pub use vault::{Cleared, Kept, Vault, VaultError};
 
 use crate::package::trust::Trust;
 use cache::{CacheParts, package_cache};

@@ -42,8 +42,8 @@ use self::{
 };
 use crate::{
     api::{self, BindError},
-    config::{Broker, MqttConfig, NodeConfig, PackagesConfig},
-    firmware::{BrokerAccess, Engine, EngineError, FirmwareParts, Grants, firmware},
+    config::{Broker, FirmwareConfig, MqttConfig, NodeConfig, PackagesConfig},
+    firmware::{BrokerAccess, Engine, EngineError, FirmwareParts, Grants, Vault, firmware},
 };
 
 /// How long a node tries to become a member before it gives up and ends: long enough for the
@@ -184,7 +184,7 @@ async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Tree, Supervisor)
     let (firmware, firmware_supervisor) = firmware(FirmwareParts {
         node,
         life: cluster.record.incarnation,
-        engine: Engine::new()?,
+        engine: Engine::with_vault(vault(config))?,
         source: Arc::new(reports::Packages(cluster.blobs.clone())),
         trust: config.packages.trust(config.node.dev),
         ledger: Arc::new(cluster.store.clone()),
@@ -231,6 +231,13 @@ fn grants(config: &NodeConfig) -> Result<Grants, NodeError> {
     };
     let PackagesConfig { folders, environment, .. } = config.packages.clone();
     Ok(Grants { folders, environment, broker: broker.as_ref().map(access) })
+}
+
+/// Where a node with these settings keeps compiled modules.
+pub(crate) fn vault(config: &NodeConfig) -> Vault {
+    let FirmwareConfig { cache_dir, cache_size, .. } = &config.firmware;
+    let folder = cache_dir.clone().unwrap_or_else(|| Vault::default_folder(&config.node.data_dir));
+    Vault::new(folder, cache_size.0)
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -266,7 +266,7 @@ fn certificates_are_rotated_in_place_and_the_authority_in_three_steps() {
 
 #[test]
 fn every_command_explains_itself() {
-    let commands: [&[&str]; 47] = [
+    let commands: [&[&str]; 51] = [
         &[],
         &["session"],
         &["session", "create"],
@@ -287,6 +287,10 @@ fn every_command_explains_itself() {
         &["store", "status"],
         &["up"],
         &["demo"],
+        &["cache"],
+        &["cache", "ls"],
+        &["cache", "clear"],
+        &["cache", "path"],
         &["certs"],
         &["certs", "init"],
         &["certs", "issue"],

@@ -19,7 +19,9 @@ const SOON: Duration = Duration::from_secs(20);
 /// The demo, with its temporary folders inside `temp`.
 fn demo(temp: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_odeum"));
-    command.arg("demo").env("TMPDIR", temp.path()).stdin(Stdio::null());
+    // What is compiled must not stay, either.
+    command.arg("demo").env("TMPDIR", temp.path()).env("XDG_CACHE_HOME", temp.path());
+    command.stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

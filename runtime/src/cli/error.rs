@@ -12,6 +12,7 @@ use super::join::JoinError;
 use crate::{
     api::client::ApiError,
     config::{ByteSize, ConfigError, HumanDuration},
+    firmware::VaultError,
     node::NodeError,
     package::{
         build::BuildError,
@@ -194,6 +195,9 @@ pub(crate) enum CliError {
     /// The user's packages cannot be read or written.
     #[error(transparent)]
     Packages(#[from] StoreError),
+    /// The folder of compiled modules cannot be used.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
     /// A registry cannot be reached, or refused.
     #[error(transparent)]
     Registry(#[from] RegistryError),

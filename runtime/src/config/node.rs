@@ -146,6 +146,15 @@ pub struct FirmwareConfig {
     pub restart_pause: HumanDuration,
     /// The longest of these pauses.
     pub longest_restart_pause: HumanDuration,
+    /// Folder of compiled modules, which all nodes of a user on a machine share whatever their data
+    /// folders. It holds nothing else and may be removed at any time. When left out:
+    /// `odeum/compiled` in `$XDG_CACHE_HOME` or else in `~/.cache`; for a user without a home,
+    /// `odeum-compiled` beside the data folder.
+    pub cache_dir: Option<PathBuf>,
+    /// Bytes on disk that compiled modules may take together; the least recently used make room. More
+    /// compiles less often after a change; 0 keeps none, and each start compiles anew. It should be
+    /// the same for all that share the folder: the least of them counts.
+    pub cache_size: ByteSize,
 }
 
 impl Default for FirmwareConfig {
@@ -158,6 +167,9 @@ impl Default for FirmwareConfig {
             max_restarts_per_hour: const { NonZeroU32::new(60).unwrap() },
             restart_pause: HumanDuration(Duration::from_millis(250)),
             longest_restart_pause: HumanDuration(Duration::from_secs(8)),
+            cache_dir: None,
+            // Code is some times as large as its module: this is room for dozens of the largest.
+            cache_size: ByteSize::mebibytes(4 * 1_024),
         }
     }
 }

@@ -70,6 +70,7 @@ fn every_setting_can_be_given_by_a_file_and_by_the_environment() {
             (Value::Null, "cluster.advertise") => json!("127.0.0.1:7071"),
             (Value::Null, "cluster.certs") => json!("certs"),
             (Value::Null, "packages.allow-unsigned") => json!(true),
+            (Value::Null, "firmware.cache-dir") => json!("compiled"),
             (Value::Null, "mqtt.broker") => json!("mqtt://127.0.0.1:1883"),
             (Value::Null, "mqtt.user") => json!("odeum"),
             (Value::Null, "mqtt.password-file") => json!("broker.password"),

@@ -142,6 +142,8 @@ impl Fleet {
                 command.env_remove(name);
             }
         }
+        // And nothing of these is for them.
+        command.env("ODEUM_FIRMWARE__CACHE_DIR", data.with_file_name("compiled"));
         if self.outlives {
             command.stdin(Stdio::null());
         } else {

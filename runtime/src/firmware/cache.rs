@@ -3,7 +3,8 @@
 //! The packages themselves are blobs of the cluster, on the disks of those that hold them and as
 //! copies wherever they are used; this knows only where to ask for one. Many may ask for one package
 //! at once; it is fetched, checked and compiled once, and all get the same module. What no deployed
-//! firmware uses makes room when there are too many, the least recently used first.
+//! firmware uses makes room when there are too many, the least recently used first. The code that the
+//! compiler made of it is on disk, too, for all nodes of the machine ([`Vault`](super::Vault)).
 //!
 //! | message | from | answer |
 //! |---|---|---|

@@ -23,7 +23,7 @@ use std::{
 use tokio::sync::Semaphore;
 use wasmtime::Config;
 
-use super::error::EngineError;
+use super::{error::EngineError, vault::Vault};
 use crate::package::manifest::Limits;
 
 /// How long a guest runs before it yields. A ping beside two busy guests on two cores then takes
@@ -48,11 +48,20 @@ struct Inner {
     engines: Mutex<BTreeMap<Sort, wasmtime::Engine>>,
     compilations: Semaphore,
     ticker: Ticker,
+    /// Where compiled modules are kept, if they are.
+    vault: Option<Vault>,
+}
+
+/// The engine of packages with some limits, and what these ask of it.
+#[derive(Clone)]
+pub(super) struct Sorted {
+    pub(super) engine: wasmtime::Engine,
+    pub(super) sort: Sort,
 }
 
 /// What packages can ask of an engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Sort {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Sort {
     /// Stack of a guest, in bytes.
     stack: usize,
     /// Whether instructions are counted.
@@ -85,15 +94,29 @@ pub(super) fn validator() -> Result<wasmtime::Engine, EngineError> {
 }
 
 impl Engine {
-    /// An engine with its ticker running.
+    /// An engine with its ticker running. It keeps no compiled modules.
     ///
     /// # Errors
     /// [`EngineError`] when the machine cannot run guests, or cannot start a thread.
     pub fn new() -> Result<Self, EngineError> {
+        Self::started(None)
+    }
+
+    /// An engine with its ticker running, which takes compiled modules from a vault and keeps them
+    /// there.
+    ///
+    /// # Errors
+    /// As of [`Engine::new`]; a vault that cannot be used is none.
+    pub fn with_vault(vault: Vault) -> Result<Self, EngineError> {
+        vault.sweep();
+        Self::started(Some(vault))
+    }
+
+    fn started(vault: Option<Vault>) -> Result<Self, EngineError> {
         let ticker = Ticker::start()?;
         let compilations = Semaphore::new(COMPILATIONS);
         let engines = Mutex::default();
-        let engine = Self { inner: Arc::new(Inner { engines, compilations, ticker }) };
+        let engine = Self { inner: Arc::new(Inner { engines, compilations, ticker, vault }) };
         // A machine that can run no guests says so now.
         engine.for_limits(&Limits::default())?;
         Ok(engine)
@@ -103,17 +126,22 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError`] when the machine has none for them.
-    pub(super) fn for_limits(&self, limits: &Limits) -> Result<wasmtime::Engine, EngineError> {
+    pub(super) fn for_limits(&self, limits: &Limits) -> Result<Sorted, EngineError> {
         let sort = Sort::of(limits);
         // A panic elsewhere leaves the map as it was.
         let mut engines = self.inner.engines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(engine) = engines.get(&sort) {
-            return Ok(engine.clone());
+            return Ok(Sorted { engine: engine.clone(), sort });
         }
         let engine = sort.engine()?;
         self.inner.ticker.tick(&engine);
         engines.insert(sort, engine.clone());
-        Ok(engine)
+        Ok(Sorted { engine, sort })
+    }
+
+    /// Where compiled modules are kept, if they are.
+    pub(super) fn vault(&self) -> Option<&Vault> {
+        self.inner.vault.as_ref()
     }
 
     /// Runs `work` (a compilation) on a thread for blocking work, when it is its turn. `None`

@@ -6,7 +6,7 @@
 mod beyond;
 mod check;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use odeum_proto::{Digest, limits};
@@ -21,11 +21,12 @@ use super::{
         core::{self, Guest},
         detect::detect,
         firmlet::{self, Firmlet},
-        shape::Shape,
+        shape::{Layer, Shape},
         wasi_p1::{self, WasiP1},
     },
     engine::{self, Engine},
     error::{EngineError, PackageError},
+    native::{self, Loaded, Origin},
 };
 use crate::package::{
     Package,
@@ -91,70 +92,21 @@ impl Module {
         package: &Package,
     ) -> Result<Self, PackageError> {
         let (manifest, wasm) = (Arc::new(package.manifest().clone()), package.module());
-        let of_limits = engine.for_limits(&manifest.limits).map_err(no_engine)?;
-        let stopped = || PackageError::Compile { reason: "the compiler was stopped".into() };
-        let asked = Arc::clone(&manifest);
-        let work = move || Self::linked_here(&of_limits, &wasm, &asked);
-        let (abi, linked) = engine.compile(work).await.ok_or_else(stopped)??;
-        Ok(Self { digest, abi, manifest, linked, engine: engine.clone() })
-    }
-
-    fn linked_here(
-        engine: &wasmtime::Engine,
-        wasm: &[u8],
-        manifest: &Manifest,
-    ) -> Result<(Abi, Linked), PackageError> {
-        let (abi, linked) = match is_component(wasm) {
-            true => Self::component(engine, wasm, manifest)?,
-            false => Self::core(engine, wasm, manifest)?,
-        };
-        match beyond::beyond(manifest, abi) {
-            Some(key) => Err(PackageError::Beyond { key, abi }),
-            None => Ok((abi, linked)),
+        let sorted = engine.for_limits(&manifest.limits).map_err(no_engine)?;
+        let (asked, read) = (Arc::clone(&manifest), wasm.clone());
+        // Before it is compiled, which takes a minute for the largest ones.
+        let (shape, abi) = native::blocking(move || told(&read, &asked)).await??;
+        let (begin, bytes) = (Instant::now(), wasm.len());
+        let (loaded, origin) = native::native(engine, &sorted, shape.layer, wasm).await?;
+        let elapsed_ms = begin.elapsed().as_millis();
+        match origin {
+            Origin::Kept => tracing::debug!(%digest, bytes, elapsed_ms, "compiled module found"),
+            Origin::Compiled => tracing::debug!(%digest, bytes, elapsed_ms, "module compiled"),
         }
-    }
-
-    fn core(
-        engine: &wasmtime::Engine,
-        wasm: &[u8],
-        manifest: &Manifest,
-    ) -> Result<(Abi, Linked), PackageError> {
-        validate_core(engine, wasm)?;
-        let module = wasmtime::Module::from_binary(engine, wasm).map_err(not_compiled)?;
-        let shape = Shape::of_module(&module);
-        let abi = detect(&shape, manifest.abi)?;
-        check::exports(&shape, abi)?;
-        check::imports(&shape, abi)?;
-        let linked = link(engine, &module, abi, manifest).map_err(not_compiled)?;
-        Ok((abi, linked))
-    }
-
-    fn component(
-        engine: &wasmtime::Engine,
-        wasm: &[u8],
-        manifest: &Manifest,
-    ) -> Result<(Abi, Linked), PackageError> {
-        let component = Component::from_binary(engine, wasm)
-            .map_err(|error| PackageError::Invalid { reason: short(&format!("{error:#}")) })?;
-        let shape = Shape::of_component(engine, &component);
-        let abi = detect(&shape, manifest.abi)?;
-        let linked = || -> wasmtime::Result<Linked> {
-            if abi == Abi::Actor {
-                let actor = ActorModule::new(engine, &component, &shape, manifest)?;
-                return Ok(Linked::Actor(actor));
-            }
-            let linker = component::linker(engine, &shape, manifest)?;
-            Ok(match abi {
-                Abi::WasiHttp => Linked::Http(HttpService::new(&linker, &component)?),
-                _ => Linked::Cli(component::command(&linker, &component)?),
-            })
-        };
-        // What is wrong here is an import that there is not, or has another type.
-        let linked = linked().map_err(|error| PackageError::NotLinked {
-            abi,
-            reason: short(&format!("{error:#}")),
-        })?;
-        Ok((abi, linked))
+        let asked = Arc::clone(&manifest);
+        let link = move || linked(&sorted.engine, &loaded, &shape, abi, &asked);
+        let linked = native::blocking(link).await??;
+        Ok(Self { digest, abi, manifest, linked, engine: engine.clone() })
     }
 
     /// The package it was compiled from.
@@ -212,7 +164,7 @@ pub fn validate(wasm: &[u8]) -> Result<(), PackageError> {
     validate_core(&engine::validator().map_err(no_engine)?, wasm)
 }
 
-fn validate_core(engine: &wasmtime::Engine, wasm: &[u8]) -> Result<(), PackageError> {
+pub(super) fn validate_core(engine: &wasmtime::Engine, wasm: &[u8]) -> Result<(), PackageError> {
     wasmtime::Module::validate(engine, wasm)
         .map_err(|error| PackageError::Invalid { reason: short(&format!("{error:#}")) })
 }
@@ -223,6 +175,56 @@ fn invalid(error: &wasmparser::BinaryReaderError) -> PackageError {
 
 fn no_engine(error: EngineError) -> PackageError {
     PackageError::Compile { reason: error.to_string().into() }
+}
+
+/// What a binary is, told from its imports and exports, which fit an ABI and what its manifest asks for.
+fn told(wasm: &[u8], manifest: &Manifest) -> Result<(Shape, Abi), PackageError> {
+    let layer = if is_component(wasm) { Layer::Component } else { Layer::Core };
+    let shape = Shape::read(layer, wasm).map_err(|error| invalid(&error))?;
+    let abi = detect(&shape, manifest.abi)?;
+    if layer == Layer::Core {
+        check::exports(&shape, abi)?;
+        check::imports(&shape, abi)?;
+    }
+    match beyond::beyond(manifest, abi) {
+        Some(key) => Err(PackageError::Beyond { key, abi }),
+        None => Ok((shape, abi)),
+    }
+}
+
+fn linked(
+    engine: &wasmtime::Engine,
+    loaded: &Loaded,
+    shape: &Shape,
+    abi: Abi,
+    manifest: &Manifest,
+) -> Result<Linked, PackageError> {
+    match loaded {
+        Loaded::Core(module) => link(engine, module, abi, manifest).map_err(not_compiled),
+        // What is wrong here is an import that there is not, or has another type.
+        Loaded::Component(component) => link_component(engine, component, shape, abi, manifest)
+            .map_err(|error| {
+                let reason = short(&format!("{error:#}"));
+                PackageError::NotLinked { abi, reason }
+            }),
+    }
+}
+
+fn link_component(
+    engine: &wasmtime::Engine,
+    component: &Component,
+    shape: &Shape,
+    abi: Abi,
+    manifest: &Manifest,
+) -> wasmtime::Result<Linked> {
+    if abi == Abi::Actor {
+        return Ok(Linked::Actor(ActorModule::new(engine, component, shape, manifest)?));
+    }
+    let linker = component::linker(engine, shape, manifest)?;
+    Ok(match abi {
+        Abi::WasiHttp => Linked::Http(HttpService::new(&linker, component)?),
+        _ => Linked::Cli(component::command(&linker, component)?),
+    })
 }
 
 fn link(
@@ -256,7 +258,7 @@ fn link(
     })
 }
 
-fn not_compiled(error: wasmtime::Error) -> PackageError {
+pub(super) fn not_compiled(error: wasmtime::Error) -> PackageError {
     PackageError::Compile { reason: short(&format!("{error:#}")) }
 }
 

@@ -26,13 +26,14 @@ use crate::package::{
 };
 
 /// The committed build of `examples/guests/counter`.
-const COUNTER: &[u8] = include_bytes!("../../../examples/guests/counter/counter.wasm");
+pub(super) const COUNTER: &[u8] = include_bytes!("../../../examples/guests/counter/counter.wasm");
 
 /// The committed builds of the guests beside it: a job, a server and an actor, as components.
-const COMMAND: &[u8] =
+pub(super) const COMMAND: &[u8] =
     include_bytes!("../../../examples/guests/command-component/command-component.wasm");
-const SERVER: &[u8] = include_bytes!("../../../examples/guests/http-component/http-component.wasm");
-const ACTOR: &[u8] =
+pub(super) const SERVER: &[u8] =
+    include_bytes!("../../../examples/guests/http-component/http-component.wasm");
+pub(super) const ACTOR: &[u8] =
     include_bytes!("../../../examples/guests/actor-component/actor-component.wasm");
 
 /// The package of a file, with these lines in its manifest.
@@ -48,7 +49,7 @@ fn package(lines: &str, file: impl AsRef<[u8]>) -> Result<Package, PackageError>
 }
 
 /// The module of a file, with these lines in its manifest.
-async fn compile(
+pub(super) async fn compile(
     engine: &Engine,
     lines: &str,
     file: impl AsRef<[u8]>,

@@ -126,6 +126,8 @@ impl Cluster {
                 command.env_remove(&name);
             }
         }
+        // Compiled modules are shared by the tests, and kept from the user's.
+        command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
         let any = "127.0.0.1:0";
         command
             .args(["up", "--exit-with-stdin", "--node", id, "--api", any, "--cluster", any])

@@ -40,6 +40,8 @@ pub(crate) fn odeum(arguments: &[&str]) -> Command {
             command.env_remove(&name);
         }
     }
+    // Compiled modules are shared by the tests, and kept from the user's.
+    command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
     command
 }
 
