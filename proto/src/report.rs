@@ -40,6 +40,11 @@ pub enum HostState {
         /// Its exit code.
         code: i32,
     },
+    /// It runs in a process of its own.
+    RunningApart {
+        /// That process on its node.
+        pid: u32,
+    },
 }
 
 #[cfg(test)]
@@ -63,16 +68,18 @@ mod tests {
             report(HostState::Restarting, Some("trap".to_owned())),
             report(HostState::Failed, None),
             report(HostState::Completed { code: -1 }, None),
+            report(HostState::RunningApart { pid: 7 }, None),
         ];
         let bytes = codec::encode(&reports).expect("encodes");
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let golden = [
-            "05",
+            "06",
             "07636f756e74657207000301fc0000010000",
             "07636f756e74657207010301fc0000010000",
             "07636f756e74657207020301fc00000100010474726170",
             "07636f756e74657207030301fc0000010000",
             "07636f756e7465720704010301fc0000010000",
+            "07636f756e7465720705070301fc0000010000",
         ];
         assert_eq!(hex, golden.concat());
         assert_eq!(codec::decode::<Vec<FirmwareReport>>(&bytes), Ok(reports));

@@ -4,7 +4,7 @@
 //! (`cache`), and run as instances that are at rest between messages (`instance`). What a guest
 //! writes while it handles a message is buffered (`effect`) and committed whole, together with the
 //! reply, or not at all. A guest that traps or exceeds a limit costs its own instance and that one
-//! message.
+//! message. It runs inside the node, or in a process of its own (`process`).
 
 mod abi;
 mod bridge;
@@ -23,7 +23,9 @@ mod limiter;
 mod module;
 mod output;
 mod plan;
+mod process;
 mod restart;
+mod runner;
 mod setting;
 mod status;
 mod store;
@@ -48,7 +50,9 @@ pub use job::run as run_job;
 pub use ledger::Ledger;
 pub use module::{Module, to_wasm, validate};
 pub use plan::Wanted;
+pub use process::{Attempt, Launcher, prove_sandbox, serve_host};
 pub use restart::RestartPolicy;
+pub use runner::{Runner, Running, Server};
 pub use setting::{Grants, Setting};
 pub use status::{FirmwareStatus, HostState, JOB_SESSION};
 
@@ -81,6 +85,8 @@ pub struct FirmwareParts {
     pub grants: Grants,
     /// The cluster as guests reach it.
     pub reach: Arc<dyn Reach>,
+    /// Starts the processes of guests that have one of their own.
+    pub launcher: Launcher,
 }
 
 impl std::fmt::Debug for FirmwareParts {
@@ -113,6 +119,7 @@ pub fn firmware(parts: FirmwareParts) -> (FirmwareHandle, SupervisorSpec) {
         restarts,
         grants,
         reach,
+        launcher,
     } = parts;
     let grants = Arc::new(grants);
     let (cache, cache_spec) = package_cache(CacheParts { engine, source, trust: Arc::new(trust) });
@@ -127,6 +134,7 @@ pub fn firmware(parts: FirmwareParts) -> (FirmwareHandle, SupervisorSpec) {
         restarts,
         grants,
         reach,
+        launcher,
     };
     let (coordinator, coordinator_spec) = coordinator(coordinator_parts, hosts);
     // The coordinator is last: it starts hosts when it starts, and when it crashes it alone

@@ -31,8 +31,8 @@ use odeum_proto::{
     store::{Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome},
 };
 use odeum_runtime::firmware::{
-    Activate, Engine, FetchError, FirmwareHandle, FirmwareParts, Grants, HostHandle, PackageSource,
-    Reach, RestartPolicy, firmware,
+    Activate, Engine, FetchError, FirmwareHandle, FirmwareParts, Grants, HostHandle, Launcher,
+    PackageSource, Reach, RestartPolicy, firmware,
 };
 use odeum_runtime::package::{build, trust::Trust};
 use tokio::sync::watch;
@@ -142,6 +142,7 @@ impl Node {
             },
             grants: Grants::default(),
             reach: Arc::new(Alone),
+            launcher: Launcher::program(env!("CARGO_BIN_EXE_odeum")),
         });
         let root = SupervisorSpec::new("node", Strategy::OneForOne)
             .supervisor(store_spec)

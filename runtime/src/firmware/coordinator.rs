@@ -37,6 +37,7 @@ use super::{
     host::{Activate, HostParts, host},
     ledger::Ledger,
     plan::{self, Command, Running, Wanted},
+    process::Launcher,
     restart::RestartPolicy,
     setting::{Grants, Setting},
     status::{Facts, FirmwareStatus, HostState},
@@ -73,6 +74,8 @@ pub(super) struct CoordinatorParts {
     pub(super) grants: Arc<Grants>,
     /// The cluster as guests reach it.
     pub(super) reach: Arc<dyn Reach>,
+    /// Starts the processes of guests that have one of their own.
+    pub(super) launcher: Launcher,
 }
 
 impl fmt::Debug for CoordinatorParts {
@@ -291,6 +294,7 @@ impl CoordinatorActor {
                 grants: Arc::clone(&self.parts.grants),
             },
             reach: Arc::clone(&self.parts.reach),
+            launcher: self.parts.launcher.clone(),
         };
         let (_, host) = host(format!("Host {name}"), parts, self.parts.restarts);
         let (supervisor, spec) = SupervisorSpec::new(name.as_str(), Strategy::OneForOne)

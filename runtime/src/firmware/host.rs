@@ -30,7 +30,7 @@
 //! | message | from | answer |
 //! |---|---|---|
 //! | `Deliver` | [`HostHandle::deliver`] | the reply, or the error, of one message |
-//! | `Prepared`, `Fenced`, `Happened`, `JobEnded` | a task of the actor | none |
+//! | `Prepared`, `Fenced`, `Happened`, `JobEnded`, `ProcessLost` | a task of the actor | none |
 //!
 //! Not done, and why: what is written to or deleted from a session of an entity through the API
 //! while a message of that entity is under way may be missing from what the guest reads, and be
@@ -65,9 +65,9 @@ use super::{
     abi::Kind,
     bridge::Publisher,
     error::{CacheError, GuestFailure},
-    instance::Instance,
     module::Module,
     restart::RestartPolicy,
+    runner::{ProcessEnd, Running},
     status::HostState,
 };
 use crate::package::manifest::RestartWhen;
@@ -162,6 +162,11 @@ enum HostMessage {
     JobEnded {
         end: JobEnd,
     },
+    ProcessLost {
+        /// The instance that was in it.
+        life: u64,
+        failure: GuestFailure,
+    },
 }
 
 impl fmt::Debug for HostMessage {
@@ -172,6 +177,7 @@ impl fmt::Debug for HostMessage {
             Self::Fenced => "Fenced",
             Self::Happened { .. } => "Happened",
             Self::JobEnded { .. } => "JobEnded",
+            Self::ProcessLost { .. } => "ProcessLost",
         })
     }
 }
@@ -191,7 +197,7 @@ enum Stands {
     /// It is prepared, or handles a message.
     Away,
     /// It waits for a message.
-    Ready(Instance),
+    Ready(Running),
     /// It is a job: it runs, or has run.
     Job,
     /// It serves HTTP requests.
@@ -228,6 +234,7 @@ impl Actor for HostActor {
             }
             HostMessage::Happened { life, event } => self.on_happened(ctx, life, event).await,
             HostMessage::JobEnded { end } => self.on_job_ended(ctx, end),
+            HostMessage::ProcessLost { life, failure } => self.on_process_lost(life, failure),
         }
     }
 
@@ -287,16 +294,25 @@ impl HostActor {
         let abi = module.abi();
         match module.kind() {
             Kind::Job => self.begin_job(ctx, module),
-            Kind::Http => {
-                self.parts.facts.running(0);
-                self.stands = Stands::Http(Serving::new(module));
-            }
+            Kind::Http => match self.parts.runner(module).server().await {
+                Ok(server) => {
+                    self.outstanding.renew(ctx);
+                    self.parts.facts.running(0, server.pid());
+                    self.watch(ctx, server.process_end());
+                    self.stands = Stands::Http(Serving::new(server));
+                }
+                Err(failure) => {
+                    self.parts.erred(&failure);
+                    return self.crashed(failure);
+                }
+            },
             Kind::Messages => {
                 let publisher = self.publisher(ctx, module.manifest());
-                match Instance::start(&module, &self.parts.setting, publisher).await {
+                match self.parts.runner(module).start(publisher).await {
                     Ok(instance) => {
                         self.outstanding.renew(ctx);
-                        self.parts.facts.running(instance.memory_bytes());
+                        self.parts.facts.running(instance.memory_bytes(), instance.pid());
+                        self.watch(ctx, instance.process_end());
                         let hears = instance.hears_of_its_start();
                         self.stands = Stands::Ready(instance);
                         if hears {
@@ -317,6 +333,29 @@ impl HostActor {
             entity = %parts.entity, epoch = %parts.epoch, %abi, "firmware running"
         );
         Ok(())
+    }
+
+    /// Takes the end of a process that is not at work as the crash that it is.
+    fn watch(&self, ctx: &mut Context<Self>, end: Option<ProcessEnd>) {
+        let Some(end) = end else { return };
+        let (life, actor) = (self.outstanding.life(), ctx.handle().clone());
+        ctx.spawn(async move {
+            if let Some(failure) = end.await {
+                // An error means that the actor ended.
+                let _ = actor.tell_control(HostMessage::ProcessLost { life, failure });
+            }
+        });
+    }
+
+    fn on_process_lost(&mut self, life: u64, failure: GuestFailure) -> Result<(), ActorError> {
+        let is_present = life == self.outstanding.life();
+        // What is away was at work, and its message has told already.
+        if !is_present || !matches!(self.stands, Stands::Ready(_) | Stands::Http(_)) {
+            return Ok(());
+        }
+        self.parts.erred(&failure);
+        self.stands = Stands::Away;
+        self.crashed(failure)
     }
 
     /// The guest is gone. It is started again unless its manifest says otherwise.
@@ -376,7 +415,7 @@ impl HostActor {
     fn go_on(&mut self, ctx: &mut Context<Self>, next: Next) -> Result<(), ActorError> {
         match next {
             Next::Keep(instance) => {
-                self.parts.facts.running(instance.memory_bytes());
+                self.parts.facts.running(instance.memory_bytes(), instance.pid());
                 self.stands = Stands::Ready(instance);
             }
             Next::Renew => self.prepare(ctx),

@@ -6,10 +6,11 @@
 mod beyond;
 mod check;
 
-use std::sync::Arc;
+use std::{fs::File, io, sync::Arc};
 
 use bytes::Bytes;
 use odeum_proto::{Digest, limits};
+use tokio::sync::OnceCell;
 use wasmtime::{InstancePre, Linker, component::Component};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
@@ -26,6 +27,7 @@ use super::{
     },
     engine::{self, Engine},
     error::{EngineError, PackageError},
+    process::{Artifact, raw},
 };
 use crate::package::{
     Package,
@@ -63,6 +65,8 @@ pub struct Module {
     abi: Abi,
     manifest: Arc<Manifest>,
     linked: Linked,
+    /// Its compiled form for host processes, once one is started.
+    artifact: Arc<OnceCell<Artifact>>,
     /// Kept, because a guest whose engine is gone is never interrupted.
     engine: Engine,
 }
@@ -77,6 +81,31 @@ pub(super) enum Linked {
     Cli(CommandPre<Part>),
     Http(HttpService),
     Actor(ActorModule),
+}
+
+/// A module as it was compiled by the parent of this process.
+#[derive(Debug)]
+pub(super) enum Compiled {
+    Module(File),
+    Component(Vec<u8>),
+}
+
+impl Linked {
+    fn is_component(&self) -> bool {
+        matches!(self, Self::Cli(_) | Self::Http(_) | Self::Actor(_))
+    }
+
+    /// The native code that the engine has made of it.
+    fn compiled(&self) -> wasmtime::Result<Vec<u8>> {
+        match self {
+            Self::Core(it) => it.module().serialize(),
+            Self::Reactor(it) | Self::Command(it) => it.module().serialize(),
+            Self::Firmlet(it) => it.module().serialize(),
+            Self::Cli(it) => it.instance_pre().component().serialize(),
+            Self::Http(it) => it.component().serialize(),
+            Self::Actor(it) => it.component().serialize(),
+        }
+    }
 }
 
 impl Module {
@@ -96,7 +125,49 @@ impl Module {
         let asked = Arc::clone(&manifest);
         let work = move || Self::linked_here(&of_limits, &wasm, &asked);
         let (abi, linked) = engine.compile(work).await.ok_or_else(stopped)??;
-        Ok(Self { digest, abi, manifest, linked, engine: engine.clone() })
+        let (artifact, engine) = (Arc::default(), engine.clone());
+        Ok(Self { digest, abi, manifest, linked, artifact, engine })
+    }
+
+    /// A module that the parent of this process has compiled.
+    ///
+    /// # Errors
+    /// As [`Self::compile`].
+    pub(super) fn of_compiled(
+        engine: &Engine,
+        digest: Digest,
+        manifest: Manifest,
+        compiled: Compiled,
+    ) -> Result<Self, PackageError> {
+        let of_limits = engine.for_limits(&manifest.limits).map_err(no_engine)?;
+        let (abi, linked) = match compiled {
+            Compiled::Module(file) => {
+                let module = raw::module(&of_limits, file).map_err(not_compiled)?;
+                Self::of_module(&of_limits, &module, &manifest)?
+            }
+            Compiled::Component(bytes) => {
+                let component = raw::component(&of_limits, &bytes).map_err(not_compiled)?;
+                Self::of_component(&of_limits, &component, &manifest)?
+            }
+        };
+        let (manifest, artifact) = (Arc::new(manifest), Arc::default());
+        Ok(Self { digest, abi, manifest, linked, artifact, engine: engine.clone() })
+    }
+
+    /// Its compiled form, for a process that runs it.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub(super) async fn artifact(&self) -> io::Result<Artifact> {
+        let made = self.artifact.get_or_try_init(async || {
+            let linked = self.linked.clone();
+            let made = tokio::task::spawn_blocking(move || {
+                let compiled = linked.compiled().map_err(io::Error::other)?;
+                Artifact::new(&compiled, linked.is_component())
+            });
+            made.await.map_err(io::Error::other)?
+        });
+        made.await.cloned()
     }
 
     fn linked_here(
@@ -121,11 +192,19 @@ impl Module {
     ) -> Result<(Abi, Linked), PackageError> {
         validate_core(engine, wasm)?;
         let module = wasmtime::Module::from_binary(engine, wasm).map_err(not_compiled)?;
-        let shape = Shape::of_module(&module);
+        Self::of_module(engine, &module, manifest)
+    }
+
+    fn of_module(
+        engine: &wasmtime::Engine,
+        module: &wasmtime::Module,
+        manifest: &Manifest,
+    ) -> Result<(Abi, Linked), PackageError> {
+        let shape = Shape::of_module(module);
         let abi = detect(&shape, manifest.abi)?;
         check::exports(&shape, abi)?;
         check::imports(&shape, abi)?;
-        let linked = link(engine, &module, abi, manifest).map_err(not_compiled)?;
+        let linked = link(engine, module, abi, manifest).map_err(not_compiled)?;
         Ok((abi, linked))
     }
 
@@ -136,17 +215,25 @@ impl Module {
     ) -> Result<(Abi, Linked), PackageError> {
         let component = Component::from_binary(engine, wasm)
             .map_err(|error| PackageError::Invalid { reason: short(&format!("{error:#}")) })?;
-        let shape = Shape::of_component(engine, &component);
+        Self::of_component(engine, &component, manifest)
+    }
+
+    fn of_component(
+        engine: &wasmtime::Engine,
+        component: &Component,
+        manifest: &Manifest,
+    ) -> Result<(Abi, Linked), PackageError> {
+        let shape = Shape::of_component(engine, component);
         let abi = detect(&shape, manifest.abi)?;
         let linked = || -> wasmtime::Result<Linked> {
             if abi == Abi::Actor {
-                let actor = ActorModule::new(engine, &component, &shape, manifest)?;
+                let actor = ActorModule::new(engine, component, &shape, manifest)?;
                 return Ok(Linked::Actor(actor));
             }
             let linker = component::linker(engine, &shape, manifest)?;
             Ok(match abi {
-                Abi::WasiHttp => Linked::Http(HttpService::new(&linker, &component)?),
-                _ => Linked::Cli(component::command(&linker, &component)?),
+                Abi::WasiHttp => Linked::Http(HttpService::new(&linker, component)?),
+                _ => Linked::Cli(component::command(&linker, component)?),
             })
         };
         // What is wrong here is an import that there is not, or has another type.
@@ -187,6 +274,11 @@ impl Module {
 
     pub(super) fn linked(&self) -> &Linked {
         &self.linked
+    }
+
+    /// Whether its instances want to hear that they have started.
+    pub(super) fn hears_of_its_start(&self) -> bool {
+        matches!(self.linked, Linked::Actor(_))
     }
 }
 

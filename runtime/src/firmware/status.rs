@@ -58,6 +58,8 @@ pub struct FirmwareStatus {
     pub restarts: u64,
     /// Memory of the instance.
     pub memory_bytes: u64,
+    /// The process of its own that it runs in, while it runs and its manifest asks for one.
+    pub pid: Option<u32>,
     /// What went wrong last, if anything did.
     pub last_error: Option<Box<str>>,
 }
@@ -77,7 +79,16 @@ struct Inner {
     state: HostState,
     starts: u64,
     memory_bytes: u64,
+    pid: Option<u32>,
     last_error: Option<Box<str>>,
+}
+
+impl Inner {
+    /// There is no instance.
+    fn gone(&mut self) {
+        self.memory_bytes = 0;
+        self.pid = None;
+    }
 }
 
 impl Facts {
@@ -86,6 +97,7 @@ impl Facts {
             state: HostState::Starting,
             starts: 0,
             memory_bytes: 0,
+            pid: None,
             last_error: None,
         });
         Self(Arc::new(Shared { inner, over: Notify::new() }))
@@ -114,20 +126,21 @@ impl Facts {
     pub(super) fn starting(&self) {
         let mut inner = self.lock();
         inner.state = HostState::Starting;
-        inner.memory_bytes = 0;
+        inner.gone();
     }
 
-    pub(super) fn running(&self, memory_bytes: u64) {
+    pub(super) fn running(&self, memory_bytes: u64, pid: Option<u32>) {
         let mut inner = self.lock();
         inner.state = HostState::Running;
         inner.memory_bytes = memory_bytes;
+        inner.pid = pid;
     }
 
     /// It is a job, and has completed.
     pub(super) fn completed(&self, code: i32) {
         let mut inner = self.lock();
         inner.state = HostState::Completed { code };
-        inner.memory_bytes = 0;
+        inner.gone();
     }
 
     /// Something went wrong.
@@ -135,7 +148,7 @@ impl Facts {
         let mut inner = self.lock();
         inner.state = state;
         inner.last_error = Some(error.into());
-        inner.memory_bytes = 0;
+        inner.gone();
     }
 
     pub(super) fn status(&self, running: &super::plan::Running) -> FirmwareStatus {
@@ -148,6 +161,7 @@ impl Facts {
             state: inner.state,
             restarts: inner.starts.saturating_sub(1),
             memory_bytes: inner.memory_bytes,
+            pid: inner.pid,
             last_error: inner.last_error.clone(),
         }
     }

@@ -407,7 +407,7 @@ fn firmware_summary(
         (None, _) => FirmwareState::Waiting,
         (Some(_), None) => FirmwareState::Unknown,
         (_, Some(HostState::Starting)) => FirmwareState::Starting,
-        (_, Some(HostState::Running)) => FirmwareState::Running,
+        (_, Some(HostState::Running | HostState::RunningApart { .. })) => FirmwareState::Running,
         (_, Some(HostState::Restarting)) => FirmwareState::Restarting,
         (_, Some(HostState::Failed)) => FirmwareState::Failed,
         (_, Some(HostState::Completed { .. })) => FirmwareState::Completed,
@@ -421,6 +421,10 @@ fn firmware_summary(
         state,
         restarts: report.map(|report| report.restarts),
         memory_bytes: report.and_then(|report| report.memory_bytes),
+        pid: report.and_then(|report| match report.state {
+            HostState::RunningApart { pid } => Some(pid),
+            _ => None,
+        }),
         exit_code: report.and_then(|report| match report.state {
             HostState::Completed { code } => Some(code),
             _ => None,

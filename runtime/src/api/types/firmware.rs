@@ -25,6 +25,10 @@ pub struct FirmwareSummary {
     pub restarts: Option<u32>,
     /// Linear memory of its instance; known where it is placed, while it runs.
     pub memory_bytes: Option<u64>,
+    /// The process of its own that it runs in, where its package asks for `isolation = "process"`;
+    /// known while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
     /// The exit code of a job that has completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,

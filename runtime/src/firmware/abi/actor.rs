@@ -39,16 +39,16 @@ mod bindings {
 }
 
 /// Most timers of one instance that are set. More are a schedule, which belongs into variables.
-const TIMERS: usize = 1_024;
+pub(in crate::firmware) const TIMERS: usize = 1_024;
 
 /// Most asks of one instance that wait for their outcome.
-const ASKS: usize = 256;
+pub(in crate::firmware) const ASKS: usize = 256;
 
 /// Most topics that one instance is subscribed to.
-const TOPICS: usize = 64;
+pub(in crate::firmware) const TOPICS: usize = 64;
 
 /// Most things that one message does to others.
-const DEEDS: usize = limits::WRITES_PER_MESSAGE;
+pub(in crate::firmware) const DEEDS: usize = limits::WRITES_PER_MESSAGE;
 
 /// What the host keeps beside an instance.
 pub(in crate::firmware) struct Acting {
@@ -138,5 +138,9 @@ impl ActorModule {
         component::deny(&mut linker, shape, manifest)?;
         Actor::add_to_linker::<_, HasSelf<_>>(&mut linker, |acting| acting)?;
         Ok(Self(ActorPre::new(linker.instantiate_pre(component)?)?))
+    }
+
+    pub(in crate::firmware) fn component(&self) -> &Component {
+        self.0.instance_pre().component()
     }
 }

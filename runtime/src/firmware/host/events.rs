@@ -58,6 +58,11 @@ pub(super) struct Outstanding {
 }
 
 impl Outstanding {
+    /// Which instance it is of.
+    pub(super) fn life(&self) -> u64 {
+        self.life
+    }
+
     /// A new instance begins: nothing of the last one comes to it.
     pub(super) fn renew(&mut self, ctx: &mut Context<HostActor>) {
         self.life += 1;

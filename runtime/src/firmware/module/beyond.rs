@@ -41,7 +41,6 @@ pub(super) fn beyond(manifest: &Manifest, abi: Abi) -> Option<&'static str> {
         ("capabilities.subscribe", !subscribe.is_empty(), &[Abi::Actor]),
         ("capabilities.mqtt", *mqtt != Mqtt::default(), &[Abi::Firmlet]),
         ("durability", manifest.durability != usual.durability, &[]),
-        ("isolation", manifest.isolation != usual.isolation, &[]),
         ("restart", is_paced, &[]),
         ("update", manifest.update != usual.update, &[]),
         ("transient", manifest.transient != usual.transient, &[]),
@@ -70,6 +69,7 @@ mod tests {
             ("[capabilities.mqtt]\npublish = ['a']", Abi::Firmlet, Some(Abi::Actor)),
             ("[restart]\nwhen = 'never'", Abi::WasiCommand, None),
             ("[limits]\nfuel = 9", Abi::ActorCore, None),
+            ("isolation = 'process'", Abi::Firmlet, None),
         ] {
             let manifest = manifest(lines);
             assert_eq!(beyond(&manifest, has), None, "{lines}");

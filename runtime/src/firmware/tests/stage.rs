@@ -28,7 +28,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::firmware::{
     Activate, Checked, Engine, FetchError, FirmwareHandle, FirmwareParts, FirmwareStatus, Grants,
-    HostHandle, HostState, Ledger, PackageSource, Reach, RestartPolicy, Wanted, firmware,
+    HostHandle, HostState, Launcher, Ledger, PackageSource, Reach, RestartPolicy, Wanted, firmware,
 };
 use crate::package::trust::Trust;
 
@@ -340,6 +340,7 @@ impl Stage {
             restarts,
             grants,
             reach: Arc::clone(&active) as _,
+            launcher: Launcher::this_executable(),
         });
         let root = spec.start().await.expect("starts");
         Self { shelf, peers, active, handle, root, lease }
