@@ -44,6 +44,11 @@ pub enum HostState {
     },
     /// It has had no message for a while, and its instance is gone until the next one.
     Idle,
+    /// It runs in a process of its own.
+    RunningApart {
+        /// That process on its node.
+        pid: u32,
+    },
 }
 
 #[cfg(test)]
@@ -69,17 +74,19 @@ mod tests {
             report(HostState::Failed, None),
             report(HostState::Completed { code: -1 }, None),
             report(HostState::Idle, None),
+            report(HostState::RunningApart { pid: 7 }, None),
         ];
         let bytes = codec::encode(&reports).expect("encodes");
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let golden = [
-            "06",
+            "07",
             "07636f756e74657207000301fc000001000200",
             "07636f756e74657207010301fc000001000200",
             "07636f756e74657207020301fc0000010002010474726170",
             "07636f756e74657207030301fc000001000200",
             "07636f756e7465720704010301fc000001000200",
             "07636f756e74657207050301fc000001000200",
+            "07636f756e7465720706070301fc000001000200",
         ];
         assert_eq!(hex, golden.concat());
         assert_eq!(codec::decode::<Vec<FirmwareReport>>(&bytes), Ok(reports));

@@ -12,6 +12,7 @@ mod delete;
 mod doctor;
 mod error;
 mod get;
+mod host;
 mod join;
 mod leave;
 pub mod logs;
@@ -49,7 +50,20 @@ pub struct Cli {
     #[command(flatten)]
     global: GlobalArgs,
     #[command(subcommand)]
-    command: Command,
+    command: Entry,
+}
+
+/// What can be asked of the executable.
+#[derive(Debug, Subcommand)]
+enum Entry {
+    #[command(flatten)]
+    Usual(Command),
+    /// Run one guest for the node that starts this, or check what such a process cannot do here
+    ///
+    /// A node starts it for each firmware whose manifest says `isolation = "process"`, with a socket
+    /// as its standard input and the compiled module as its standard output.
+    #[command(hide = true)]
+    Host(host::HostArgs),
 }
 
 /// What every command takes.
@@ -129,10 +143,19 @@ impl Invocation {
 
 impl Cli {
     /// Carries the command out and says on stderr what went wrong, if anything did.
-    pub async fn run(self) -> ExitCode {
+    #[must_use]
+    pub fn run(self) -> ExitCode {
         let Self { global: GlobalArgs { api_url, output }, command } = self;
         let invocation = Invocation { api_url, out: Out::new(output) };
-        match dispatch(&invocation, command).await {
+        let done = match command {
+            // Before there is a second thread: a process shuts in its threads one by one.
+            Entry::Host(args) => host::host(&invocation, &args),
+            Entry::Usual(command) => match tokio::runtime::Runtime::new() {
+                Ok(runtime) => runtime.block_on(Box::pin(dispatch(&invocation, command))),
+                Err(error) => Err(CliError::Runtime(error)),
+            },
+        };
+        match done {
             Ok(code) => code,
             Err(error) => {
                 invocation.out.complain(&error);

@@ -4,7 +4,7 @@
 //! a node, found by its content (`cache`), and run as instances that are at rest between messages (`instance`). What a guest
 //! writes while it handles a message is buffered (`effect`) and committed whole, together with the
 //! reply, or not at all. A guest that traps or exceeds a limit costs its own instance and that one
-//! message.
+//! message. It runs inside the node, or in a process of its own (`process`).
 
 mod abi;
 mod bridge;
@@ -25,7 +25,9 @@ mod module;
 mod native;
 mod output;
 mod plan;
+mod process;
 mod restart;
+mod runner;
 mod setting;
 mod status;
 mod store;
@@ -52,6 +54,8 @@ pub use job::run as run_job;
 pub use ledger::Ledger;
 pub use module::{Module, to_wasm, validate};
 pub use plan::Wanted;
+pub use process::{Attempt, Launcher, prove_sandbox, serve_host};
+pub use runner::{Runner, Running, Server};
 pub use setting::{Grants, Setting};
 pub use status::{FirmwareStatus, HostState, JOB_SESSION};
 pub use usage::Usage;
@@ -84,6 +88,8 @@ pub struct FirmwareParts {
     pub grants: Grants,
     /// The cluster as guests reach it.
     pub reach: Arc<dyn Reach>,
+    /// Starts the processes of guests that have one of their own.
+    pub launcher: Launcher,
 }
 
 impl std::fmt::Debug for FirmwareParts {
@@ -104,8 +110,19 @@ pub struct FirmwareHandle {
 /// The `FirmwareSupervisor`: the package cache, the hosts, the coordinator that starts them.
 #[must_use]
 pub fn firmware(parts: FirmwareParts) -> (FirmwareHandle, SupervisorSpec) {
-    let FirmwareParts { node, life, engine, source, trust, ledger, activate, lease, grants, reach } =
-        parts;
+    let FirmwareParts {
+        node,
+        life,
+        engine,
+        source,
+        trust,
+        ledger,
+        activate,
+        lease,
+        grants,
+        reach,
+        launcher,
+    } = parts;
     let grants = Arc::new(grants);
     let (cache, cache_spec) = package_cache(CacheParts { engine, source, trust: Arc::new(trust) });
     let (hosts, hosts_spec) = SupervisorSpec::new("Hosts", Strategy::OneForOne).nested();
@@ -118,6 +135,7 @@ pub fn firmware(parts: FirmwareParts) -> (FirmwareHandle, SupervisorSpec) {
         lease,
         grants,
         reach,
+        launcher,
     };
     let (coordinator, coordinator_spec) = coordinator(coordinator_parts, hosts);
     // The coordinator is last: it starts hosts when it starts, and when it crashes it alone

@@ -10,7 +10,6 @@ use odeum_runtime::cli::Cli;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    Box::pin(Cli::parse().run()).await
+fn main() -> ExitCode {
+    Cli::parse().run()
 }

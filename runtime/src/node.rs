@@ -43,7 +43,9 @@ use self::{
 use crate::{
     api::{self, BindError},
     config::{Broker, FirmwareConfig, MqttConfig, NodeConfig, PackagesConfig},
-    firmware::{BrokerAccess, Engine, EngineError, FirmwareParts, Grants, Vault, firmware},
+    firmware::{
+        BrokerAccess, Engine, EngineError, FirmwareParts, Grants, Launcher, Vault, firmware,
+    },
 };
 
 /// How long a node tries to become a member before it gives up and ends: long enough for the
@@ -195,6 +197,7 @@ async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Tree, Supervisor)
             router: cluster.router.clone(),
             topics: cluster.topics.clone(),
         }),
+        launcher: Launcher::this_executable(),
     });
     let services = cluster.transport.services();
     services.insert(Service::Firmware, Arc::new(Reports(firmware.coordinator.clone())));

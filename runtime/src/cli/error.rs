@@ -46,6 +46,9 @@ pub(crate) enum CliError {
         /// The idempotency key of the call.
         request: RequestId,
     },
+    /// The threads that commands run on cannot be had.
+    #[error("cannot start the threads that commands run on: {0}")]
+    Runtime(std::io::Error),
     /// The node did not start, or ended.
     #[error(transparent)]
     Node(#[from] NodeError),

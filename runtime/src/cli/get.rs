@@ -129,9 +129,10 @@ fn firmware_table(firmware: &[FirmwareSummary]) -> String {
         firmware.iter().map(|one| {
             [
                 cell(&one.name),
-                match one.exit_code {
-                    Some(code) => cell(format!("{} ({code})", one.state)),
-                    None => cell(one.state),
+                match (one.exit_code, one.pid) {
+                    (Some(code), _) => cell(format!("{} ({code})", one.state)),
+                    (None, Some(pid)) => cell(format!("{} (process {pid})", one.state)),
+                    (None, None) => cell(one.state),
                 },
                 one.node.as_ref().map(ToString::to_string),
                 one.epoch.map(|epoch| epoch.to_string()),

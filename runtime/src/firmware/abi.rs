@@ -25,12 +25,13 @@ pub(super) mod wasi_p1;
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use wasmtime::{Instance, Store};
 
 use crate::package::{manifest::Abi, normalise};
 
 /// What a guest is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// It handles messages, one at a time, and keeps its memory from one to the next.
     Messages,

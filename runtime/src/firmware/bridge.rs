@@ -50,6 +50,13 @@ impl Publisher {
         Self(None)
     }
 
+    /// One whose publications are taken by whoever has the other end, `bound` at once.
+    #[must_use]
+    pub fn queue(bound: usize) -> (Self, mpsc::Receiver<Publication>) {
+        let (publisher, queue) = mpsc::channel(bound);
+        (Self(Some(publisher)), queue)
+    }
+
     /// Whether there is a broker at all.
     pub(super) fn has_broker(&self) -> bool {
         self.0.is_some()

@@ -48,10 +48,11 @@ use super::{
     host::{Activate, HostHandle, HostParts, STORE_DEADLINE, host},
     ledger::Ledger,
     plan::{self, Command, Running, Wanted},
+    process::Launcher,
     restart,
     setting::{Grants, Setting},
     status::{Facts, FirmwareStatus, HostState},
-    usage::{Gauge, Usage},
+    usage::{self, Gauge, Usage},
 };
 
 /// Shortest time between two looks at the store. It changes with every message of every firmware;
@@ -89,6 +90,8 @@ pub(super) struct CoordinatorParts {
     pub(super) grants: Arc<Grants>,
     /// The cluster as guests reach it.
     pub(super) reach: Arc<dyn Reach>,
+    /// Starts the processes of guests that have one of their own.
+    pub(super) launcher: Launcher,
 }
 
 impl fmt::Debug for CoordinatorParts {
@@ -309,7 +312,9 @@ impl CoordinatorActor {
         let now = Instant::now();
         let mut exceeded = Vec::new();
         for (name, entry) in &mut self.entries {
-            let (computed, memory) = (entry.usage.computed(), entry.facts.memory_bytes());
+            let of_process = entry.facts.pid().and_then(usage::of_process);
+            let computed = of_process.unwrap_or_else(|| entry.usage.computed());
+            let memory = entry.facts.memory_bytes();
             let thresholds = &entry.running.spec.policy.thresholds;
             let due = entry.gauge.sample(now, computed, memory, thresholds);
             exceeded.extend(due.into_iter().map(|it| (name.clone(), it.clone())));
@@ -437,6 +442,7 @@ impl CoordinatorActor {
                 usage: usage.clone(),
             },
             reach: Arc::clone(&self.parts.reach),
+            launcher: self.parts.launcher.clone(),
         };
         let restarts = running.spec.policy.restarts.clone();
         let (host, host_spec) = host(format!("Host {name}"), parts);

@@ -9,18 +9,22 @@ use odeum_proto::{
     Name,
     call::{CallError, CallReply, CallRequest},
 };
+use serde::{Deserialize, Serialize};
+
+use super::process::wire::at_once;
 
 /// Longest time that an ask waits for its answer, in milliseconds: what calls have at most.
 pub(super) const LONGEST_ASK: Duration = Duration::from_secs(60);
 
 /// One thing to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Deed {
     /// Send a message that nobody waits for.
     Tell {
         /// The firmware.
         to: Name,
         /// The message.
+        #[serde(with = "at_once")]
         body: Vec<u8>,
     },
     /// Send a message whose outcome is a message to the guest.
@@ -30,6 +34,7 @@ pub enum Deed {
         /// The firmware.
         to: Name,
         /// The message.
+        #[serde(with = "at_once")]
         body: Vec<u8>,
         /// How long to wait.
         deadline: Duration,
@@ -51,6 +56,7 @@ pub enum Deed {
         /// The topic.
         topic: String,
         /// The message.
+        #[serde(with = "at_once")]
         payload: Vec<u8>,
     },
     /// Give the guest what is published under a topic.

@@ -6,6 +6,7 @@ use odeum_proto::{
     Digest,
     store::{Measure, Threshold},
 };
+use serde::{Deserialize, Serialize};
 
 use super::{
     abi::{Kind, detect::AbiError},
@@ -130,7 +131,7 @@ pub enum PackageError {
 
 /// A guest did not come to the end of a message. Nothing of the message was kept, and the
 /// instance is gone.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum GuestFailure {
     /// It trapped.
     #[error("{reason}{}", Frames(frames))]
@@ -171,6 +172,12 @@ pub enum GuestFailure {
         /// What it exceeded.
         threshold: Threshold,
     },
+    /// The process of its own that it ran in ended, or could not be had.
+    #[error("its host process failed: {reason}")]
+    Process {
+        /// How it ended.
+        reason: Box<str>,
+    },
     /// It is for something else than it was started for.
     #[error("it is a guest for {kind}")]
     OtherKind {
@@ -192,7 +199,7 @@ impl fmt::Display for Used<'_> {
 }
 
 /// What a guest was denied before it ended, as the end of a sentence; often nothing.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hint {
     /// It looked for folders and has none.
     pub no_folders: bool,
@@ -211,7 +218,7 @@ impl fmt::Display for Hint {
 }
 
 /// A limit that a guest exceeded.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum GuestLimit {
     /// It ran longer than one message may.
     #[error("it ran longer than {allowed:?} on one message")]

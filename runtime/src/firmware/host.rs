@@ -33,7 +33,7 @@
 //! | message | from | answer |
 //! |---|---|---|
 //! | `Deliver` | [`HostHandle::deliver`] | the reply, or the error, of one message |
-//! | `Prepared`, `Fenced`, `Happened`, `JobEnded` | a task of the actor | none |
+//! | `Prepared`, `Fenced`, `Happened`, `JobEnded`, `ProcessLost` | a task of the actor | none |
 //! | `Rest` | a timer | none |
 //! | `Fail` | [`HostHandle::fail`] | none |
 //!
@@ -70,9 +70,9 @@ use super::{
     abi::Kind,
     bridge::Publisher,
     error::{CacheError, GuestFailure, GuestLimit},
-    instance::Instance,
     module::Module,
     restart,
+    runner::{ProcessEnd, Running},
     status::HostState,
 };
 use crate::package::manifest::RestartWhen;
@@ -177,6 +177,11 @@ enum HostMessage {
     Fail {
         failure: GuestFailure,
     },
+    ProcessLost {
+        /// The instance that was in it.
+        life: u64,
+        failure: GuestFailure,
+    },
 }
 
 impl fmt::Debug for HostMessage {
@@ -189,6 +194,7 @@ impl fmt::Debug for HostMessage {
             Self::JobEnded { .. } => "JobEnded",
             Self::Rest => "Rest",
             Self::Fail { .. } => "Fail",
+            Self::ProcessLost { .. } => "ProcessLost",
         })
     }
 }
@@ -214,7 +220,7 @@ enum Stands {
     /// It is prepared, or handles a message.
     Away,
     /// It waits for a message.
-    Ready(Instance),
+    Ready(Running),
     /// It has had nothing to do for so long that its instance is gone until the next message.
     Asleep(Module),
     /// It is a job: it runs, or has run.
@@ -261,6 +267,7 @@ impl Actor for HostActor {
                 self.parts.erred(&failure);
                 self.crashed(failure)
             }
+            HostMessage::ProcessLost { life, failure } => self.on_process_lost(life, failure),
         }
     }
 
@@ -320,10 +327,18 @@ impl HostActor {
         let abi = module.abi();
         match module.kind() {
             Kind::Job => self.begin_job(ctx, module),
-            Kind::Http => {
-                self.parts.facts.running(0);
-                self.stands = Stands::Http(Serving::new(module));
-            }
+            Kind::Http => match self.parts.runner(module).server().await {
+                Ok(server) => {
+                    self.outstanding.renew(ctx);
+                    self.parts.facts.running(0, server.pid());
+                    self.watch(ctx, server.process_end());
+                    self.stands = Stands::Http(Serving::new(server));
+                }
+                Err(failure) => {
+                    self.parts.erred(&failure);
+                    return self.crashed(failure);
+                }
+            },
             Kind::Messages => {
                 self.begin(ctx, &module).await?;
                 if matches!(self.stands, Stands::Failed) {
@@ -345,11 +360,12 @@ impl HostActor {
     async fn begin(&mut self, ctx: &mut Context<Self>, module: &Module) -> Result<(), ActorError> {
         let publisher = self.publisher(ctx, module.manifest());
         let allowed = self.parts.spec.policy.boot_time;
-        let started = Instance::start(module, &self.parts.setting, publisher);
-        let started = tokio::time::timeout(allowed, started).await;
+        let runner = self.parts.runner(module.clone());
+        let started = tokio::time::timeout(allowed, runner.start(publisher)).await;
         match started.unwrap_or_else(|_| Err(GuestLimit::Boot { allowed }.into())) {
             Ok(instance) => {
                 self.outstanding.renew(ctx);
+                self.watch(ctx, instance.process_end());
                 let hears = instance.hears_of_its_start();
                 self.rest(ctx, instance);
                 if hears { self.begin_actor(ctx).await } else { Ok(()) }
@@ -362,15 +378,15 @@ impl HostActor {
     }
 
     /// The guest waits for its next message.
-    fn rest(&mut self, ctx: &mut Context<Self>, instance: Instance) {
-        self.parts.facts.running(instance.memory_bytes());
+    fn rest(&mut self, ctx: &mut Context<Self>, instance: Running) {
+        self.parts.facts.running(instance.memory_bytes(), instance.pid());
         self.stands = Stands::Ready(instance);
         self.used = Instant::now();
-        self.watch(ctx);
+        self.await_idling(ctx);
     }
 
     /// Has somebody look whether the guest idles, when it could have done so for long enough.
-    fn watch(&mut self, ctx: &mut Context<Self>) {
+    fn await_idling(&mut self, ctx: &mut Context<Self>) {
         if let Some(idle) = self.parts.spec.policy.idle.filter(|_| !self.is_watched) {
             self.is_watched = true;
             // One that is idle and waits for something of its own is looked at again later.
@@ -392,7 +408,7 @@ impl HostActor {
             }
             (stands @ Stands::Ready(_), None) => {
                 self.stands = stands;
-                self.watch(ctx);
+                self.await_idling(ctx);
             }
             // Whoever makes it ready has it watched.
             (other, _) => self.stands = other,
@@ -409,6 +425,29 @@ impl HostActor {
                 Ok(())
             }
         }
+    }
+
+    /// Takes the end of a process that is not at work as the crash that it is.
+    fn watch(&self, ctx: &mut Context<Self>, end: Option<ProcessEnd>) {
+        let Some(end) = end else { return };
+        let (life, actor) = (self.outstanding.life(), ctx.handle().clone());
+        ctx.spawn(async move {
+            if let Some(failure) = end.await {
+                // An error means that the actor ended.
+                let _ = actor.tell_control(HostMessage::ProcessLost { life, failure });
+            }
+        });
+    }
+
+    fn on_process_lost(&mut self, life: u64, failure: GuestFailure) -> Result<(), ActorError> {
+        let is_present = life == self.outstanding.life();
+        // What is away was at work, and its message has told already.
+        if !is_present || !matches!(self.stands, Stands::Ready(_) | Stands::Http(_)) {
+            return Ok(());
+        }
+        self.parts.erred(&failure);
+        self.stands = Stands::Away;
+        self.crashed(failure)
     }
 
     /// The guest is gone. It is started again unless its manifest says otherwise.

@@ -6,10 +6,11 @@
 mod beyond;
 mod check;
 
-use std::{sync::Arc, time::Instant};
+use std::{fs::File, io, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use odeum_proto::{Digest, limits};
+use tokio::sync::OnceCell;
 use wasmtime::{InstancePre, Linker, component::Component};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
@@ -27,6 +28,7 @@ use super::{
     engine::{self, Engine},
     error::{EngineError, PackageError},
     native::{self, Loaded, Origin},
+    process::{Artifact, raw},
 };
 use crate::package::{
     Package,
@@ -64,6 +66,8 @@ pub struct Module {
     abi: Abi,
     manifest: Arc<Manifest>,
     linked: Linked,
+    /// Its compiled form for host processes, once one is started.
+    artifact: Arc<OnceCell<Artifact>>,
     /// Kept, because a guest whose engine is gone is never interrupted.
     engine: Engine,
 }
@@ -80,6 +84,31 @@ pub(super) enum Linked {
     Actor(ActorModule),
 }
 
+/// A module as it was compiled by the parent of this process.
+#[derive(Debug)]
+pub(super) enum Compiled {
+    Module(File),
+    Component(Vec<u8>),
+}
+
+impl Linked {
+    fn is_component(&self) -> bool {
+        matches!(self, Self::Cli(_) | Self::Http(_) | Self::Actor(_))
+    }
+
+    /// The native code that the engine has made of it.
+    fn compiled(&self) -> wasmtime::Result<Vec<u8>> {
+        match self {
+            Self::Core(it) => it.module().serialize(),
+            Self::Reactor(it) | Self::Command(it) => it.module().serialize(),
+            Self::Firmlet(it) => it.module().serialize(),
+            Self::Cli(it) => it.instance_pre().component().serialize(),
+            Self::Http(it) => it.component().serialize(),
+            Self::Actor(it) => it.component().serialize(),
+        }
+    }
+}
+
 impl Module {
     /// Checks and compiles the module of a package, off the async workers. `digest` is what the
     /// package is known by.
@@ -92,8 +121,10 @@ impl Module {
         package: &Package,
     ) -> Result<Self, PackageError> {
         let (manifest, wasm) = (Arc::new(package.manifest().clone()), package.module());
+        let mut manifest = package.manifest().clone();
+        let wasm = package.module();
         let sorted = engine.for_limits(&manifest.limits).map_err(no_engine)?;
-        let (asked, read) = (Arc::clone(&manifest), wasm.clone());
+        let (asked, read) = (manifest.clone(), wasm.clone());
         // Before it is compiled, which takes a minute for the largest ones.
         let (shape, abi) = native::blocking(move || told(&read, &asked)).await??;
         let (begin, bytes) = (Instant::now(), wasm.len());
@@ -103,10 +134,53 @@ impl Module {
             Origin::Kept => tracing::debug!(%digest, bytes, elapsed_ms, "compiled module found"),
             Origin::Compiled => tracing::debug!(%digest, bytes, elapsed_ms, "module compiled"),
         }
+        manifest.abi = Some(abi);
+        let manifest = Arc::new(manifest);
         let asked = Arc::clone(&manifest);
-        let link = move || linked(&sorted.engine, &loaded, &shape, abi, &asked);
+        let link = move || linked(&sorted.engine, &loaded, abi, &asked);
         let linked = native::blocking(link).await??;
-        Ok(Self { digest, abi, manifest, linked, engine: engine.clone() })
+        let (artifact, engine) = (Arc::default(), engine.clone());
+        Ok(Self { digest, abi, manifest, linked, artifact, engine })
+    }
+
+    /// A module that the parent of this process has compiled, whose manifest names its ABI.
+    ///
+    /// # Errors
+    /// As [`Self::compile`].
+    pub(super) fn of_compiled(
+        engine: &Engine,
+        digest: Digest,
+        manifest: Manifest,
+        compiled: Compiled,
+    ) -> Result<Self, PackageError> {
+        let sorted = engine.for_limits(&manifest.limits).map_err(no_engine)?;
+        let unnamed = || PackageError::Compile { reason: "its manifest names no ABI".into() };
+        let abi = manifest.abi.ok_or_else(unnamed)?;
+        let loaded = match compiled {
+            Compiled::Module(file) => raw::module(&sorted.engine, file).map(Loaded::Core),
+            Compiled::Component(bytes) => {
+                raw::component(&sorted.engine, &bytes).map(Loaded::Component)
+            }
+        };
+        let linked = linked(&sorted.engine, &loaded.map_err(not_compiled)?, abi, &manifest)?;
+        let (manifest, artifact) = (Arc::new(manifest), Arc::default());
+        Ok(Self { digest, abi, manifest, linked, artifact, engine: engine.clone() })
+    }
+
+    /// Its compiled form, for a process that runs it.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub(super) async fn artifact(&self) -> io::Result<Artifact> {
+        let made = self.artifact.get_or_try_init(async || {
+            let linked = self.linked.clone();
+            let made = tokio::task::spawn_blocking(move || {
+                let compiled = linked.compiled().map_err(io::Error::other)?;
+                Artifact::new(&compiled, linked.is_component())
+            });
+            made.await.map_err(io::Error::other)?
+        });
+        made.await.cloned()
     }
 
     /// The package it was compiled from.
@@ -139,6 +213,11 @@ impl Module {
 
     pub(super) fn linked(&self) -> &Linked {
         &self.linked
+    }
+
+    /// Whether its instances want to hear that they have started.
+    pub(super) fn hears_of_its_start(&self) -> bool {
+        matches!(self.linked, Linked::Actor(_))
     }
 }
 
@@ -195,32 +274,31 @@ fn told(wasm: &[u8], manifest: &Manifest) -> Result<(Shape, Abi), PackageError> 
 fn linked(
     engine: &wasmtime::Engine,
     loaded: &Loaded,
-    shape: &Shape,
     abi: Abi,
     manifest: &Manifest,
 ) -> Result<Linked, PackageError> {
     match loaded {
         Loaded::Core(module) => link(engine, module, abi, manifest).map_err(not_compiled),
         // What is wrong here is an import that there is not, or has another type.
-        Loaded::Component(component) => link_component(engine, component, shape, abi, manifest)
-            .map_err(|error| {
+        Loaded::Component(component) => {
+            link_component(engine, component, abi, manifest).map_err(|error| {
                 let reason = short(&format!("{error:#}"));
                 PackageError::NotLinked { abi, reason }
-            }),
+            })
+        }
     }
 }
 
 fn link_component(
     engine: &wasmtime::Engine,
     component: &Component,
-    shape: &Shape,
     abi: Abi,
     manifest: &Manifest,
 ) -> wasmtime::Result<Linked> {
     if abi == Abi::Actor {
-        return Ok(Linked::Actor(ActorModule::new(engine, component, shape, manifest)?));
+        return Ok(Linked::Actor(ActorModule::new(engine, component, manifest)?));
     }
-    let linker = component::linker(engine, shape, manifest)?;
+    let linker = component::linker(engine, component, manifest)?;
     Ok(match abi {
         Abi::WasiHttp => Linked::Http(HttpService::new(&linker, component)?),
         _ => Linked::Cli(component::command(&linker, component)?),

@@ -63,6 +63,8 @@ pub struct FirmwareStatus {
     pub memory_bytes: u64,
     /// The time for which it computes, in percent of one core, smoothed.
     pub cpu_percent: u32,
+    /// The process of its own that it runs in, while it runs and its manifest asks for one.
+    pub pid: Option<u32>,
     /// What went wrong last, if anything did.
     pub last_error: Option<Box<str>>,
 }
@@ -84,7 +86,16 @@ struct Inner {
     state: HostState,
     starts: u64,
     memory_bytes: u64,
+    pid: Option<u32>,
     last_error: Option<Box<str>>,
+}
+
+impl Inner {
+    /// There is no instance.
+    fn gone(&mut self) {
+        self.memory_bytes = 0;
+        self.pid = None;
+    }
 }
 
 impl Facts {
@@ -93,6 +104,7 @@ impl Facts {
             state: HostState::Starting,
             starts: 0,
             memory_bytes: 0,
+            pid: None,
             last_error: None,
         });
         let crashes = watch::Sender::new(0);
@@ -127,20 +139,26 @@ impl Facts {
     pub(super) fn starting(&self) {
         let mut inner = self.lock();
         inner.state = HostState::Starting;
-        inner.memory_bytes = 0;
+        inner.gone();
     }
 
-    pub(super) fn running(&self, memory_bytes: u64) {
+    pub(super) fn running(&self, memory_bytes: u64, pid: Option<u32>) {
         let mut inner = self.lock();
         inner.state = HostState::Running;
         inner.memory_bytes = memory_bytes;
+        inner.pid = pid;
     }
 
     /// Its instance is gone until there is something for it to do.
     pub(super) fn idle(&self) {
         let mut inner = self.lock();
         inner.state = HostState::Idle;
-        inner.memory_bytes = 0;
+        inner.gone();
+    }
+
+    /// The process of its own that it runs in.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.lock().pid
     }
 
     /// Linear memory of its instance.
@@ -164,7 +182,7 @@ impl Facts {
     pub(super) fn completed(&self, code: i32) {
         let mut inner = self.lock();
         inner.state = HostState::Completed { code };
-        inner.memory_bytes = 0;
+        inner.gone();
     }
 
     /// Something went wrong.
@@ -172,7 +190,7 @@ impl Facts {
         let mut inner = self.lock();
         inner.state = state;
         inner.last_error = Some(error.into());
-        inner.memory_bytes = 0;
+        inner.gone();
     }
 
     pub(super) fn status(
@@ -190,6 +208,7 @@ impl Facts {
             restarts: inner.starts.saturating_sub(1),
             memory_bytes: inner.memory_bytes,
             cpu_percent,
+            pid: inner.pid,
             last_error: inner.last_error.clone(),
         }
     }

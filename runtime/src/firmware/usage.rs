@@ -35,6 +35,18 @@ impl Usage {
     }
 }
 
+/// For how long a process has computed; `None` when it is not there any more, or the system does not
+/// tell. Source: proc(5), `/proc/PID/stat`.
+pub(super) fn of_process(pid: u32) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Its name comes second, in parentheses, and may have anything in it.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields =
+        fields.split_whitespace().skip(11).map_while(|field| field.parse::<u64>().ok());
+    let ticks = fields.next()? + fields.next()?;
+    Some(Duration::from_millis(ticks * 1_000 / rustix::param::clock_ticks_per_second().max(1)))
+}
+
 /// What one firmware uses at present, from samples.
 #[derive(Debug)]
 pub(super) struct Gauge {
@@ -101,6 +113,17 @@ mod tests {
 
     fn threshold(of: Measure, above: u64, secs: u64) -> Threshold {
         Threshold { of, above, lasting: Duration::from_secs(secs), then: Remedy::Warn }
+    }
+
+    #[test]
+    fn what_a_process_has_computed_is_known_while_it_is_there() {
+        let own = std::process::id();
+        let before = of_process(own).expect("it is there");
+        let start = std::time::Instant::now();
+        while of_process(own).expect("it is there") < before + Duration::from_millis(20) {
+            assert!(start.elapsed() < Duration::from_secs(30), "it does compute");
+        }
+        assert_eq!(of_process(u32::MAX), None);
     }
 
     #[test]

@@ -408,7 +408,7 @@ fn firmware_summary(
         (None, _) => FirmwareState::Waiting,
         (Some(_), None) => FirmwareState::Unknown,
         (_, Some(HostState::Starting)) => FirmwareState::Starting,
-        (_, Some(HostState::Running)) => FirmwareState::Running,
+        (_, Some(HostState::Running | HostState::RunningApart { .. })) => FirmwareState::Running,
         (_, Some(HostState::Restarting)) => FirmwareState::Restarting,
         (_, Some(HostState::Failed)) => FirmwareState::Failed,
         (_, Some(HostState::Completed { .. })) => FirmwareState::Completed,
@@ -424,6 +424,10 @@ fn firmware_summary(
         restarts: report.map(|report| report.restarts),
         memory_bytes: report.and_then(|report| report.memory_bytes),
         cpu_percent: report.map(|report| report.cpu_percent),
+        pid: report.and_then(|report| match report.state {
+            HostState::RunningApart { pid } => Some(pid),
+            _ => None,
+        }),
         exit_code: report.and_then(|report| match report.state {
             HostState::Completed { code } => Some(code),
             _ => None,

@@ -118,7 +118,10 @@ fn report(status: FirmwareStatus) -> FirmwareReport {
         epoch: status.epoch,
         state: match status.state {
             HostState::Starting => report::HostState::Starting,
-            HostState::Running => report::HostState::Running,
+            HostState::Running => match status.pid {
+                None => report::HostState::Running,
+                Some(pid) => report::HostState::RunningApart { pid },
+            },
             HostState::Restarting => report::HostState::Restarting,
             HostState::Failed => report::HostState::Failed,
             HostState::Idle => report::HostState::Idle,

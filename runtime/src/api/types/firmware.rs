@@ -29,6 +29,10 @@ pub struct FirmwareSummary {
     /// where it is placed.
     #[serde(default)]
     pub cpu_percent: Option<u32>,
+    /// The process of its own that it runs in, where its package asks for `isolation = "process"`;
+    /// known while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
     /// The exit code of a job that has completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,

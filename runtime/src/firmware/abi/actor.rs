@@ -17,7 +17,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use self::bindings::{Actor, ActorPre};
 pub(in crate::firmware) use self::instance::ActorInstance;
-use super::{component, core::Message, shape::Shape, wasi};
+use super::{component, core::Message, wasi};
 use crate::{
     firmware::{
         deeds::Deed,
@@ -39,16 +39,16 @@ mod bindings {
 }
 
 /// Most timers of one instance that are set. More are a schedule, which belongs into variables.
-const TIMERS: usize = 1_024;
+pub(in crate::firmware) const TIMERS: usize = 1_024;
 
 /// Most asks of one instance that wait for their outcome.
-const ASKS: usize = 256;
+pub(in crate::firmware) const ASKS: usize = 256;
 
 /// Most topics that one instance is subscribed to.
-const TOPICS: usize = 64;
+pub(in crate::firmware) const TOPICS: usize = 64;
 
 /// Most things that one message does to others.
-const DEEDS: usize = limits::WRITES_PER_MESSAGE;
+pub(in crate::firmware) const DEEDS: usize = limits::WRITES_PER_MESSAGE;
 
 /// What the host keeps beside an instance.
 pub(in crate::firmware) struct Acting {
@@ -130,13 +130,16 @@ impl ActorModule {
     pub(in crate::firmware) fn new(
         engine: &wasmtime::Engine,
         component: &Component,
-        shape: &Shape,
         manifest: &Manifest,
     ) -> wasmtime::Result<Self> {
         let mut linker = Linker::new(engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-        component::deny(&mut linker, shape, manifest)?;
+        component::deny(&mut linker, component, manifest)?;
         Actor::add_to_linker::<_, HasSelf<_>>(&mut linker, |acting| acting)?;
         Ok(Self(ActorPre::new(linker.instantiate_pre(component)?)?))
+    }
+
+    pub(in crate::firmware) fn component(&self) -> &Component {
+        self.0.instance_pre().component()
     }
 }

@@ -14,7 +14,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 pub(in crate::firmware) use self::http::HttpService;
 use self::outgoing::Gate;
-use super::{shape::Shape, wasi};
+use super::wasi;
 use crate::firmware::{
     error::{GuestFailure, Hint},
     setting::Setting,
@@ -61,17 +61,17 @@ async fn part(manifest: &Manifest, setting: &Setting) -> Result<Part, GuestFailu
     Ok(Part { meter, wasi, http: WasiHttpCtx::new(), gate, table: ResourceTable::new() })
 }
 
-/// All host functions for a component of that shape, and in the place of what `manifest` do not allow
+/// All host functions for that component, and in the place of what `manifest` do not allow
 /// such as say so.
 pub(in crate::firmware) fn linker(
     engine: &wasmtime::Engine,
-    shape: &Shape,
+    component: &Component,
     manifest: &Manifest,
 ) -> wasmtime::Result<Linker<Part>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-    deny(&mut linker, shape, manifest)?;
+    deny(&mut linker, component, manifest)?;
     Ok(linker)
 }
 
@@ -79,7 +79,7 @@ pub(in crate::firmware) fn linker(
 /// WASI, so a guest that calls them without the capability is ended.
 pub(super) fn deny<T: Metered>(
     linker: &mut Linker<T>,
-    shape: &Shape,
+    component: &Component,
     manifest: &Manifest,
 ) -> wasmtime::Result<()> {
     fn denied<T: Metered>(data: &T) -> Stop {
@@ -90,15 +90,16 @@ pub(super) fn deny<T: Metered>(
         return Ok(());
     }
     linker.allow_shadowing(true);
-    for import in &shape.imports {
-        let functions: [&str; 2] = match import.name.split_once('@') {
+    let ty = component.component_type();
+    for (import, _) in ty.imports(component.engine()) {
+        let functions: [&str; 2] = match import.split_once('@') {
             Some(("wasi:random/random", _)) => ["get-random-bytes", "get-random-u64"],
             Some(("wasi:random/insecure", _)) => {
                 ["get-insecure-random-bytes", "get-insecure-random-u64"]
             }
             _ => continue,
         };
-        let mut instance = linker.instance(&import.name)?;
+        let mut instance = linker.instance(import)?;
         let [bytes, number] = functions;
         instance.func_wrap(bytes, |context, (_,): (u64,)| {
             Err::<(Vec<u8>,), _>(denied(context.data()).into())

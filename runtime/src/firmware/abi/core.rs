@@ -202,7 +202,7 @@ fn message<'a, W>(guest: &'a mut Guest<W>, import: &'static str) -> Result<&'a m
     guest.message.as_mut().ok_or(Stop::NoMessage { import })
 }
 
-pub(super) fn key_text(bytes: &[u8]) -> Option<&str> {
+pub(in crate::firmware) fn key_text(bytes: &[u8]) -> Option<&str> {
     let fits = (1..=limits::KEY_BYTES).contains(&bytes.len());
     std::str::from_utf8(bytes).ok().filter(|_| fits)
 }

@@ -94,7 +94,10 @@ fn builder(
 }
 
 /// The folder of the node that is meant, with all links followed, if the node gives it.
-fn given(folder: &Folder, grants: &Grants) -> Result<PathBuf, GuestFailure> {
+pub(in crate::firmware) fn given(
+    folder: &Folder,
+    grants: &Grants,
+) -> Result<PathBuf, GuestFailure> {
     let resolved = |path: &str| fs::canonicalize(path);
     let host = resolved(folder.host.as_str());
     // What is there and not given must not differ from what is not there.

@@ -60,6 +60,11 @@ pub(super) struct Outstanding {
 }
 
 impl Outstanding {
+    /// Which instance it is of.
+    pub(super) fn life(&self) -> u64 {
+        self.life
+    }
+
     /// Whether the instance waits for nothing that would come to it alone.
     pub(super) fn is_nothing(&self) -> bool {
         self.timers.is_empty() && self.tasks.is_empty() && self.asks == 0

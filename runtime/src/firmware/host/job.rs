@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{HostActor, HostMessage, HostParts, PREPARE_PAUSES, STORE_DEADLINE, Stands};
 use crate::firmware::{
     error::GuestFailure,
-    job::{Follows, follows, run},
+    job::{Follows, follows},
     module::Module,
     status::{HostState, JOB_SESSION},
 };
@@ -52,7 +52,7 @@ impl HostActor {
             self.parts.facts.completed(code);
             return;
         }
-        self.parts.facts.running(0);
+        self.parts.facts.running(0, None);
         let (parts, actor) = (self.parts.clone(), ctx.handle().clone());
         ctx.spawn(async move {
             let end = parts.run_job(&module).await;
@@ -99,7 +99,9 @@ impl HostParts {
     }
 
     async fn run_job(&self, module: &Module) -> JobEnd {
-        match follows(run(module, &self.setting).await, module.manifest().restart.when) {
+        let begun = |pid| self.facts.running(0, pid);
+        let ended = self.runner(module.clone()).run_job(begun).await;
+        match follows(ended, module.manifest().restart.when) {
             Follows::Completed(code) => self.remember(module.digest(), code).await,
             Follows::Failed(failure) => JobEnd::Failed(failure),
             Follows::Again(failure) => JobEnd::Again(failure),

@@ -21,8 +21,11 @@ use crate::firmware::{
     deeds::{Deed, Reach},
     effect::{Answer, Effect, Variables},
     error::GuestFailure,
-    instance::{Arrival, Instance},
+    instance::Arrival,
     ledger::Ledger,
+    module::Module,
+    process::Launcher,
+    runner::{Runner, Running},
     setting::Setting,
     status::Facts,
 };
@@ -50,12 +53,14 @@ pub(in crate::firmware) struct HostParts {
     pub(in crate::firmware) setting: Setting,
     /// The cluster as guests reach it.
     pub(in crate::firmware) reach: Arc<dyn Reach>,
+    /// Starts the processes of guests that have one of their own.
+    pub(in crate::firmware) launcher: Launcher,
 }
 
 /// How the host goes on after a message.
 pub(super) enum Next {
     /// With the same instance.
-    Keep(Instance),
+    Keep(Running),
     /// With a new one, after the store has told what is true.
     Renew,
     /// Under a new epoch: a commit under this one may still be made.
@@ -67,6 +72,11 @@ pub(super) enum Next {
 }
 
 impl HostParts {
+    /// What runs a module here.
+    pub(super) fn runner(&self, module: Module) -> Runner {
+        Runner::new(module, self.setting.clone(), self.launcher.clone())
+    }
+
     /// What can be said of a call without the guest; else its session.
     pub(super) fn check(&self, call: &CallRequest) -> Result<SessionId, Answered> {
         self.check_lease().map_err(Err)?;
@@ -98,7 +108,7 @@ impl HostParts {
     /// to be done if there is an answer.
     pub(super) async fn run(
         &self,
-        instance: Instance,
+        instance: Running,
         call: CallRequest,
         session: SessionId,
         arrival: Option<Arrival<'_>>,
@@ -125,7 +135,7 @@ impl HostParts {
     }
 
     /// Answers a message that changed nothing, if what the guest read was the newest.
-    async fn confirmed(&self, instance: Instance, answered: Answered) -> (Answered, Next) {
+    async fn confirmed(&self, instance: Running, answered: Answered) -> (Answered, Next) {
         match self.ledger.confirm(&self.entity, STORE_DEADLINE).await {
             Ok(epoch) if epoch == Some(self.epoch) => (answered, Next::Keep(instance)),
             Ok(_) => (Err(self.not_here()), Next::End),
@@ -136,7 +146,7 @@ impl HostParts {
 
     async fn commit(
         &self,
-        instance: Instance,
+        instance: Running,
         call: CallRequest,
         session: SessionId,
         effect: Effect,
@@ -198,7 +208,8 @@ impl HostParts {
         match failure {
             GuestFailure::Trapped { .. } => CallError::Trapped { entity, reason },
             GuestFailure::Limit(_) => CallError::LimitExceeded { entity, reason },
-            GuestFailure::NotGranted { .. }
+            GuestFailure::Process { .. }
+            | GuestFailure::NotGranted { .. }
             | GuestFailure::Exited { .. }
             | GuestFailure::NotStarted { .. }
             | GuestFailure::Exceeded { .. }

@@ -11,20 +11,17 @@ use odeum_proto::{
 use tokio::sync::Semaphore;
 
 use super::{HostActor, HostParts, message::Answered};
-use crate::firmware::module::{Linked, Module};
-
-/// Requests to one firmware that are under way at once. Each has an instance with its memory.
-const REQUESTS: usize = 64;
+use crate::firmware::{process::REQUESTS, runner::Server};
 
 /// What serves.
 pub(super) struct Serving {
-    module: Module,
+    server: Server,
     slots: Arc<Semaphore>,
 }
 
 impl Serving {
-    pub(super) fn new(module: Module) -> Self {
-        Self { module, slots: Arc::new(Semaphore::new(REQUESTS)) }
+    pub(super) fn new(server: Server) -> Self {
+        Self { server, slots: Arc::new(Semaphore::new(REQUESTS)) }
     }
 
     /// Has a request answered beside the actor.
@@ -44,26 +41,23 @@ impl Serving {
             reply.send(Err(CallError::Overloaded { entity, queued: REQUESTS }));
             return;
         };
-        let (module, parts) = (self.module.clone(), parts.clone());
+        let (server, parts) = (self.server.clone(), parts.clone());
         ctx.spawn(async move {
-            reply.send(parts.serve(&module, call).await);
+            reply.send(parts.serve(&server, call).await);
             drop(slot);
         });
     }
 }
 
 impl HostParts {
-    async fn serve(&self, module: &Module, call: CallRequest) -> Answered {
-        let Linked::Http(service) = module.linked() else {
-            return Err(self.refused("it serves no HTTP requests"));
-        };
+    async fn serve(&self, server: &Server, call: CallRequest) -> Answered {
         if call.session.as_deref() != Some(http::SESSION) {
             let reason = format!("it serves HTTP requests: send them to /f/{}/", self.spec.name);
             return Err(self.refused(reason));
         }
         let request = codec::decode(&call.body);
         let request = request.map_err(|error| self.refused(error.to_string()))?;
-        match service.serve(module.manifest(), &self.setting, request).await {
+        match server.serve(request).await {
             Ok(answer) => {
                 let body = codec::encode(&answer);
                 Ok(self.reply(body.map_err(|error| self.refused(error.to_string()))?, false))

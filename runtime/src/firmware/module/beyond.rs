@@ -42,7 +42,6 @@ pub(super) fn beyond(manifest: &Manifest, abi: Abi) -> Option<&'static str> {
         ("capabilities.subscribe", !subscribe.is_empty(), &[Abi::Actor]),
         ("capabilities.mqtt", *mqtt != Mqtt::default(), &[Abi::Firmlet]),
         ("durability", manifest.durability != usual.durability, &[]),
-        ("isolation", manifest.isolation != usual.isolation, &[]),
         ("update.max-unavailable", manifest.update.max_unavailable != one, &[]),
         ("transient", manifest.transient.is_some(), OF_MESSAGES),
     ];
@@ -71,6 +70,7 @@ mod tests {
             ("[restart]\nwhen = 'never'", Abi::WasiCommand, None),
             ("[limits]\nfuel = 9", Abi::ActorCore, None),
             ("[transient]\nidle = '1s'", Abi::ActorCore, Some(Abi::WasiHttp)),
+            ("isolation = 'process'", Abi::Firmlet, None),
         ] {
             let manifest = manifest(lines);
             assert_eq!(beyond(&manifest, has), None, "{lines}");

@@ -30,7 +30,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::firmware::{
     Activate, Checked, Engine, FetchError, FirmwareHandle, FirmwareParts, FirmwareStatus, Grants,
-    HostHandle, HostState, Ledger, PackageSource, Reach, Wanted, firmware,
+    HostHandle, HostState, Launcher, Ledger, PackageSource, Reach, Wanted, firmware,
 };
 use crate::package::trust::Trust;
 
@@ -364,6 +364,7 @@ impl Stage {
             lease: LeaseHandle::of(held),
             grants,
             reach: Arc::clone(&active) as _,
+            launcher: Launcher::this_executable(),
         });
         let root = spec.start().await.expect("starts");
         let policy = Mutex::new(FirmwarePolicy { restarts, ..FirmwarePolicy::default() });

@@ -77,8 +77,8 @@ words! {
     Isolation {
         /// The sandbox of the WebAssembly engine, inside the node's process.
         Task => "task",
-        /// A process of its own around that sandbox: 100 times the memory, and a fault of the
-        /// engine costs the node nothing.
+        /// A process of its own around that sandbox, shut in by the kernel: some 10 MB more, and a
+        /// fault of the engine costs the node nothing.
         Process => "process",
     }
 }

@@ -45,6 +45,10 @@ impl HttpService {
         Ok(Self { pre: ProxyPre::new(linker.instantiate_pre(component)?)? })
     }
 
+    pub(in crate::firmware) fn component(&self) -> &Component {
+        self.pre.instance_pre().component()
+    }
+
     /// Has a new instance answer one request, within `time` of computing and ten times that of
     /// waiting.
     ///
