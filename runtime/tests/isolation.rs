@@ -399,6 +399,32 @@ async fn a_server_answers_several_requests_at_once_and_a_trap_costs_one_of_them(
 }
 
 #[tokio::test]
+async fn a_process_reaches_whom_its_manifest_names_also_by_name() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    for host in ["127.0.0.1", "localhost"] {
+        let path = format!("/get?{host}:{port}");
+        let denied = runner("process", "", guest("http-component")).await.server().await;
+        let answer = denied.expect("it starts").serve(request("GET", &path, b"")).await;
+        assert_eq!(answer.expect("answers").status, 502, "nobody is named");
+        let lines = format!("[capabilities]\nhttp = ['{host}:{port}']");
+        let granted = runner("process", &lines, guest("http-component")).await.server().await;
+        let granted = granted.expect("it starts");
+        let peer = async {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let _ = stream.read(&mut [0; 4_096]).await.expect("a request");
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\npong";
+            stream.write_all(answer).await.expect("writes");
+            stream.shutdown().await.expect("ends");
+        };
+        let (answer, ()) = tokio::join!(granted.serve(request("GET", &path, b"")), peer);
+        let answer = answer.expect("answers");
+        assert_eq!((answer.status, &answer.body[..]), (200, &b"pong"[..]), "{host}");
+    }
+}
+
+#[tokio::test]
 async fn folders_are_those_of_the_manifest_and_to_be_read_unless_it_says_more() {
     let folder = tempfile::tempdir().expect("a folder");
     let host = folder.path().to_str().expect("text");
@@ -622,6 +648,31 @@ async fn the_death_of_a_process_costs_its_firmware_one_restart_and_nobody_else_a
     let error = answer.expect_err("it was killed").to_string();
     assert!(error.contains("host process failed"), "{error}");
     assert_eq!(cluster.number("n1", "apart", "add 1").await, 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_process_is_killed_serves_again() {
+    let cluster = Cluster::of(1, &[("ODEUM_FIRMWARE__RESTART_PAUSE", "10ms")]).await;
+    let package = package("process", "", &guest("http-component")).file().to_vec();
+    cluster.deploy("n1", "server", package).await;
+    let first = pid(&cluster, "server").await.expect("a process");
+    let ports = fs::read(cluster.data("n1").join("ports.json")).expect("ports");
+    let ports: serde_json::Value = serde_json::from_slice(&ports).expect("JSON");
+    let url = format!("http://{}/f/server/echo", ports["api"].as_str().expect("an address"));
+    let http = reqwest::Client::new();
+    let echo = async || {
+        let answer = http.post(&url).body("hello").send().await.ok()?;
+        (answer.status() == 200).then_some(answer.text().await.ok()?)
+    };
+    assert_eq!(echo().await.as_deref(), Some("hello"));
+    kill(first);
+    cluster
+        .until("another process", PATIENCE, async || {
+            pid(&cluster, "server").await.filter(|pid| *pid != first)
+        })
+        .await;
+    assert_eq!(echo().await.as_deref(), Some("hello"));
+    assert_eq!(cluster.summary("n1", "server").await.restarts, Some(1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,7 +43,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tracing::level_filters::LevelFilter;
@@ -141,6 +141,7 @@ impl Launcher {
             has_broker: publisher.has_broker(),
             log: LevelFilter::current().to_string(),
         }));
+        let begun = Instant::now();
         let opened = || {
             let (ours, theirs) = UnixStream::pair()?;
             ours.set_nonblocking(true)?;
@@ -160,6 +161,10 @@ impl Launcher {
         let firmware = setting.firmware.clone();
         let ends = Ends { firmware, process, ended, stream, publisher, terms, patience };
         let (link, ready) = Link::open(ends, &setup).await?;
+        tracing::debug!(
+            firmware = %setting.firmware, pid = link.pid(), elapsed_ms = begun.elapsed().as_millis(),
+            "host process ready"
+        );
         self.tell(&ready.lacks);
         Ok((link, ready))
     }
