@@ -57,6 +57,17 @@ enum Command {
     /// A process that drives a replicated store; a step of `vs etcd`.
     #[command(hide = true)]
     StorePeer(store::process::PeerArgs),
+    /// Starts instances of a guest and prints what that took; a step of `vs bare-wasmtime`.
+    #[command(hide = true)]
+    Guests {
+        /// Whose.
+        side: vs::bare_wasmtime::Side,
+        /// How many.
+        count: usize,
+    },
+    /// One guest in a process of its own; a step of `vs bare-wasmtime`.
+    #[command(hide = true)]
+    Host,
     /// Prints the memory of idle actors in this process; a step of `vs ractor`.
     #[command(hide = true)]
     Memory {
@@ -130,6 +141,8 @@ enum Peer {
     RactorCluster,
     /// QUIC with batched frames and nothing above it.
     BareQuinn,
+    /// wasmtime with the same settings and nothing above it.
+    BareWasmtime,
     /// Erlang/OTP's distribution, over TLS.
     Erlang,
     /// etcd's replicated store, three members on this machine.
@@ -151,12 +164,18 @@ fn perform(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let command = match arguments.command {
         Command::Peer(args) => return process::run(&args).map(|()| ExitCode::SUCCESS),
         Command::StorePeer(args) => return store::process::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Host => return Ok(odeum_runtime::firmware::serve_host()),
         command => command,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match command {
             Command::Vs(args) => compare(args).await,
+            Command::Guests { side, count } => {
+                let (millis, kib) = vs::bare_wasmtime::instances(side, count).await?;
+                println!("{millis} {kib}");
+                Ok(ExitCode::SUCCESS)
+            }
             Command::Memory { side, count } => {
                 println!("{}", vs::ractor::memory(side, count).await?);
                 Ok(ExitCode::SUCCESS)
@@ -174,7 +193,7 @@ fn perform(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 run::store::node::run(args).await?;
                 Ok(ExitCode::SUCCESS)
             }
-            Command::Peer(_) | Command::StorePeer(_) => Ok(ExitCode::SUCCESS),
+            Command::Peer(_) | Command::StorePeer(_) | Command::Host => Ok(ExitCode::SUCCESS),
         }
     })
 }
@@ -201,6 +220,7 @@ async fn compare(args: VsArgs) -> anyhow::Result<ExitCode> {
         Peer::Ractor => vs::ractor::run(rounds, quick).await?,
         Peer::RactorCluster => vs::ractor_cluster::run(effort).await?,
         Peer::BareQuinn => vs::bare_quinn::run(effort).await?,
+        Peer::BareWasmtime => vs::bare_wasmtime::run(rounds, quick).await?,
         Peer::Erlang => {
             if !vs::erlang::is_installed().await {
                 if !args.install {

@@ -17,7 +17,7 @@ use odeum_proto::{http::HttpRequest, store::FirmwareLimits};
 use odeum_runtime::{
     firmware::{
         Answer, Arrival, Engine, Grants, GuestFailure, Launcher, Module, Publisher, Runner,
-        Running, Setting, Variables,
+        Running, Setting, Usage, Variables,
     },
     package::{Package, build},
 };
@@ -55,6 +55,7 @@ fn setting(grants: Grants) -> Setting {
         firmware: "guest".parse().expect("valid"),
         limits: FirmwareLimits { memory_bytes: 4 << 20, message_time: Duration::from_millis(200) },
         grants: Arc::new(grants),
+        usage: Usage::default(),
     }
 }
 

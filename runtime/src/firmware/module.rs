@@ -120,7 +120,6 @@ impl Module {
         digest: Digest,
         package: &Package,
     ) -> Result<Self, PackageError> {
-        let (manifest, wasm) = (Arc::new(package.manifest().clone()), package.module());
         let mut manifest = package.manifest().clone();
         let wasm = package.module();
         let sorted = engine.for_limits(&manifest.limits).map_err(no_engine)?;

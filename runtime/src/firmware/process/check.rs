@@ -207,9 +207,10 @@ pub(super) fn failed(failure: GuestFailure) -> GuestFailure {
         }
         GuestFailure::NotStarted { reason } => GuestFailure::NotStarted { reason: cut(reason) },
         GuestFailure::Process { reason } => GuestFailure::Process { reason: cut(reason) },
-        GuestFailure::Limit(_) | GuestFailure::Exited { .. } | GuestFailure::OtherKind { .. } => {
-            failure
-        }
+        GuestFailure::Limit(_)
+        | GuestFailure::Exited { .. }
+        | GuestFailure::Exceeded { .. }
+        | GuestFailure::OtherKind { .. } => failure,
     }
 }
 

@@ -38,6 +38,7 @@ use crate::{
         job,
         module::{Compiled, Linked, Module},
         setting::{Grants, Setting},
+        usage::Usage,
     },
     package::manifest::Manifest,
 };
@@ -114,7 +115,7 @@ fn setting(setup: &Setup) -> io::Result<Setting> {
         broker: None,
     };
     let (firmware, limits) = (setup.firmware.clone(), setup.limits.clone());
-    Ok(Setting { firmware, limits, grants: Arc::new(grants) })
+    Ok(Setting { firmware, limits, grants: Arc::new(grants), usage: Usage::default() })
 }
 
 /// Sends what is logged to the node.
