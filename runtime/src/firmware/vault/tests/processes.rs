@@ -38,7 +38,7 @@ pub(super) fn large(number: usize, functions: usize) -> Vec<u8> {
 
 /// One that two processes certainly want at the same time.
 fn slow() -> Vec<u8> {
-    large(0, 3_000)
+    large(0, 600)
 }
 
 fn quick(number: usize) -> Vec<u8> {
