@@ -33,8 +33,8 @@ use odeum_proto::{
     },
 };
 use odeum_runtime::firmware::{
-    Activate, Engine, FetchError, FirmwareHandle, FirmwareParts, Grants, HostHandle, PackageSource,
-    Reach, firmware,
+    Activate, Chronicles, Engine, FetchError, FirmwareHandle, FirmwareParts, Grants, HostHandle,
+    PackageSource, Reach, firmware,
 };
 use odeum_runtime::package::{build, trust::Trust};
 use tokio::sync::watch;
@@ -137,6 +137,7 @@ impl Node {
             lease: LeaseHandle::of(held),
             grants: Grants::default(),
             reach: Arc::new(Alone),
+            chronicles: Chronicles::default(),
         });
         let root = SupervisorSpec::new("node", Strategy::OneForOne)
             .supervisor(store_spec)

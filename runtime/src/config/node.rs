@@ -146,6 +146,11 @@ pub struct FirmwareConfig {
     pub restart_pause: HumanDuration,
     /// The longest of these pauses.
     pub longest_restart_pause: HumanDuration,
+    /// Lines that each firmware has logged that are kept in memory for `odeum logs`. More shows
+    /// more of the past.
+    pub log_lines: NonZeroU32,
+    /// Bytes of these lines, for each firmware that has run here.
+    pub log_size: ByteSize,
 }
 
 impl Default for FirmwareConfig {
@@ -158,6 +163,8 @@ impl Default for FirmwareConfig {
             max_restarts_per_hour: const { NonZeroU32::new(60).unwrap() },
             restart_pause: HumanDuration(Duration::from_millis(250)),
             longest_restart_pause: HumanDuration(Duration::from_secs(8)),
+            log_lines: const { NonZeroU32::new(1_000).unwrap() },
+            log_size: ByteSize(256 << 10),
         }
     }
 }
