@@ -77,6 +77,8 @@ pub enum Service {
     Topic,
     /// The time of day.
     Clock,
+    /// What firmware on the node has logged, and what became of it.
+    Chronicle,
 }
 
 /// Which streams a request uses. A class never waits for a lower one; within a stream order is

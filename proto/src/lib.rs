@@ -10,6 +10,7 @@
 pub mod backup;
 pub mod blob;
 pub mod call;
+pub mod chronicle;
 pub mod codec;
 pub mod http;
 pub mod ids;

@@ -69,7 +69,9 @@ mod routes;
 mod server;
 pub mod types;
 
-pub use node::{ApiNode, BackupFeed, Deployment, Feed, Listing, Received, Sight, Subject, Told};
+pub use node::{
+    ApiNode, BackupFeed, Deployment, Feed, Listing, LogFeed, Received, Sight, Subject, Told,
+};
 pub use problem::Problem;
 pub use server::{BindError, Listening, bind, spec};
 

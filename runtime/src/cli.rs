@@ -9,6 +9,7 @@ mod call;
 mod certs;
 mod config;
 mod delete;
+mod describe;
 mod doctor;
 mod error;
 mod get;
@@ -21,7 +22,9 @@ mod out;
 mod package;
 mod run;
 mod session;
+mod steer;
 mod store;
+mod tail;
 mod up;
 mod watch;
 
@@ -91,9 +94,18 @@ enum Command {
     Run(run::RunArgs),
     /// Send a message to a firmware and print its reply
     Call(call::CallArgs),
-    /// Show nodes, links, firmware, blobs, sessions or actors
+    /// Show nodes, links, firmware, its events, blobs, sessions or actors
     #[command(subcommand)]
     Get(get::GetCommand),
+    /// Show all that is known of a firmware
+    #[command(subcommand)]
+    Describe(describe::DescribeCommand),
+    /// Print what a firmware logs, wherever it runs
+    Logs(tail::LogsArgs),
+    /// Start a firmware anew where it is
+    Restart(steer::RestartArgs),
+    /// Bring back the package that was deployed before
+    Rollback(steer::RollbackArgs),
     /// Create, read, write and delete sessions and what is in them
     #[command(subcommand)]
     Session(session::SessionCommand),
@@ -173,6 +185,10 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitCode,
         Command::Run(args) => run::run(invocation, args).await,
         Command::Call(args) => call::call(invocation, args).await,
         Command::Get(command) => get::get(invocation, command).await,
+        Command::Describe(command) => describe::describe(invocation, command).await,
+        Command::Logs(args) => tail::logs(invocation, args).await,
+        Command::Restart(args) => steer::restart(invocation, args).await,
+        Command::Rollback(args) => steer::rollback(invocation, args).await,
         Command::Session(command) => session::session(invocation, command).await,
         Command::Watch(args) => watch::watch(invocation, args).await,
         Command::Store(command) => store::store(invocation, command).await,

@@ -9,6 +9,7 @@
 mod abi;
 mod bridge;
 mod cache;
+mod chronicle;
 mod coordinator;
 mod crashes;
 mod deeds;
@@ -43,6 +44,7 @@ use odeum_proto::{Incarnation, NodeId};
 pub use abi::{Kind, detect::AbiError};
 pub use bridge::{BrokerAccess, Publication, Publisher};
 pub use cache::{CacheHandle, Checked, FetchError, PackageSource};
+pub use chronicle::{Chronicles, GuestLog, LogBounds};
 pub use coordinator::CoordinatorHandle;
 pub use deeds::{Deed, Reach};
 pub use effect::{Answer, Effect, Variables};
@@ -90,6 +92,8 @@ pub struct FirmwareParts {
     pub reach: Arc<dyn Reach>,
     /// Starts the processes of guests that have one of their own.
     pub launcher: Launcher,
+    /// Keeps what they say and what becomes of them.
+    pub chronicles: Chronicles,
 }
 
 impl std::fmt::Debug for FirmwareParts {
@@ -105,24 +109,15 @@ pub struct FirmwareHandle {
     pub cache: CacheHandle,
     /// What runs.
     pub coordinator: CoordinatorHandle,
+    /// What it says and what became of it.
+    pub chronicles: Chronicles,
 }
 
 /// The `FirmwareSupervisor`: the package cache, the hosts, the coordinator that starts them.
 #[must_use]
 pub fn firmware(parts: FirmwareParts) -> (FirmwareHandle, SupervisorSpec) {
-    let FirmwareParts {
-        node,
-        life,
-        engine,
-        source,
-        trust,
-        ledger,
-        activate,
-        lease,
-        grants,
-        reach,
-        launcher,
-    } = parts;
+    let FirmwareParts { node, life, engine, source, trust, ledger, activate, lease, .. } = parts;
+    let FirmwareParts { grants, reach, launcher, chronicles, .. } = parts;
     let grants = Arc::new(grants);
     let (cache, cache_spec) = package_cache(CacheParts { engine, source, trust: Arc::new(trust) });
     let (hosts, hosts_spec) = SupervisorSpec::new("Hosts", Strategy::OneForOne).nested();
@@ -136,6 +131,7 @@ pub fn firmware(parts: FirmwareParts) -> (FirmwareHandle, SupervisorSpec) {
         grants,
         reach,
         launcher,
+        chronicles: chronicles.clone(),
     };
     let (coordinator, coordinator_spec) = coordinator(coordinator_parts, hosts);
     // The coordinator is last: it starts hosts when it starts, and when it crashes it alone
@@ -144,7 +140,7 @@ pub fn firmware(parts: FirmwareParts) -> (FirmwareHandle, SupervisorSpec) {
         .child(cache_spec)
         .child(hosts_spec)
         .child(coordinator_spec);
-    (FirmwareHandle { cache, coordinator }, spec)
+    (FirmwareHandle { cache, coordinator, chronicles }, spec)
 }
 
 #[cfg(test)]

@@ -38,13 +38,14 @@ pub(crate) use self::identity::{certificates, certificates_at, name};
 pub use self::ports::{PORTS_FILE, Ports};
 use self::{
     facade::{NodeFacade, Tree},
-    reports::Reports,
+    reports::{Reports, Told},
 };
 use crate::{
     api::{self, BindError},
     config::{Broker, FirmwareConfig, MqttConfig, NodeConfig, PackagesConfig},
     firmware::{
-        BrokerAccess, Engine, EngineError, FirmwareParts, Grants, Launcher, Vault, firmware,
+        BrokerAccess, Chronicles, Engine, EngineError, FirmwareParts, Grants, Launcher, LogBounds,
+        Vault, firmware,
     },
 };
 
@@ -198,9 +199,11 @@ async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Tree, Supervisor)
             topics: cluster.topics.clone(),
         }),
         launcher: Launcher::this_executable(),
+        chronicles: Chronicles::new(log_bounds(config)),
     });
     let services = cluster.transport.services();
     services.insert(Service::Firmware, Arc::new(Reports(firmware.coordinator.clone())));
+    services.insert(Service::Chronicle, Arc::new(Told(firmware.chronicles.clone())));
 
     Ports::of(&listening, &cluster.transport)
         .write(&data_dir)
@@ -218,6 +221,15 @@ async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Tree, Supervisor)
     let root = root.supervisor(firmware_supervisor).supervisor(api_supervisor).start().await?;
     tree.set(root.clone());
     Ok((cluster, tree, root))
+}
+
+/// How much of what a firmware logs is kept.
+fn log_bounds(config: &NodeConfig) -> LogBounds {
+    let (lines, size) = (config.firmware.log_lines.get(), config.firmware.log_size.0);
+    LogBounds {
+        lines: usize::try_from(lines).unwrap_or(usize::MAX),
+        bytes: usize::try_from(size).unwrap_or(usize::MAX),
+    }
 }
 
 /// What this node gives to guests.

@@ -33,8 +33,8 @@ use odeum_proto::{
     },
 };
 use odeum_runtime::firmware::{
-    Activate, Engine, FetchError, FirmwareHandle, FirmwareParts, Grants, HostHandle, Launcher,
-    PackageSource, Reach, firmware,
+    Activate, Chronicles, Engine, FetchError, FirmwareHandle, FirmwareParts, Grants, HostHandle,
+    Launcher, PackageSource, Reach, firmware,
 };
 use odeum_runtime::package::{build, trust::Trust};
 use tokio::sync::watch;
@@ -138,6 +138,7 @@ impl Node {
             grants: Grants::default(),
             reach: Arc::new(Alone),
             launcher: Launcher::program(env!("CARGO_BIN_EXE_odeum")),
+            chronicles: Chronicles::default(),
         });
         let root = SupervisorSpec::new("node", Strategy::OneForOne)
             .supervisor(store_spec)

@@ -16,8 +16,8 @@ use std::{
 use odeum_proto::{http::HttpRequest, store::FirmwareLimits};
 use odeum_runtime::{
     firmware::{
-        Answer, Arrival, Engine, Grants, GuestFailure, Launcher, Module, Publisher, Runner,
-        Running, Setting, Usage, Variables,
+        Answer, Arrival, Engine, Grants, GuestFailure, GuestLog, Launcher, Module, Publisher,
+        Runner, Running, Setting, Usage, Variables,
     },
     package::{Package, build},
 };
@@ -53,6 +53,7 @@ fn package(isolation: &str, lines: &str, file: &[u8]) -> Package {
 fn setting(grants: Grants) -> Setting {
     Setting {
         firmware: "guest".parse().expect("valid"),
+        log: GuestLog::alone("guest".parse().expect("valid")),
         limits: FirmwareLimits { memory_bytes: 4 << 20, message_time: Duration::from_millis(200) },
         grants: Arc::new(grants),
         usage: Usage::default(),

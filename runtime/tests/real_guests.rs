@@ -19,7 +19,7 @@ use std::{
 
 use odeum_proto::store::FirmwareLimits;
 use odeum_runtime::{
-    firmware::{Engine, Grants, Kind, Module, PackageError, Setting, Usage, run_job},
+    firmware::{Engine, Grants, GuestLog, Kind, Module, PackageError, Setting, Usage, run_job},
     package::{Package, manifest::Abi, normalise::normalise},
 };
 
@@ -121,6 +121,7 @@ fn setting(folders: &[&Path]) -> Setting {
     let path = |path: &&Path| path.to_str().expect("text").parse().expect("a path");
     Setting {
         firmware: "guest".parse().expect("a name"),
+        log: GuestLog::alone("guest".parse().expect("a name")),
         limits: FirmwareLimits { memory_bytes: 1 << 30, message_time: Duration::from_secs(60) },
         grants: Arc::new(Grants {
             folders: folders.iter().map(path).collect(),

@@ -212,6 +212,7 @@ impl Service {
     const FIRMWARE: u8 = 6;
     const TOPIC: u8 = 7;
     const CLOCK: u8 = 8;
+    const CHRONICLE: u8 = 9;
     /// The group number of [`GroupId::Control`]; data groups count from 0.
     const CONTROL: u16 = u16::MAX;
 
@@ -229,6 +230,7 @@ impl Service {
             Self::Firmware => (Self::FIRMWARE, 0),
             Self::Topic => (Self::TOPIC, 0),
             Self::Clock => (Self::CLOCK, 0),
+            Self::Chronicle => (Self::CHRONICLE, 0),
         }
     }
 
@@ -243,6 +245,7 @@ impl Service {
             Self::FIRMWARE => Some(Self::Firmware),
             Self::TOPIC => Some(Self::Topic),
             Self::CLOCK => Some(Self::Clock),
+            Self::CHRONICLE => Some(Self::Chronicle),
             _ => None,
         }
     }
@@ -296,6 +299,7 @@ mod tests {
             Just(Service::Firmware),
             Just(Service::Topic),
             Just(Service::Clock),
+            Just(Service::Chronicle),
         ]
     }
 
@@ -334,6 +338,7 @@ mod tests {
             (Service::Firmware, 6, [0, 0]),
             (Service::Topic, 7, [0, 0]),
             (Service::Clock, 8, [0, 0]),
+            (Service::Chronicle, 9, [0, 0]),
         ] {
             let head = [18, 0, 0, 0, 1, 7, 0, 0, 0, 0, 0, 0, 0, tag];
             let expected = [&head[..], &group, &[2, 1, 0, 0], b"hi"].concat();

@@ -23,7 +23,8 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use odeum_proto::store::FirmwareLimits;
 use odeum_runtime::firmware::{
-    Engine, Grants, HostState, Launcher, Module, Publisher, Runner, Setting, Usage, Variables,
+    Engine, Grants, GuestLog, HostState, Launcher, Module, Publisher, Runner, Setting, Usage,
+    Variables,
 };
 use odeum_runtime::package::Package;
 
@@ -143,6 +144,7 @@ impl Variables for Nothing {
 fn setting() -> anyhow::Result<Setting> {
     Ok(Setting {
         firmware: "guest".parse()?,
+        log: GuestLog::alone("guest".parse()?),
         limits: FirmwareLimits { memory_bytes: 64 << 20, message_time: Duration::from_secs(60) },
         grants: Arc::new(Grants::default()),
         usage: Usage::default(),

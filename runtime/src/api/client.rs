@@ -15,15 +15,16 @@ use serde::de::DeserializeOwned;
 
 use super::types::{
     ActorNode, BlobPage, CallAnswer, CallOptions, DEADLINE_HEADER, DeployOptions, Deployed,
-    EPOCH_HEADER, ErrorBody, FirmwareSummary, LinksReport, NODE_HEADER, NodeStatus, NodeSummary,
-    REPLAYED_HEADER, REQUEST_HEADER, SESSION_HEADER, StoreReport,
+    EPOCH_HEADER, ErrorBody, FirmwareDescription, FirmwareEvent, FirmwareSummary, LinksReport,
+    NODE_HEADER, NodeStatus, NodeSummary, REPLAYED_HEADER, REQUEST_HEADER, Renewed, RolledBack,
+    SESSION_HEADER, StoreReport,
 };
 
 pub use contents::SetOptions;
 pub use error::ApiError;
 pub use session::{SessionQuery, VariableQuery};
 pub use store::BackupBytes;
-pub use watch::{WatchLines, Watched};
+pub use watch::{JsonLines, LogLines, WatchLines, Watched};
 
 use crate::doctor::Facts;
 
@@ -37,6 +38,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a deployment may take: 128 MiB are sent, checked, compiled and copied to another node.
 const DEPLOY_TIMEOUT: Duration = Duration::from_secs(180);
+/// How long a restart or a rollback may take: the node tries for as long, but for its answer's way.
+const STEER_TIMEOUT: Duration = Duration::from_secs(45);
 /// What a call's answer may take longer than its deadline: the node answers at the deadline, and
 /// that answer is on its way for a while on a busy machine.
 const ANSWER_SLACK: Duration = Duration::from_secs(2);
@@ -183,6 +186,40 @@ impl ApiClient {
     /// See [`ApiError`]; an unknown one is [`ApiError::Refused`] with status 404.
     pub async fn firmware_of(&self, name: &Name) -> Result<FirmwareSummary, ApiError> {
         self.get_json(&["v1", "firmware", name.as_str()]).await
+    }
+
+    /// A firmware in all its particulars.
+    ///
+    /// # Errors
+    /// As [`firmware_of`](Self::firmware_of).
+    pub async fn describe_firmware(&self, name: &Name) -> Result<FirmwareDescription, ApiError> {
+        self.get_json(&["v1", "firmware", name.as_str(), "describe"]).await
+    }
+
+    /// What became of a firmware lately, the oldest first.
+    ///
+    /// # Errors
+    /// As [`firmware_of`](Self::firmware_of).
+    pub async fn events(&self, name: &Name) -> Result<Vec<FirmwareEvent>, ApiError> {
+        self.get_json(&["v1", "firmware", name.as_str(), "events"]).await
+    }
+
+    /// Starts a firmware anew where it is; a job runs again.
+    ///
+    /// # Errors
+    /// As [`firmware_of`](Self::firmware_of); retryable while it has no node.
+    pub async fn restart_firmware(&self, name: &Name) -> Result<Renewed, ApiError> {
+        let request = self.request(Method::POST, &["v1", "firmware", name.as_str(), "restart"]);
+        self.json(self.send(request.timeout(STEER_TIMEOUT)).await?).await
+    }
+
+    /// Brings back the package that was deployed before the present one.
+    ///
+    /// # Errors
+    /// As [`firmware_of`](Self::firmware_of); status 409 when there is none.
+    pub async fn roll_back_firmware(&self, name: &Name) -> Result<RolledBack, ApiError> {
+        let request = self.request(Method::POST, &["v1", "firmware", name.as_str(), "rollback"]);
+        self.json(self.send(request.timeout(STEER_TIMEOUT)).await?).await
     }
 
     /// Deploys `package` (wasm or wat bytes) under `name`, or replaces what has that name.

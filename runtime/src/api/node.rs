@@ -18,8 +18,9 @@ use odeum_proto::{
 use super::{
     problem::Problem,
     types::{
-        After, BlobPage, CompactReport, Deployed, FirmwareSummary, LinksReport, NodeStatus,
-        NodeSummary, Restored, SessionPage, StoreReport,
+        After, BlobPage, CompactReport, Deployed, FirmwareDescription, FirmwareEvent,
+        FirmwareSummary, LinksReport, LogLine, LogOptions, NodeStatus, NodeSummary, Renewed,
+        Restored, RolledBack, SessionPage, StoreReport,
     },
 };
 use crate::{
@@ -85,6 +86,9 @@ pub enum Told {
 /// A watch of some groups. It never ends by itself.
 pub type Feed = BoxStream<'static, (GroupId, Told)>;
 
+/// The lines of a firmware. What is not asked for yet is not fetched.
+pub type LogFeed = BoxStream<'static, LogLine>;
+
 /// The bytes of a backup as they are made.
 pub type BackupFeed = BoxStream<'static, Result<Bytes, BackupError>>;
 
@@ -123,6 +127,27 @@ pub trait ApiNode: Send + Sync + 'static {
 
     /// Deploys or replaces a firmware.
     fn deploy(&self, deployment: Deployment) -> BoxFuture<'_, Result<Deployed, Problem>>;
+
+    /// That a firmware of that name is deployed.
+    ///
+    /// # Errors
+    /// [`Problem::NotFound`] names the nearest one.
+    fn known(&self, name: &Name) -> Result<(), Problem>;
+
+    /// A firmware in all its particulars.
+    fn describe(&self, name: Name) -> BoxFuture<'_, Result<FirmwareDescription, Problem>>;
+
+    /// What became of a firmware lately, the oldest first.
+    fn events(&self, name: Name) -> BoxFuture<'_, Result<Vec<FirmwareEvent>, Problem>>;
+
+    /// What a firmware has logged, and what it logs if that is to be followed.
+    fn logs(&self, name: Name, options: LogOptions) -> BoxFuture<'_, Result<LogFeed, Problem>>;
+
+    /// Starts a firmware anew where it is.
+    fn restart(&self, name: Name) -> BoxFuture<'_, Result<Renewed, Problem>>;
+
+    /// Brings back what was deployed before.
+    fn roll_back(&self, name: Name) -> BoxFuture<'_, Result<RolledBack, Problem>>;
 
     /// Removes a firmware.
     fn remove(&self, name: Name) -> BoxFuture<'_, Result<(), Problem>>;

@@ -5,6 +5,7 @@ mod blob;
 mod call;
 mod decode;
 mod firmware;
+mod logs;
 mod node;
 mod paced;
 mod program;
@@ -57,6 +58,10 @@ const DEPLOY_TIME: Duration = Duration::from_secs(170);
 /// How long a call may take: the longest deadline, and time to receive the message before it.
 const CALL_TIME: Duration = MAX_DEADLINE.saturating_add(Duration::from_secs(10));
 
+/// How long it may take to restart a firmware or to roll it back: three writes and two reads of
+/// the store, each of which may wait for an election.
+const STEER_TIME: Duration = Duration::from_secs(40);
+
 /// How long a departure may take: its patience, and the change of the store's members behind it.
 const LEAVE_TIME: Duration = MAX_PATIENCE.saturating_add(Duration::from_secs(30));
 
@@ -83,6 +88,8 @@ pub(super) fn routes(node: Arc<dyn ApiNode>, stop: CancellationToken) -> Router 
         .route("/v1/firmware", get(firmware::list))
         .route("/v1/firmware/{name}", get(firmware::one))
         .route("/v1/firmware/{name}", delete(firmware::remove))
+        .route("/v1/firmware/{name}/describe", get(firmware::describe))
+        .route("/v1/firmware/{name}/events", get(firmware::events))
         .route("/v1/blobs", get(blob::page))
         .route("/v1/store", get(store::report))
         .route("/v1/sessions", get(session::page));
@@ -91,6 +98,9 @@ pub(super) fn routes(node: Arc<dyn ApiNode>, stop: CancellationToken) -> Router 
         .route("/f/{name}", any(serve::serve))
         .route("/f/{name}/", any(serve::serve))
         .route("/f/{name}/{*path}", any(serve::serve));
+    let steered = Router::new()
+        .route("/v1/firmware/{name}/restart", post(firmware::restart))
+        .route("/v1/firmware/{name}/rollback", post(firmware::roll_back));
     let departures = Router::new()
         .route("/v1/nodes/{id}/leave", post(node::leave))
         .route("/v1/nodes/{id}/stay", post(node::stay));
@@ -103,6 +113,7 @@ pub(super) fn routes(node: Arc<dyn ApiNode>, stop: CancellationToken) -> Router 
         .merge(bounded(calls, CALL_TIME, limits::MESSAGE_BYTES))
         .merge(bounded(served, CALL_TIME, limits::MESSAGE_BYTES))
         .merge(bounded(departures, LEAVE_TIME, 0))
+        .merge(bounded(steered, STEER_TIME, 0))
         .merge(bounded(sessions(), SESSION_TIME, limits::MESSAGE_BYTES));
     // The node itself bounds the time until the first byte of a backup.
     let backups = Router::new().route("/v1/store/backup", get(store::backup));
@@ -165,6 +176,7 @@ fn watches(stop: CancellationToken) -> Router<Arc<dyn ApiNode>> {
     Router::new()
         .route("/v1/sessions/{id}/watch", get(watch::session))
         .route("/v1/watch", get(watch::matching))
+        .route("/v1/firmware/{name}/logs", get(logs::logs))
         .layer(DefaultBodyLimit::max(0))
         .layer(Extension(watch::Watches::new(stop)))
 }

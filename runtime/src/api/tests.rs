@@ -7,7 +7,10 @@ mod watches;
 
 use std::{
     io::{Read, Write},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -28,8 +31,8 @@ use super::{
     client::{ApiClient, ApiError},
     types::{
         After, BlobPage, BlobSummary, BlobUsage, CallOptions, DeployOptions, Deployed, ErrorBody,
-        FirmwareSummary, LinksReport, NodeStatus, NodeSummary, SessionPage, StoreReport,
-        StoreSummary,
+        FirmwareDescription, FirmwareEvent, FirmwareSummary, LinksReport, LogLine, LogOptions,
+        NodeStatus, NodeSummary, Renewed, RolledBack, SessionPage, StoreReport, StoreSummary,
     },
     *,
 };
@@ -46,6 +49,8 @@ struct MadeUp {
     arrived: Signals,
     let_go: Signals,
     sessions: Sessions,
+    /// Lines of logs that were asked for.
+    told: Arc<AtomicU64>,
 }
 
 /// Signals that are counted, so that none is lost when it comes before it is waited for.
@@ -125,8 +130,39 @@ impl ApiNode for MadeUp {
             self.let_go.wait().await;
             let Deployment { name, package, .. } = deployment;
             let size = package.len() as u64;
-            Ok(Deployed { name, digest: Digest::of(&package), size, node: None })
+            Ok(Deployed { name, digest: Digest::of(&package), size, node: None, epoch: None })
         })
+    }
+
+    fn known(&self, name: &Name) -> Result<(), Problem> {
+        Err(Problem::NotFound { what: format!("firmware {name}").into() })
+    }
+
+    fn describe(&self, name: Name) -> BoxFuture<'_, Result<FirmwareDescription, Problem>> {
+        Box::pin(async move { self.known(&name).map(|()| unreachable!()) })
+    }
+
+    fn events(&self, name: Name) -> BoxFuture<'_, Result<Vec<FirmwareEvent>, Problem>> {
+        Box::pin(async move { self.known(&name).map(|()| vec![]) })
+    }
+
+    fn logs(&self, _: Name, options: LogOptions) -> BoxFuture<'_, Result<LogFeed, Problem>> {
+        // As many as are asked for, each when it is.
+        let told = Arc::clone(&self.told);
+        let lines = futures::stream::iter(0..u64::from(options.tail.unwrap_or_default()));
+        let lines = lines.map(move |number| {
+            told.fetch_add(1, Ordering::Relaxed);
+            LogLine::Missed { node: id("n1"), lines: number }
+        });
+        Box::pin(async move { Ok(lines.boxed()) })
+    }
+
+    fn restart(&self, name: Name) -> BoxFuture<'_, Result<Renewed, Problem>> {
+        Box::pin(async move { Ok(Renewed { name, node: id("n1"), epoch: Epoch(7) }) })
+    }
+
+    fn roll_back(&self, name: Name) -> BoxFuture<'_, Result<RolledBack, Problem>> {
+        Box::pin(async move { self.known(&name).map(|()| unreachable!()) })
     }
 
     fn remove(&self, name: Name) -> BoxFuture<'_, Result<(), Problem>> {

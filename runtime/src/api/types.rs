@@ -7,6 +7,8 @@ mod backup;
 mod blob;
 mod call;
 mod change;
+mod chronicle;
+mod describe;
 mod firmware;
 mod link;
 mod node;
@@ -33,6 +35,11 @@ pub use change::{
     BatchAnswer, BatchBody, Changed, CompareBody, DefinitionBody, OperationBody, OperationResult,
     SessionCreated, SettingsBody, TransactionAnswer, TransactionBody, TtlBody, Written,
 };
+pub(crate) use chronicle::moment;
+pub use chronicle::{
+    CursorError, FirmwareEvent, LogCursor, LogLevel, LogLine, LogOptions, LogStream,
+};
+pub use describe::{FirmwareDescription, PackageReport, Renewed, RolledBack};
 pub use firmware::{DeployOptions, Deployed, FirmwareState, FirmwareSummary};
 pub use link::{CertificateSummary, ClassTraffic, LinkReport, LinkState, LinksReport};
 pub use node::{

@@ -15,13 +15,13 @@ use super::{
 use crate::{
     api::{
         client::SessionQuery,
-        types::{ActorNode, DEFAULT_PAGE, FirmwareSummary, MAX_PAGE},
+        types::{ActorNode, DEFAULT_PAGE, FirmwareEvent, FirmwareSummary, MAX_PAGE},
     },
     config::{ByteSize, HumanDuration},
 };
 
 /// Hex digits of a digest that a table shows; `-o json` shows all.
-const SHORT_DIGEST: usize = 12;
+pub(super) const SHORT_DIGEST: usize = 12;
 
 /// What to show.
 #[derive(Debug, Subcommand)]
@@ -39,6 +39,13 @@ pub(crate) enum GetCommand {
     Firmware {
         /// Only this one
         name: Option<Name>,
+    },
+    /// What became of a firmware lately, on any node: crashes, restarts, updates
+    #[command(visible_alias = "event")]
+    Events {
+        /// The firmware
+        #[arg(value_name = "FIRMWARE")]
+        name: Name,
     },
     /// Packages and other bytes that are kept on several nodes: who holds and who needs them
     #[command(visible_alias = "blob")]
@@ -86,6 +93,9 @@ pub(super) async fn get(invocation: &Invocation, command: GetCommand) -> Result<
         }
         GetCommand::Firmware { name: None } => {
             invocation.out.result(&api.firmware().await?, |all| firmware_table(all))
+        }
+        GetCommand::Events { name } => {
+            invocation.out.result(&api.events(&name).await?, |events| events_table(events))
         }
         GetCommand::Blobs { limit, after } => {
             let limit = usize::try_from(limit).unwrap_or(MAX_PAGE);
@@ -142,6 +152,24 @@ fn firmware_table(firmware: &[FirmwareSummary]) -> String {
                 cell(ByteSize(one.size).rounded()),
                 cell(one.digest.to_string().get(..SHORT_DIGEST).unwrap_or_default()),
                 one.last_error.clone(),
+            ]
+        }),
+    )
+}
+
+/// Events, the oldest first.
+pub(super) fn events_table(events: &[FirmwareEvent]) -> String {
+    table(
+        ["LAST SEEN", "TIMES", "NODE", "EPOCH", "EVENT", "WHAT"],
+        events.iter().map(|event| {
+            [
+                cell(&event.at),
+                cell(event.count),
+                cell(&event.node),
+                // What was done by hand before it was placed has none.
+                Some(event.epoch).filter(|epoch| epoch.0 > 0).map(|epoch| epoch.to_string()),
+                cell(&event.event),
+                cell(&event.text),
             ]
         }),
     )

@@ -116,7 +116,7 @@ pub(crate) fn cell(value: impl Display) -> Option<String> {
 
 /// `text` without line breaks and control characters: what comes from a node may be a guest's own
 /// words, and must neither break a table nor steer a terminal.
-fn single_line(text: &str) -> String {
+pub(crate) fn single_line(text: &str) -> String {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     text.trim_end().chars().map(plain).collect()
 }

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use clap::Args;
-use odeum_proto::Name;
+use odeum_proto::{Epoch, Name};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -63,13 +63,13 @@ pub(super) async fn run(invocation: &Invocation, args: RunArgs) -> Result<(), Cl
         memory: args.memory.map(|size| size.to_string()),
         time: args.time.map(|time| time.to_string()),
     };
-    api.put_firmware(&name, file, &options).await.map_err(|error| match error {
+    let deployed = api.put_firmware(&name, file, &options).await.map_err(|error| match error {
         ApiError::Refused { retryable: false, .. } => {
             CliError::Package { path: args.source.to_string().into(), error }
         }
         other => other.into(),
     })?;
-    let firmware = until_running(&api, &name, args.wait).await?;
+    let firmware = until_running(&api, &name, deployed.epoch, args.wait).await?;
     invocation.out.result(&firmware, |firmware| {
         let node = firmware.node.as_ref().map_or_else(String::new, |node| format!(" on {node}"));
         if let Some(code) = firmware.exit_code {
@@ -79,20 +79,23 @@ pub(super) async fn run(invocation: &Invocation, args: RunArgs) -> Result<(), Cl
     })
 }
 
-async fn until_running(
+/// Waits until a firmware runs, in an activation not before `since`.
+pub(super) async fn until_running(
     api: &ApiClient,
     name: &Name,
+    since: Option<Epoch>,
     wait: HumanDuration,
 ) -> Result<FirmwareSummary, CliError> {
     let deadline = Instant::now() + wait.0;
     loop {
         let firmware = api.firmware_of(name).await?;
         let reason = firmware.last_error.as_deref().map(Box::from);
+        let is_new = firmware.epoch >= since;
         match firmware.state {
-            FirmwareState::Running | FirmwareState::Idle | FirmwareState::Completed => {
+            FirmwareState::Running | FirmwareState::Idle | FirmwareState::Completed if is_new => {
                 return Ok(firmware);
             }
-            FirmwareState::Failed => {
+            FirmwareState::Failed if is_new => {
                 let reason = reason.unwrap_or_else(|| "no reason is known".into());
                 return Err(CliError::Failed { name: name.clone(), reason });
             }

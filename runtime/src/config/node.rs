@@ -155,6 +155,11 @@ pub struct FirmwareConfig {
     /// compiles less often after a change; 0 keeps none, and each start compiles anew. It should be
     /// the same for all that share the folder: the least of them counts.
     pub cache_size: ByteSize,
+    /// Lines that each firmware has logged that are kept in memory for `odeum logs`. More shows
+    /// more of the past.
+    pub log_lines: NonZeroU32,
+    /// Bytes of these lines, for each firmware that has run here.
+    pub log_size: ByteSize,
 }
 
 impl Default for FirmwareConfig {
@@ -170,6 +175,8 @@ impl Default for FirmwareConfig {
             cache_dir: None,
             // Code is some times as large as its module: this is room for dozens of the largest.
             cache_size: ByteSize::mebibytes(4 * 1_024),
+            log_lines: const { NonZeroU32::new(1_000).unwrap() },
+            log_size: ByteSize(256 << 10),
         }
     }
 }

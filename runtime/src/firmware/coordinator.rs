@@ -36,12 +36,14 @@ use odeum_actors::{
 use odeum_cluster::lease::LeaseHandle;
 use odeum_proto::{
     Digest, EntityId, Epoch, Incarnation, Name, NodeId,
+    chronicle::What,
     store::{Outcome, Remedy, RestartBudget, Threshold},
 };
 use tokio::time::Instant;
 
 use super::{
     cache::CacheHandle,
+    chronicle::{Chronicles, GuestLog},
     crashes::{Crashes, Verdict},
     deeds::Reach,
     error::GuestFailure,
@@ -92,6 +94,8 @@ pub(super) struct CoordinatorParts {
     pub(super) reach: Arc<dyn Reach>,
     /// Starts the processes of guests that have one of their own.
     pub(super) launcher: Launcher,
+    /// Keeps what they say and what becomes of them.
+    pub(super) chronicles: Chronicles,
 }
 
 impl fmt::Debug for CoordinatorParts {
@@ -237,6 +241,9 @@ impl CoordinatorActor {
             let is_wanted = |name: &Name| wanted.iter().any(|wanted| wanted.spec.name == *name);
             self.ran().retain(|name, _| is_wanted(name));
             self.crashes.retain(|name, _| is_wanted(name));
+            for gone in self.wanted.iter().map(|it| &it.spec.name).filter(|name| !is_wanted(name)) {
+                self.parts.chronicles.forget(gone);
+            }
             self.wanted = wanted;
         }
         let running = self.entries.iter().map(|(name, e)| (name.clone(), e.running.clone()));
@@ -345,6 +352,9 @@ impl CoordinatorActor {
 
     async fn on_exceeded(&mut self, name: &Name, threshold: Threshold) {
         let failure = GuestFailure::Exceeded { threshold: threshold.clone() };
+        if let Some(entry) = self.entries.get(name) {
+            entry.facts.happened(What::Exceeded { reason: failure.to_string() });
+        }
         match threshold.then {
             Remedy::Warn => tracing::warn!(%name, %failure, "firmware uses too much"),
             Remedy::Restart => {
@@ -356,15 +366,20 @@ impl CoordinatorActor {
         }
     }
 
-    /// Whether there is a package before the one that is deployed.
+    /// The package before the one that is deployed.
+    fn former(&self, name: &Name) -> Option<Digest> {
+        self.wanted.iter().find(|wanted| wanted.spec.name == *name)?.former
+    }
+
     fn can_roll_back(&self, name: &Name) -> bool {
-        self.wanted.iter().any(|wanted| wanted.spec.name == *name && wanted.can_roll_back)
+        self.former(name).is_some()
     }
 
     /// Has the package before come back, however long the store takes: it is safe to repeat.
     fn roll_back(&self, ctx: &mut Context<Self>, name: &Name) {
-        let Some(entry) = self.entries.get(name) else { return };
+        let (Some(entry), Some(to)) = (self.entries.get(name), self.former(name)) else { return };
         let (name, failed) = (name.clone(), entry.running.spec.digest);
+        let facts = entry.facts.clone();
         let last = entry.status().last_error.unwrap_or_default();
         tracing::error!(%name, package = %failed, last, "update fails: the package before comes back");
         let ledger = Arc::clone(&self.parts.ledger);
@@ -375,7 +390,10 @@ impl CoordinatorActor {
                         tracing::warn!(%name, %refusal, "not rolled back");
                         return;
                     }
-                    Ok(_) => return,
+                    Ok(_) => {
+                        facts.happened(What::RolledBack { from: failed, to });
+                        return;
+                    }
                     Err(error) => {
                         tracing::warn!(%name, %error, "rollback waits");
                         tokio::time::sleep(TELL_PAUSE).await;
@@ -418,7 +436,9 @@ impl CoordinatorActor {
     }
 
     async fn start(&mut self, ctx: &mut Context<Self>, running: Running) -> Result<(), ActorError> {
-        let (name, facts, usage) = (running.spec.name.clone(), Facts::new(), Usage::default());
+        let (name, usage) = (running.spec.name.clone(), Usage::default());
+        let log = GuestLog::new(name.clone(), running.epoch, self.parts.chronicles.of(&name));
+        let facts = Facts::new(log.clone());
         let (digest, now) = (running.spec.digest, Instant::now());
         if !self.crashes.get(&name).is_some_and(|crashes| crashes.are_of(&digest)) {
             self.crashes.insert(name.clone(), Crashes::new(digest, now));
@@ -437,6 +457,7 @@ impl CoordinatorActor {
             facts: facts.clone(),
             setting: Setting {
                 firmware: name.clone(),
+                log,
                 limits: running.spec.limits.clone(),
                 grants: Arc::clone(&self.parts.grants),
                 usage: usage.clone(),
@@ -478,6 +499,7 @@ impl CoordinatorActor {
             if let Some(entry) = self.entries.remove(name) {
                 let entity = EntityId::firmware(name.clone());
                 self.parts.activate.deactivate(&entity, entry.running.epoch);
+                entry.facts.happened(What::Stopped);
             }
         }
         // One that was given up is not there.

@@ -6,7 +6,9 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use odeum_proto::Name;
+use odeum_proto::chronicle::{Level, Stream};
+
+use super::chronicle::GuestLog;
 
 /// Denials of one instance that are said. One tells what is missing; a loop would say it forever.
 const SAID: u32 = 16;
@@ -14,13 +16,13 @@ const SAID: u32 = 16;
 /// Says what one instance is denied.
 #[derive(Debug)]
 pub(super) struct Denials {
-    firmware: Name,
+    log: GuestLog,
     said: AtomicU32,
 }
 
 impl Denials {
-    pub(super) fn new(firmware: Name) -> Self {
-        Self { firmware, said: AtomicU32::new(0) }
+    pub(super) fn new(log: GuestLog) -> Self {
+        Self { log, said: AtomicU32::new(0) }
     }
 
     /// `what` needs `line` under `[capabilities]`.
@@ -41,20 +43,20 @@ impl Denials {
     /// A node without a broker.
     pub(super) fn no_broker(&self) {
         if self.may_say() {
-            tracing::warn!(
-                target: "odeum::guest", firmware = %self.firmware,
-                "nothing can be published: this node has no broker; set `mqtt.broker` in its \
-                 configuration"
-            );
+            const NO_BROKER: &str = "nothing can be published: this node has no broker; set \
+                                     `mqtt.broker` in its configuration";
+            let firmware = self.log.firmware();
+            tracing::warn!(target: "odeum::guest", %firmware, "{NO_BROKER}");
+            self.log.keep(Level::Warn, Stream::Node, NO_BROKER);
         }
     }
 
     fn say(&self, what: &str, table: &str, line: &str) {
         if self.may_say() {
-            tracing::warn!(
-                target: "odeum::guest", firmware = %self.firmware, what,
-                "denied: write `{line}` under `{table}` in its manifest to allow it"
-            );
+            let advice = format!("write `{line}` under `{table}` in its manifest to allow it");
+            let firmware = self.log.firmware();
+            tracing::warn!(target: "odeum::guest", %firmware, what, "denied: {advice}");
+            self.log.keep(Level::Warn, Stream::Node, &format!("denied {what}: {advice}"));
         }
     }
 

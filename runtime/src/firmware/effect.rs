@@ -5,9 +5,13 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use odeum_proto::{Name, limits, session::Write};
+use odeum_proto::{
+    chronicle::{self, Stream},
+    limits,
+    session::Write,
+};
 
-use super::{deeds::Deed, error::GuestLimit};
+use super::{chronicle::GuestLog, deeds::Deed, error::GuestLimit};
 use crate::package::manifest::Limits;
 
 /// Lines that one message may log; more are counted and dropped, so that a chatty guest costs a
@@ -115,7 +119,7 @@ impl Buffer {
         Ok(())
     }
 
-    pub(super) fn log(&mut self, firmware: &Name, level: Level, text: &[u8]) {
+    pub(super) fn log(&mut self, to: &GuestLog, level: Level, text: &[u8]) {
         let logged = self.logged + text.len().min(LOG_LINE_BYTES);
         if self.lines >= LOG_LINES || logged > self.log_allowed {
             self.dropped = self.dropped.saturating_add(1);
@@ -123,14 +127,16 @@ impl Buffer {
         }
         self.lines += 1;
         self.logged = logged;
-        emit(firmware, level, text);
+        emit(to, level, text);
     }
 
     /// Says once how many lines were dropped.
-    pub(super) fn finish_log(&self, firmware: &Name) {
+    pub(super) fn finish_log(&self, to: &GuestLog) {
         if self.dropped > 0 {
+            let firmware = to.firmware();
             let (dropped, allowed, bytes) = (self.dropped, LOG_LINES, self.log_allowed);
             tracing::warn!(%firmware, dropped, allowed, bytes, "guest log lines dropped");
+            say_dropped(to, u64::from(dropped));
         }
     }
 
@@ -192,8 +198,22 @@ impl Level {
     }
 }
 
-pub(super) fn emit(firmware: &Name, level: Level, line: &[u8]) {
-    let text = text(line);
+impl From<Level> for chronicle::Level {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Error => Self::Error,
+            Level::Warn => Self::Warn,
+            Level::Info => Self::Info,
+            Level::Debug => Self::Debug,
+            Level::Trace => Self::Trace,
+        }
+    }
+}
+
+/// A line that the guest logs.
+pub(super) fn emit(to: &GuestLog, level: Level, line: &[u8]) {
+    let (text, firmware) = (text(line), to.firmware());
+    to.keep(level.into(), Stream::Log, &text);
     match level {
         Level::Error => tracing::error!(target: "odeum::guest", %firmware, %text, "guest log"),
         Level::Warn => tracing::warn!(target: "odeum::guest", %firmware, %text, "guest log"),
@@ -205,9 +225,17 @@ pub(super) fn emit(firmware: &Name, level: Level, line: &[u8]) {
 
 /// A line of one of the guest's output streams. Programs report their progress on standard error,
 /// too, so both are as loud.
-pub(super) fn emit_from(firmware: &Name, stream: &'static str, line: &[u8]) {
-    let text = text(line);
+pub(super) fn emit_from(to: &GuestLog, stream: Stream, line: &[u8]) {
+    let (text, firmware) = (text(line), to.firmware());
+    to.keep(chronicle::Level::Info, stream, &text);
+    let stream = if stream == Stream::Stderr { "stderr" } else { "stdout" };
     tracing::info!(target: "odeum::guest", %firmware, stream, %text, "guest log");
+}
+
+/// Says among the guest's lines that some are missing. The node's log says it in its own way.
+pub(super) fn say_dropped(to: &GuestLog, dropped: u64) {
+    let text = format!("{dropped} lines dropped: it logs too much");
+    to.keep(chronicle::Level::Warn, Stream::Node, &text);
 }
 
 /// The beginning of what a guest said, as text.

@@ -86,8 +86,8 @@ impl Ledger for StoreHandle {
                 let spec: &FirmwareSpec = spec;
                 let placement = state.placements().get(&EntityId::firmware(spec.name.clone()));
                 let epoch = placement.filter(|at| recorded && at.node == *node).map(|at| at.epoch);
-                let can_roll_back = state.former(&spec.name).is_some();
-                Wanted { spec: spec.clone(), epoch, can_roll_back }
+                let former = state.former(&spec.name).map(|former| former.digest);
+                Wanted { spec: spec.clone(), epoch, former }
             };
             state.firmware().values().map(placed).collect()
         })

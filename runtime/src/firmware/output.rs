@@ -9,9 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use odeum_proto::Name;
+use odeum_proto::chronicle;
 
-use super::effect::{LOG_LINE_BYTES, emit_from};
+use super::{
+    chronicle::GuestLog,
+    effect::{self, LOG_LINE_BYTES, emit_from},
+};
 
 /// Lines of one second. Enough for a program that reports its progress, a thousandth of what a loop
 /// would write.
@@ -97,14 +100,14 @@ impl Budget {
 /// Both outputs of one instance, which share one budget. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Output {
-    firmware: Name,
+    log: GuestLog,
     budget: Arc<Mutex<Budget>>,
 }
 
 impl Output {
     /// `allowed_bytes` of a second are logged.
-    pub(super) fn new(firmware: Name, allowed_bytes: u64) -> Self {
-        Self { firmware, budget: Arc::new(Mutex::new(Budget::new(allowed_bytes))) }
+    pub(super) fn new(log: GuestLog, allowed_bytes: u64) -> Self {
+        Self { log, budget: Arc::new(Mutex::new(Budget::new(allowed_bytes))) }
     }
 
     fn line(&self, stream: Stream, line: &[u8]) {
@@ -113,14 +116,15 @@ impl Output {
             Verdict::Drop => {}
             Verdict::Log { dropped } => {
                 self.say_dropped(dropped);
-                emit_from(&self.firmware, stream.word(), line);
+                emit_from(&self.log, stream.into(), line);
             }
         }
     }
 
     fn say_dropped(&self, dropped: u64) {
         if dropped > 0 {
-            tracing::warn!(firmware = %self.firmware, dropped, "guest log lines dropped");
+            tracing::warn!(firmware = %self.log.firmware(), dropped, "guest log lines dropped");
+            effect::say_dropped(&self.log, dropped);
         }
     }
 }
@@ -132,11 +136,11 @@ pub(super) enum Stream {
     Stderr,
 }
 
-impl Stream {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Stdout => "stdout",
-            Self::Stderr => "stderr",
+impl From<Stream> for chronicle::Stream {
+    fn from(stream: Stream) -> Self {
+        match stream {
+            Stream::Stdout => Self::Stdout,
+            Stream::Stderr => Self::Stderr,
         }
     }
 }

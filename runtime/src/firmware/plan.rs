@@ -15,8 +15,8 @@ pub struct Wanted {
     pub spec: FirmwareSpec,
     /// Its epoch, if it is placed on this node.
     pub epoch: Option<Epoch>,
-    /// Whether there is a package before this one that could come back.
-    pub can_roll_back: bool,
+    /// The package before this one, if it could come back.
+    pub former: Option<Digest>,
 }
 
 /// A firmware that this node was told to run.
@@ -89,7 +89,7 @@ mod tests {
     }
 
     fn wanted(name: &str, content: &str, epoch: Option<u64>) -> Wanted {
-        Wanted { spec: spec(name, content), epoch: epoch.map(Epoch), can_roll_back: false }
+        Wanted { spec: spec(name, content), epoch: epoch.map(Epoch), former: None }
     }
 
     fn run(name: &str, content: &str, epoch: u64) -> Running {
@@ -126,8 +126,7 @@ mod tests {
     #[test]
     fn a_new_epoch_or_a_new_package_ends_the_old_host_first() {
         for new in [run("x", "a", 2), run("x", "b", 1)] {
-            let wanted =
-                Wanted { spec: new.spec.clone(), epoch: Some(new.epoch), can_roll_back: false };
+            let wanted = Wanted { spec: new.spec.clone(), epoch: Some(new.epoch), former: None };
             let commands = next(&[wanted], &[run("x", "a", 1)]);
             assert_eq!(commands, [stop("x"), Command::Start(new)]);
         }

@@ -158,8 +158,8 @@ impl Launcher {
             Kind::Job => None,
             Kind::Messages | Kind::Http => Some(time.saturating_mul(SLACK) + SILENCE),
         };
-        let firmware = setting.firmware.clone();
-        let ends = Ends { firmware, process, ended, stream, publisher, terms, patience };
+        let log = setting.log.clone();
+        let ends = Ends { log, process, ended, stream, publisher, terms, patience };
         let (link, ready) = Link::open(ends, &setup).await?;
         tracing::debug!(
             firmware = %setting.firmware, pid = link.pid(), elapsed_ms = begun.elapsed().as_millis(),

@@ -7,6 +7,7 @@ use odeum_proto::{Name, store::FirmwareLimits};
 
 use super::{
     bridge::BrokerAccess,
+    chronicle::GuestLog,
     limiter::{Bounds, Limiter},
     store::Meter,
     usage::Usage,
@@ -29,6 +30,8 @@ pub struct Grants {
 pub struct Setting {
     /// The firmware, which names it in log lines.
     pub firmware: Name,
+    /// Where its lines are kept.
+    pub log: GuestLog,
     /// The deployment's bounds.
     pub limits: FirmwareLimits,
     /// What the node gives.

@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use odeum_proto::{Digest, Epoch, Name};
+use odeum_proto::{Digest, Epoch, Name, chronicle::What};
 use tokio::sync::{Notify, watch};
+
+use super::chronicle::GuestLog;
 
 /// Where a host is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +77,8 @@ pub(super) struct Facts(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
+    /// Where what becomes of it is kept.
+    log: GuestLog,
     inner: Mutex<Inner>,
     over: Notify,
     /// How often it crashed.
@@ -99,7 +103,7 @@ impl Inner {
 }
 
 impl Facts {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(log: GuestLog) -> Self {
         let inner = Mutex::new(Inner {
             state: HostState::Starting,
             starts: 0,
@@ -108,7 +112,7 @@ impl Facts {
             last_error: None,
         });
         let crashes = watch::Sender::new(0);
-        Self(Arc::new(Shared { inner, over: Notify::new(), crashes }))
+        Self(Arc::new(Shared { log, inner, over: Notify::new(), crashes }))
     }
 
     /// Moves on with every crash.
@@ -131,9 +135,18 @@ impl Facts {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
+    /// Something became of it that only others see.
+    pub(super) fn happened(&self, what: What) {
+        self.0.log.happened(what);
+    }
+
     /// A new run of the host begins.
     pub(super) fn started(&self) {
-        self.lock().starts += 1;
+        let mut inner = self.lock();
+        inner.starts += 1;
+        let times = inner.starts - 1;
+        drop(inner);
+        self.0.log.happened(if times == 0 { What::Started } else { What::Restarted { times } });
     }
 
     pub(super) fn starting(&self) {
@@ -144,9 +157,15 @@ impl Facts {
 
     pub(super) fn running(&self, memory_bytes: u64, pid: Option<u32>) {
         let mut inner = self.lock();
-        inner.state = HostState::Running;
+        let before = std::mem::replace(&mut inner.state, HostState::Running);
         inner.memory_bytes = memory_bytes;
         inner.pid = pid;
+        drop(inner);
+        match before {
+            HostState::Running => {}
+            HostState::Idle => self.0.log.happened(What::Woken),
+            _ => self.0.log.happened(What::Running),
+        }
     }
 
     /// Its instance is gone until there is something for it to do.
@@ -154,6 +173,8 @@ impl Facts {
         let mut inner = self.lock();
         inner.state = HostState::Idle;
         inner.gone();
+        drop(inner);
+        self.0.log.happened(What::Idle);
     }
 
     /// The process of its own that it runs in.
@@ -183,14 +204,24 @@ impl Facts {
         let mut inner = self.lock();
         inner.state = HostState::Completed { code };
         inner.gone();
+        drop(inner);
+        self.0.log.happened(What::Completed { code });
     }
 
     /// Something went wrong.
     pub(super) fn erred(&self, state: HostState, error: impl Into<Box<str>>) {
+        let error = error.into();
+        let reason = error.to_string();
         let mut inner = self.lock();
         inner.state = state;
-        inner.last_error = Some(error.into());
+        inner.last_error = Some(error);
         inner.gone();
+        drop(inner);
+        self.0.log.happened(match state {
+            HostState::Restarting => What::Crashed { reason },
+            HostState::Failed => What::GivenUp { reason },
+            _ => What::Waits { reason },
+        });
     }
 
     pub(super) fn status(

@@ -10,6 +10,7 @@ use wasmtime::{Store, Trap, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::{
+    chronicle::GuestLog,
     denied::Denials,
     effect::Buffer,
     engine::TICK,
@@ -27,6 +28,8 @@ const FRAMES: usize = 5;
 #[derive(Debug)]
 pub(super) struct Meter {
     pub(super) firmware: Name,
+    /// Where it logs.
+    pub(super) log: GuestLog,
     pub(super) limiter: Limiter,
     pub(super) denials: Arc<Denials>,
     /// Those of the package.
@@ -41,8 +44,9 @@ pub(super) struct Meter {
 impl Meter {
     pub(super) fn new(setting: &Setting, limiter: Limiter, limits: Limits) -> Self {
         let (firmware, usage) = (setting.firmware.clone(), setting.usage.clone());
-        let denials = Arc::new(Denials::new(firmware.clone()));
-        Self { firmware, limiter, denials, limits, usage, ticks_left: 0, time: None }
+        let log = setting.log.clone();
+        let denials = Arc::new(Denials::new(log.clone()));
+        Self { firmware, log, limiter, denials, limits, usage, ticks_left: 0, time: None }
     }
 
     /// For what comes of the next message.

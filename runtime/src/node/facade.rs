@@ -25,12 +25,15 @@ use odeum_cluster::{
 use odeum_proto::{
     Digest, EntityId, Name, NodeId, RequestId, Revision, SessionId,
     call::{CallError, CallReply, CallRequest},
+    chronicle::What,
     report::{FirmwareReport, HostState},
     session::{DataAction, DataOutcome},
     store::{Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome, Placement, Refusal},
 };
 
 mod backup;
+mod chronicle;
+mod describe;
 mod nodes;
 mod sessions;
 mod store;
@@ -44,10 +47,11 @@ use super::{
 };
 use crate::{
     api::{
-        ApiNode, BackupFeed, Deployment, Feed, Listing, Problem, Received, Sight, Subject,
+        ApiNode, BackupFeed, Deployment, Feed, Listing, LogFeed, Problem, Received, Sight, Subject,
         types::{
-            After, BlobPage, CompactReport, Deployed, FirmwareState, FirmwareSummary, LinksReport,
-            NodeStatus, NodeSummary, Restored, SessionPage, StoreReport, StoreSummary,
+            After, BlobPage, CompactReport, Deployed, FirmwareDescription, FirmwareEvent,
+            FirmwareState, FirmwareSummary, LinksReport, LogOptions, NodeStatus, NodeSummary,
+            Renewed, Restored, RolledBack, SessionPage, StoreReport, StoreSummary,
         },
     },
     config::{FirmwareConfig, NodeConfig},
@@ -161,9 +165,13 @@ impl NodeFacade {
         if let Some(placement) = again {
             self.renew(&entity, placement).await?;
         }
-        let placed = |placement: &Placement| placement.node.clone();
-        let node = self.store.view(|state| state.placements().get(&entity).map(placed));
-        Ok(Deployed { name: deployment.name, digest, size, node })
+        // Who asks this node next sees what was deployed.
+        self.fresh().await?;
+        let placement = self.store.view(|state| state.placements().get(&entity).cloned());
+        let epoch = placement.as_ref().map(|at| at.epoch);
+        self.happened(&deployment.name, epoch, What::Deployed { digest });
+        let node = placement.map(|at| at.node);
+        Ok(Deployed { name: deployment.name, digest, size, node, epoch })
     }
 
     /// Removes the outcome of a job, which runs again because it is deployed again.
@@ -306,8 +314,33 @@ impl ApiNode for NodeFacade {
         self.deploy(deployment).boxed()
     }
 
+    fn known(&self, name: &Name) -> Result<(), Problem> {
+        self.check_deployed(name)
+    }
+
+    fn describe(&self, name: Name) -> BoxFuture<'_, Result<FirmwareDescription, Problem>> {
+        async move { self.describe(&name).await }.boxed()
+    }
+
+    fn events(&self, name: Name) -> BoxFuture<'_, Result<Vec<FirmwareEvent>, Problem>> {
+        async move { self.events(&name).await }.boxed()
+    }
+
+    fn logs(&self, name: Name, options: LogOptions) -> BoxFuture<'_, Result<LogFeed, Problem>> {
+        self.logs(name, options).boxed()
+    }
+
+    fn restart(&self, name: Name) -> BoxFuture<'_, Result<Renewed, Problem>> {
+        self.restart(name).boxed()
+    }
+
+    fn roll_back(&self, name: Name) -> BoxFuture<'_, Result<RolledBack, Problem>> {
+        self.roll_back(name).boxed()
+    }
+
     fn remove(&self, name: Name) -> BoxFuture<'_, Result<(), Problem>> {
         async move {
+            self.check_deployed(&name)?;
             let entity = EntityId::firmware(name.clone());
             let last = self.store.view(|state| state.placements().get(&entity).map(|at| at.epoch));
             self.write(Command::DeleteFirmware { name: name.clone() }).await?;

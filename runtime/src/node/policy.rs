@@ -1,12 +1,16 @@
 //! What becomes of a firmware over time: what its manifest says, and of the rest what the node does
 //! that it is deployed through.
 
+mod words;
+
 use odeum_proto::store::{FirmwarePolicy, Measure, RestartBudget, RollbackBudget, Threshold};
 
 use crate::{
     config::FirmwareConfig,
     package::manifest::{Health, Manifest, Restart, Update},
 };
+
+pub(super) use words::{in_force, words};
 
 /// The policy of a firmware with that manifest.
 pub(super) fn policy(manifest: &Manifest, config: &FirmwareConfig) -> FirmwarePolicy {

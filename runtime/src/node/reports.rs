@@ -1,6 +1,6 @@
 //! The joints between firmware and cluster: what each asks of the other, in the other's words.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, future::BoxFuture, stream::BoxStream};
@@ -14,13 +14,14 @@ use odeum_cluster::{
 use odeum_proto::{
     Digest, EntityId, Epoch, NodeId,
     call::{CallError, CallReply, CallRequest},
+    chronicle::Question,
     codec,
     report::{self, FirmwareReport},
 };
 
 use crate::firmware::{
-    Activate, CoordinatorHandle, FetchError, FirmwareStatus, HostHandle, HostState, PackageSource,
-    Reach,
+    Activate, Chronicles, CoordinatorHandle, FetchError, FirmwareStatus, HostHandle, HostState,
+    PackageSource, Reach,
 };
 
 /// Packages, which are blobs of the cluster. Where one is used a copy stays on the disk, so that it
@@ -150,6 +151,28 @@ impl Serve for Reports {
             let busy = |error: AskError| ServeError::Busy { reason: error.to_string().into() };
             let reports = local(&coordinator).await.map_err(busy)?;
             Ok(codec::encode(&reports)?.into())
+        })
+    }
+}
+
+/// How long a node waits for a line that somebody asks for, whatever they say.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// Tells other nodes what firmware logged here, and what became of it.
+pub(super) struct Told(pub(super) Chronicles);
+
+impl Serve for Told {
+    fn serve(&self, _from: NodeId, body: Bytes) -> BoxFuture<'static, Result<Bytes, ServeError>> {
+        let chronicles = self.0.clone();
+        Box::pin(async move {
+            let answer = match codec::decode(&body)? {
+                Question::Log { name, from, wait_ms } => {
+                    let wait = Duration::from_millis(wait_ms.into()).min(LONGEST_WAIT);
+                    codec::encode(&chronicles.lines(&name, from, wait).await)?
+                }
+                Question::Events { name } => codec::encode(&chronicles.events(&name))?,
+            };
+            Ok(answer.into())
         })
     }
 }

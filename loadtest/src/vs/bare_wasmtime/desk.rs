@@ -18,8 +18,8 @@ use odeum_proto::{
     Digest, EntityId, Epoch, Incarnation, Name, NodeId, RequestId, Revision, SessionId,
 };
 use odeum_runtime::firmware::{
-    Activate, Engine, FetchError, FirmwareHandle, FirmwareParts, Grants, HostHandle, Launcher,
-    Ledger, PackageSource, Reach, Wanted, firmware,
+    Activate, Chronicles, Engine, FetchError, FirmwareHandle, FirmwareParts, Grants, HostHandle,
+    Launcher, Ledger, PackageSource, Reach, Wanted, firmware,
 };
 use odeum_runtime::package::{Package, trust::Trust};
 use tokio::sync::watch;
@@ -79,6 +79,7 @@ impl Desk {
             grants: Grants::default(),
             reach: Arc::clone(&shelf) as _,
             launcher: Launcher::this_executable(),
+            chronicles: Chronicles::default(),
         });
         let root = spec.start().await?;
         Ok(Self { shelf, handle, root, _lease: lease })
@@ -226,11 +227,8 @@ impl Shelf {
 impl Ledger for Shelf {
     fn wanted(&self, _node: &NodeId, _life: Incarnation) -> Vec<Wanted> {
         let deployed = locked(&self.deployed);
-        let wanted = |spec: &FirmwareSpec| Wanted {
-            spec: spec.clone(),
-            epoch: Some(EPOCH),
-            can_roll_back: false,
-        };
+        let wanted =
+            |spec: &FirmwareSpec| Wanted { spec: spec.clone(), epoch: Some(EPOCH), former: None };
         deployed.values().map(wanted).collect()
     }
 

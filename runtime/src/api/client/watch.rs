@@ -1,13 +1,14 @@
-//! Watches: changes as they come.
+//! Watches and logs: what comes line by line.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, marker::PhantomData, time::Duration};
 
-use odeum_proto::{SessionId, session::Glob};
+use odeum_proto::{Name, SessionId, session::Glob};
 use reqwest::{Response, Url};
+use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::{ApiClient, ApiError, session::with_query};
-use crate::api::types::{After, WatchLine};
+use crate::api::types::{After, LogLine, LogOptions, WatchLine};
 
 /// How long a node may say nothing: three times as long as it does while nothing changes.
 const SILENCE: Duration = Duration::from_secs(45);
@@ -28,13 +29,20 @@ pub enum Watched {
 }
 
 /// The lines of a watch as they come. Dropping it ends the watch.
+pub type WatchLines = JsonLines<WatchLine>;
+
+/// The lines of a log as they come. Dropping it ends the reading.
+pub type LogLines = JsonLines<LogLine>;
+
+/// Lines of JSON as they come. Dropping it ends what tells them.
 #[derive(Debug)]
-pub struct WatchLines {
+pub struct JsonLines<T> {
     client: ApiClient,
     answer: Response,
     /// What came behind the last line that was taken.
     rest: Vec<u8>,
     lines: VecDeque<Vec<u8>>,
+    of: PhantomData<fn() -> T>,
 }
 
 impl ApiClient {
@@ -55,9 +63,30 @@ impl ApiClient {
                 with_query(self.path(&["v1", "watch"]), &[matching, after])
             }
         };
+        self.lines(url).await
+    }
+
+    /// What a firmware has logged, and with [`LogOptions::follow`] what it logs from now on.
+    ///
+    /// # Errors
+    /// See [`ApiError`]; an unknown firmware is [`ApiError::Refused`] with status 404.
+    pub async fn logs(&self, name: &Name, options: &LogOptions) -> Result<LogLines, ApiError> {
+        let LogOptions { tail, since, follow, after } = options;
+        let pairs = [
+            ("tail", tail.map(|lines| lines.to_string())),
+            ("since", since.map(|since| since.to_string())),
+            ("follow", follow.then(|| follow.to_string())),
+            ("after", after.as_ref().map(ToString::to_string)),
+        ];
+        let path = self.path(&["v1", "firmware", name.as_str(), "logs"]);
+        self.lines(with_query(path, &pairs)).await
+    }
+
+    async fn lines<T>(&self, url: Url) -> Result<JsonLines<T>, ApiError> {
         let asked = self.send(self.http.get(url).timeout(FOREVER));
         let answer = timeout(SILENCE, asked).await.map_err(|_| self.silent())??;
-        Ok(WatchLines { client: self.clone(), answer, rest: Vec::new(), lines: VecDeque::new() })
+        let (rest, lines) = (Vec::new(), VecDeque::new());
+        Ok(JsonLines { client: self.clone(), answer, rest, lines, of: PhantomData })
     }
 
     fn silent(&self) -> ApiError {
@@ -66,12 +95,12 @@ impl ApiClient {
     }
 }
 
-impl WatchLines {
-    /// The next line; `None` when the node has ended the watch. Cancelling it loses nothing.
+impl<T: DeserializeOwned> JsonLines<T> {
+    /// The next line; `None` when there are no more. Cancelling it loses nothing.
     ///
     /// # Errors
     /// See [`ApiError`]. A watch that goes on after what was told loses nothing.
-    pub async fn next(&mut self) -> Result<Option<WatchLine>, ApiError> {
+    pub async fn next(&mut self) -> Result<Option<T>, ApiError> {
         loop {
             if let Some(line) = self.lines.pop_front() {
                 let line = serde_json::from_slice(&line);

@@ -17,7 +17,10 @@ use super::Node;
 use crate::api::{
     node::Deployment,
     problem::Problem,
-    types::{DeployOptions, Deployed, FirmwareSummary, MAX_DEADLINE},
+    types::{
+        DeployOptions, Deployed, FirmwareDescription, FirmwareEvent, FirmwareSummary, MAX_DEADLINE,
+        Renewed, RolledBack,
+    },
 };
 use crate::config::{ByteSize, HumanDuration, UnitError};
 
@@ -37,6 +40,7 @@ pub(super) async fn one(
     name: Result<Path<Name>, PathRejection>,
 ) -> Result<Json<FirmwareSummary>, Problem> {
     let Path(name) = name?;
+    node.known(&name)?;
     let all = node.firmware().await?;
     let found = all.into_iter().find(|firmware| firmware.name == name);
     found.map(Json).ok_or_else(|| Problem::NotFound { what: format!("firmware {name}").into() })
@@ -61,6 +65,38 @@ pub(super) async fn put(
     let deployment = Deployment { name, package, memory, message_time };
     let deployed = node.deploy(deployment).await?;
     Ok((StatusCode::CREATED, Json(deployed)))
+}
+
+pub(super) async fn describe(
+    State(node): Node,
+    name: Result<Path<Name>, PathRejection>,
+) -> Result<Json<FirmwareDescription>, Problem> {
+    let Path(name) = name?;
+    node.describe(name).await.map(Json)
+}
+
+pub(super) async fn events(
+    State(node): Node,
+    name: Result<Path<Name>, PathRejection>,
+) -> Result<Json<Vec<FirmwareEvent>>, Problem> {
+    let Path(name) = name?;
+    node.events(name).await.map(Json)
+}
+
+pub(super) async fn restart(
+    State(node): Node,
+    name: Result<Path<Name>, PathRejection>,
+) -> Result<Json<Renewed>, Problem> {
+    let Path(name) = name?;
+    node.restart(name).await.map(Json)
+}
+
+pub(super) async fn roll_back(
+    State(node): Node,
+    name: Result<Path<Name>, PathRejection>,
+) -> Result<Json<RolledBack>, Problem> {
+    let Path(name) = name?;
+    node.roll_back(name).await.map(Json)
 }
 
 pub(super) async fn remove(

@@ -23,7 +23,7 @@ use futures::{Stream, StreamExt as _, stream};
 use odeum_cluster::store::WatchEvent;
 use odeum_proto::{GroupId, SessionId, session::Glob};
 use serde::Deserialize;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -48,12 +48,18 @@ const LAST_EVENT: &str = "last-event-id";
 pub(super) struct Watches {
     room: Arc<Semaphore>,
     /// When the server stops.
-    stop: CancellationToken,
+    pub(super) stop: CancellationToken,
 }
 
 impl Watches {
     pub(super) fn new(stop: CancellationToken) -> Self {
         Self { room: Arc::new(Semaphore::new(WATCHES)), stop }
+    }
+
+    /// Room for one more, for as long as its client is there.
+    pub(super) fn enter(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let room = Arc::clone(&self.room).try_acquire_owned();
+        room.map_err(|_| Problem::Overloaded { limit: WATCHES })
     }
 }
 
@@ -99,9 +105,7 @@ async fn watch(
     after: Option<After>,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
-    let Ok(permit) = Arc::clone(&watches.room).try_acquire_owned() else {
-        return Err(Problem::Overloaded { limit: WATCHES });
-    };
+    let permit = watches.enter()?;
     // A browser says by itself where it was when it comes back.
     let last = header(headers, LAST_EVENT)?.map(|text| parsed::<After>(LAST_EVENT, text));
     let after = last.transpose()?.or(after);

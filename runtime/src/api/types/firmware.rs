@@ -101,6 +101,9 @@ pub struct Deployed {
     pub size: u64,
     /// Where it is placed, if that is decided.
     pub node: Option<NodeId>,
+    /// Under which activation.
+    #[serde(default)]
+    pub epoch: Option<Epoch>,
 }
 
 #[cfg(test)]
@@ -114,6 +117,7 @@ mod tests {
             digest: Digest::of(b"x"),
             size: 1,
             node: None,
+            epoch: None,
         };
         let json = serde_json::to_value(&deployed).expect("serializes");
         assert_eq!(json["digest"], Digest::of(b"x").to_string());

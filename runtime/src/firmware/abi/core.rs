@@ -177,8 +177,8 @@ fn log<W: 'static>(
     let (memory, guest) = parts(&mut caller)?;
     let text = slice(memory, text, "odeum.log")?;
     match &mut guest.message {
-        Some(message) => message.buffer.log(&guest.meter.firmware, Level::of(level), text),
-        None => crate::firmware::effect::emit(&guest.meter.firmware, Level::of(level), text),
+        Some(message) => message.buffer.log(&guest.meter.log, Level::of(level), text),
+        None => crate::firmware::effect::emit(&guest.meter.log, Level::of(level), text),
     }
     Ok(())
 }

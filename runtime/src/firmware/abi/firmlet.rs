@@ -145,7 +145,7 @@ fn log(mut caller: Caller<'_, Firmlet>, severity: i32, topic: Slice, message: Sl
         return code::HOST;
     };
     let line = if topic.is_empty() { message.to_vec() } else { [topic, b": ", message].concat() };
-    firmlet.buffer.log(&firmlet.meter.firmware, Level::of(severity), &line);
+    firmlet.buffer.log(&firmlet.meter.log, Level::of(severity), &line);
     code::OK
 }
 

@@ -72,7 +72,7 @@ fn builder(
     if !granted.clock {
         builder.wall_clock(Still).monotonic_clock(Still);
     }
-    let output = Output::new(setting.firmware.clone(), manifest.limits.log.bytes());
+    let output = Output::new(setting.log.clone(), manifest.limits.log.bytes());
     builder
         .stdout(Stdio::new(output.clone(), Stream::Stdout))
         .stderr(Stdio::new(output, Stream::Stderr))

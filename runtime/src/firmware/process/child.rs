@@ -20,7 +20,7 @@ use odeum_proto::http::{HttpAnswer, HttpRequest};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use tokio::{sync::mpsc, task::JoinSet};
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _};
 
 use super::{
     artifact, log, raw,
@@ -31,6 +31,7 @@ use crate::{
     firmware::{
         abi::Kind,
         bridge::{Publication, Publisher},
+        chronicle::GuestLog,
         effect::Variables,
         engine::Engine,
         error::GuestFailure,
@@ -115,12 +116,16 @@ fn setting(setup: &Setup) -> io::Result<Setting> {
         broker: None,
     };
     let (firmware, limits) = (setup.firmware.clone(), setup.limits.clone());
-    Ok(Setting { firmware, limits, grants: Arc::new(grants), usage: Usage::default() })
+    // What is said goes to the node, which keeps it.
+    let log = GuestLog::alone(firmware.clone());
+    Ok(Setting { firmware, log, limits, grants: Arc::new(grants), usage: Usage::default() })
 }
 
 /// Sends what is logged to the node.
 fn listen(node: &Arc<Node>, quietest: &str) {
     let level = quietest.parse().unwrap_or(LevelFilter::INFO);
+    // The node keeps all that the guest says, whatever it logs of that.
+    let level = Targets::new().with_default(level).with_target(log::GUEST, LevelFilter::TRACE);
     let node = Arc::clone(node);
     let forward = log::Forward(move |line| node.tell(&Report::Log(line)));
     // Nothing else has been set up in a process that has just begun.

@@ -30,7 +30,8 @@ use super::{
 };
 use crate::firmware::{
     bridge::{Publication, Publisher},
-    effect::Variables,
+    chronicle::GuestLog,
+    effect::{Variables, say_dropped},
     error::GuestFailure,
 };
 
@@ -81,7 +82,7 @@ impl std::fmt::Debug for Expected {
 
 /// What a link is made of.
 pub(super) struct Ends {
-    pub(super) firmware: Name,
+    pub(super) log: GuestLog,
     pub(super) process: Process,
     pub(super) ended: oneshot::Receiver<End>,
     pub(super) stream: UnixStream,
@@ -94,7 +95,7 @@ pub(super) struct Ends {
 impl Link {
     /// Greets a process that was just started, tells it what to run, and waits until it does.
     pub(super) async fn open(ends: Ends, setup: &Order) -> Result<(Self, Readiness), GuestFailure> {
-        let Ends { firmware, process, ended, stream, publisher, terms, patience } = ends;
+        let Ends { log, process, ended, stream, publisher, terms, patience } = ends;
         let process = Arc::new(process);
         let (read, write) = stream.into_split();
         let (orders, queue) = mpsc::channel(QUEUE);
@@ -102,7 +103,7 @@ impl Link {
         let (ready, readiness) = oneshot::channel();
         let expected = Arc::<Mutex<Expected>>::default();
         let listener = Listener {
-            firmware,
+            log,
             process: Arc::clone(&process),
             expected: Arc::clone(&expected),
             orders: orders.clone(),
@@ -242,7 +243,7 @@ impl Lines {
 
 /// Hears what a process says.
 struct Listener {
-    firmware: Name,
+    log: GuestLog,
     process: Arc<Process>,
     expected: Arc<Mutex<Expected>>,
     orders: mpsc::Sender<Vec<u8>>,
@@ -327,10 +328,11 @@ impl Listener {
             Report::Log(line) => {
                 let (fits, dropped) = self.lines.admit(Instant::now());
                 if let Some(dropped) = dropped {
-                    tracing::warn!(firmware = %self.firmware, dropped, "guest log lines dropped");
+                    tracing::warn!(firmware = %self.log.firmware(), dropped, "guest log lines dropped");
+                    say_dropped(&self.log, dropped);
                 }
                 if fits {
-                    line.emit(&self.firmware);
+                    line.emit(&self.log);
                 }
                 Ok(())
             }
@@ -355,7 +357,7 @@ impl Listener {
             return Err(Breach::new(what));
         }
         // In a namespace of its own a process knows itself by another number; that is no breach.
-        tracing::debug!(firmware = %self.firmware, pid = self.process.pid(), claimed = pid, "host process registered");
+        tracing::debug!(firmware = %self.log.firmware(), pid = self.process.pid(), claimed = pid, "host process registered");
         let _ = self.orders.send(setup).await;
         Ok(())
     }
@@ -373,7 +375,7 @@ impl Listener {
 
     fn on_published(&self, publication: Publication) {
         if !self.publisher.publish(publication) {
-            let firmware = &self.firmware;
+            let firmware = self.log.firmware();
             tracing::warn!(%firmware, dropped = 1, "publications dropped: the broker is too slow");
         }
     }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use odeum_proto::Name;
+use odeum_proto::chronicle::{self, Stream};
 use serde::{Deserialize, Serialize};
 use tracing::{
     Event, Level, Metadata, Subscriber,
@@ -11,10 +11,13 @@ use tracing::{
 };
 use tracing_subscriber::{Layer, layer::Context};
 
-use crate::firmware::effect::LOG_LINE_BYTES;
+use crate::firmware::{
+    chronicle::GuestLog,
+    effect::{LOG_LINE_BYTES, say_dropped},
+};
 
 /// What guests say is logged under it.
-const GUEST: &str = "odeum::guest";
+pub(super) const GUEST: &str = "odeum::guest";
 
 /// Most fields of a line. No line of firmware has as many.
 const FIELDS: usize = 8;
@@ -54,6 +57,18 @@ impl From<Level> for Loudness {
     }
 }
 
+impl From<Loudness> for chronicle::Level {
+    fn from(level: Loudness) -> Self {
+        match level {
+            Loudness::Error => Self::Error,
+            Loudness::Warn => Self::Warn,
+            Loudness::Info => Self::Info,
+            Loudness::Debug => Self::Debug,
+            Loudness::Trace => Self::Trace,
+        }
+    }
+}
+
 /// One event, at each level under each target: both are fixed when a program is built.
 macro_rules! say {
     ($line:ident, $firmware:ident, $($level:ident => $at:ident),+) => {
@@ -81,13 +96,36 @@ macro_rules! say {
 }
 
 impl Line {
-    /// Logs it as of `firmware`, whatever the process says of whom it is.
-    pub(super) fn emit(mut self, firmware: &Name) {
+    /// Logs it as of whom the log is, whatever the process says of that, and keeps it there.
+    pub(super) fn emit(mut self, to: &GuestLog) {
         cut(&mut self.message);
         self.fields.truncate(FIELDS);
         self.fields.iter_mut().for_each(|(_, value)| cut(value));
+        if self.is_guests {
+            self.keep(to);
+        }
+        let firmware = to.firmware();
         say!(self, firmware,
             Error => ERROR, Warn => WARN, Info => INFO, Debug => DEBUG, Trace => TRACE);
+    }
+
+    /// Keeps what the guest said, or what its host said of it, as it is kept of one inside the node.
+    fn keep(&self, to: &GuestLog) {
+        let level = self.level.into();
+        if let Some(text) = self.field("text") {
+            let stream = match self.field("stream") {
+                Some("stdout") => Stream::Stdout,
+                Some("stderr") => Stream::Stderr,
+                _ => Stream::Log,
+            };
+            to.keep(level, stream, text);
+        } else if let Some(dropped) = self.number("dropped") {
+            say_dropped(to, dropped);
+        } else {
+            let of = self.field("what").map(|what| format!("denied {what}:"));
+            let text = of.map(|of| self.message.replacen("denied:", &of, 1));
+            to.keep(level, Stream::Node, text.as_ref().unwrap_or(&self.message));
+        }
     }
 
     fn field(&self, name: &str) -> Option<&str> {

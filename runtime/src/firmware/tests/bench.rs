@@ -13,8 +13,8 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::compile;
 use crate::firmware::{
-    Engine, Grants, GuestFailure, Hint, Instance, Module, Publisher, Setting, Usage, Variables,
-    run_job,
+    Engine, Grants, GuestFailure, GuestLog, Hint, Instance, Module, Publisher, Setting, Usage,
+    Variables, run_job,
 };
 
 struct Session(BTreeMap<&'static str, &'static str>);
@@ -36,6 +36,7 @@ pub(super) fn setting() -> Setting {
 pub(super) fn granting(grants: Grants) -> Setting {
     Setting {
         firmware: "guest".parse().expect("valid"),
+        log: GuestLog::alone("guest".parse().expect("valid")),
         limits: FirmwareLimits { memory_bytes: 4 << 20, message_time: Duration::from_millis(200) },
         grants: Arc::new(grants),
         usage: Usage::default(),

@@ -29,8 +29,9 @@ use odeum_proto::{
 use tokio::sync::{broadcast, watch};
 
 use crate::firmware::{
-    Activate, Checked, Engine, FetchError, FirmwareHandle, FirmwareParts, FirmwareStatus, Grants,
-    HostHandle, HostState, Launcher, Ledger, PackageSource, Reach, Wanted, firmware,
+    Activate, Checked, Chronicles, Engine, FetchError, FirmwareHandle, FirmwareParts,
+    FirmwareStatus, Grants, HostHandle, HostState, Launcher, Ledger, PackageSource, Reach, Wanted,
+    firmware,
 };
 use crate::package::trust::Trust;
 
@@ -116,8 +117,8 @@ impl Ledger for Shelf {
             let placed = |spec: &FirmwareSpec| {
                 let at = state.placements().get(&EntityId::firmware(spec.name.clone()));
                 let epoch = at.filter(|at| at.node == *node).map(|at| at.epoch);
-                let can_roll_back = state.former(&spec.name).is_some();
-                Wanted { spec: spec.clone(), epoch, can_roll_back }
+                let former = state.former(&spec.name).map(|former| former.digest);
+                Wanted { spec: spec.clone(), epoch, former }
             };
             state.firmware().values().map(placed).collect()
         })
@@ -365,6 +366,7 @@ impl Stage {
             grants,
             reach: Arc::clone(&active) as _,
             launcher: Launcher::this_executable(),
+            chronicles: Chronicles::default(),
         });
         let root = spec.start().await.expect("starts");
         let policy = Mutex::new(FirmwarePolicy { restarts, ..FirmwarePolicy::default() });

@@ -186,9 +186,9 @@ impl Host for Acting {
         };
         match &mut self.message {
             Some(message) => {
-                message.buffer.log(&self.meter.firmware, level, text.as_bytes());
+                message.buffer.log(&self.meter.log, level, text.as_bytes());
             }
-            None => emit(&self.meter.firmware, level, text.as_bytes()),
+            None => emit(&self.meter.log, level, text.as_bytes()),
         }
         Ok(())
     }

@@ -68,7 +68,7 @@ impl ActorInstance {
         let acting = self.store.data_mut();
         let mut buffer =
             acting.message.take().map_or_else(|| acting.meter.buffer(), |message| message.buffer);
-        buffer.finish_log(&acting.meter.firmware);
+        buffer.finish_log(&acting.meter.log);
         match told {
             Ok(Ok(())) => {
                 let mut effect = buffer.effect()?;

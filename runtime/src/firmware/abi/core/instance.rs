@@ -57,7 +57,7 @@ impl<W: Send + 'static> CoreInstance<W> {
         let guest = self.store.data_mut();
         let buffer =
             guest.message.take().map_or_else(|| guest.meter.buffer(), |message| message.buffer);
-        buffer.finish_log(&guest.meter.firmware);
+        buffer.finish_log(&guest.meter.log);
         match code {
             Ok(0) => Ok((self, Answer::Done(buffer.effect()?))),
             Ok(code) => Ok((self, buffer.refusal(code))),

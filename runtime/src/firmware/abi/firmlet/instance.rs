@@ -112,7 +112,7 @@ impl FirmletInstance {
         firmlet.outbox.clear();
         firmlet.published = 0;
         let buffer = std::mem::replace(&mut firmlet.buffer, firmlet.meter.buffer());
-        buffer.finish_log(&firmlet.meter.firmware);
+        buffer.finish_log(&firmlet.meter.log);
         buffer
     }
 }

@@ -1,0 +1,152 @@
+//! `odeum logs`: what a firmware logs, wherever it runs.
+//!
+//! Goes on where it was when the asked node goes and comes back, so that each line is printed once.
+
+use std::time::Duration;
+
+use clap::Args;
+use odeum_proto::Name;
+use tokio::time::{Instant, sleep};
+
+use super::{CliError, Invocation};
+use crate::{
+    api::{
+        client::{ApiClient, ApiError},
+        types::{LogLine, LogOptions, LogStream},
+    },
+    config::HumanDuration,
+};
+
+/// How long a node that has gone is looked for: a restart on a busy machine with a long log.
+const AWAY: Duration = Duration::from_secs(60);
+/// Pause between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Arguments of `odeum logs`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Any node can be asked: it asks the one that runs the firmware, which keeps the last lines in memory
+(`firmware.log-lines`, `firmware.log-size`). With -f it goes on when the firmware is restarted and
+when it goes to another node; who reads too slowly is told how many lines it missed. Ends on Ctrl-C.
+
+A line has its time, its level (or the output that it was written to) and its text. With `-o json`
+it is as in GET /v1/firmware/NAME/logs; `--after` goes on behind the `cursor` of one.
+
+Examples:
+  odeum logs counter --tail 20
+  odeum logs counter --since 10m
+  odeum logs counter -f --tail 0")]
+pub(crate) struct LogsArgs {
+    /// The firmware
+    #[arg(value_name = "FIRMWARE")]
+    name: Name,
+    /// Go on with what it logs from now on
+    #[arg(long, short)]
+    follow: bool,
+    /// Only the last lines of those that are kept
+    #[arg(long, value_name = "LINES")]
+    tail: Option<u32>,
+    /// Only lines that are not older, such as 10m
+    #[arg(long, value_name = "DURATION")]
+    since: Option<HumanDuration>,
+    /// Begin behind this line
+    #[arg(long, value_name = "CURSOR", conflicts_with_all = ["tail", "since"])]
+    after: Option<crate::api::types::LogCursor>,
+}
+
+/// Why the lines are over for now.
+enum Ended {
+    /// There are no more, or nobody reads on.
+    Enough,
+    /// The node ended it, or went.
+    Away(Option<ApiError>),
+}
+
+pub(super) async fn logs(invocation: &Invocation, args: LogsArgs) -> Result<(), CliError> {
+    let api = invocation.api()?;
+    let LogsArgs { name, follow, tail, since, after } = args;
+    let mut options = LogOptions { tail, since, follow, after };
+    let mut last_seen: Option<Instant> = None;
+    loop {
+        let ended = read(invocation, &api, &name, &mut options, &mut last_seen).await?;
+        let error = match ended {
+            Ended::Enough => return Ok(()),
+            Ended::Away(None) if !follow => return Ok(()),
+            Ended::Away(error) => error,
+        };
+        match (last_seen.map(|seen| seen.elapsed()), error) {
+            // Not even once, or not to be gone on with.
+            (None, Some(error)) => return Err(error.into()),
+            (Some(away), Some(error)) if !follow || away > AWAY || !error.is_retryable() => {
+                return Err(error.into());
+            }
+            (Some(_), _) | (None, None) => {}
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// One connection's part.
+async fn read(
+    invocation: &Invocation,
+    api: &ApiClient,
+    name: &Name,
+    options: &mut LogOptions,
+    last_seen: &mut Option<Instant>,
+) -> Result<Ended, CliError> {
+    let mut lines = match api.logs(name, options).await {
+        Ok(lines) => lines,
+        Err(error) => return Ok(Ended::Away(Some(error))),
+    };
+    *last_seen = Some(Instant::now());
+    loop {
+        let line = match lines.next().await {
+            Ok(Some(line)) => line,
+            Ok(None) => return Ok(Ended::Away(None)),
+            Err(error) => return Ok(Ended::Away(Some(error))),
+        };
+        *last_seen = Some(Instant::now());
+        match &line {
+            LogLine::Line { cursor, .. } | LogLine::Progress { cursor: Some(cursor) } => {
+                options.after = Some(cursor.clone());
+            }
+            _ => {}
+        }
+        remark(invocation, &line);
+        if !print(invocation, &line)? {
+            return Ok(Ended::Enough);
+        }
+        if let LogLine::End { .. } = line {
+            // A firmware that is deleted has no more; a node that stops comes back.
+            let is_deleted = api.firmware_of(name).await;
+            let is_deleted = is_deleted.is_err_and(|error| error.code() == Some("not-found"));
+            return Ok(if is_deleted { Ended::Enough } else { Ended::Away(None) });
+        }
+    }
+}
+
+/// Prints a line; whether anybody still reads.
+fn print(invocation: &Invocation, line: &LogLine) -> Result<bool, CliError> {
+    invocation.out.line(line, |line| {
+        let LogLine::Line { at, level, stream, text, .. } = line else { return None };
+        let what = match stream {
+            LogStream::Log | LogStream::Node => level.to_string(),
+            LogStream::Stdout | LogStream::Stderr => stream.to_string(),
+        };
+        Some(format!("{at}  {what:6}  {}", super::out::single_line(text)))
+    })
+}
+
+/// What is said beside the lines.
+fn remark(invocation: &Invocation, line: &LogLine) {
+    match line {
+        LogLine::Missed { node, lines } => {
+            invocation.out.note(&format!("{lines} lines of {node} are not kept any more"));
+        }
+        LogLine::Moved { node, epoch } => {
+            invocation.out.note(&format!("it is on {node} now, in activation {epoch}"));
+        }
+        LogLine::Waiting { reason } | LogLine::End { reason } => invocation.out.note(reason),
+        LogLine::Line { .. } | LogLine::Progress { .. } => {}
+    }
+}
