@@ -58,6 +58,7 @@ pub struct Cli {
 
 /// What can be asked of the executable.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one value of it, and not for long")]
 enum Entry {
     #[command(flatten)]
     Usual(Command),

@@ -11,7 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use odeum_proto::Name;
 use tokio::{
     io::AsyncWriteExt as _,
     net::{
