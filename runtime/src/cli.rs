@@ -4,6 +4,7 @@
 //! flag or setting, a value that does not fit), 3 a backup, a package or a data folder is damaged, 1 anything
 //! else.
 
+mod apply;
 mod cache;
 mod call;
 mod certs;
@@ -93,6 +94,8 @@ enum Command {
     Leave(leave::LeaveArgs),
     /// Deploy a firmware and wait until it runs
     Run(run::RunArgs),
+    /// Deploy what files declare, as far as it is not deployed so already
+    Apply(apply::ApplyArgs),
     /// Send a message to a firmware and print its reply
     Call(call::CallArgs),
     /// Show nodes, links, firmware, its events, blobs, sessions or actors
@@ -184,6 +187,7 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitCode,
         Command::Join(args) => join::join(args).await,
         Command::Leave(args) => leave::leave(invocation, args).await,
         Command::Run(args) => run::run(invocation, args).await,
+        Command::Apply(args) => apply::apply(invocation, args).await,
         Command::Call(args) => call::call(invocation, args).await,
         Command::Get(command) => get::get(invocation, command).await,
         Command::Describe(command) => describe::describe(invocation, command).await,

@@ -135,3 +135,105 @@ fn a_name_that_is_not_deployed_is_told_with_the_nearest() {
     assert_eq!(said.status.code(), Some(2));
     assert!(text(&said.stderr).contains("take the `cursor` of a line"), "{}", text(&said.stderr));
 }
+
+/// Runs `odeum apply` on a file in `folder`.
+fn apply(node: &Node, file: &Path, more: &[&str]) -> Vec<Value> {
+    let file = file.display().to_string();
+    let applied = json(node, &[&["apply", "-f", &file], more].concat());
+    applied.as_array().expect("a list").clone()
+}
+
+#[test]
+fn what_a_file_declares_is_deployed_once_and_a_change_of_settings_needs_no_package() {
+    let folder = folder();
+    let node = Up::n1(folder.path()).start();
+    echo(folder.path(), 2);
+    echo(folder.path(), 1);
+    let file = folder.path().join("shop.toml");
+    let declare = |memory: &str| {
+        let text = format!(
+            "[[firmware]]\nname = 'echo'\nsource = 'echo2.wat'\nlimits = {{ memory = '{memory}' }}\n\
+             [[firmware]]\nname = 'other'\nsource = 'echo1.wat'\n[firmware.transient]\nidle = '1h'\n"
+        );
+        fs::write(&file, text).expect("written");
+    };
+    declare("1 MiB");
+    let planned = apply(&node, &file, &["--dry-run"]);
+    assert_eq!((&planned[0]["change"], &planned[0]["dry_run"]), (&"created".into(), &true.into()));
+    assert!(node.done(&["get", "firmware"]).lines().count() == 1, "nothing was changed");
+
+    let created = apply(&node, &file, &["--wait=60s"]);
+    let changes: Vec<&Value> = created.iter().map(|one| &one["change"]).collect();
+    assert_eq!(changes, ["created", "created"]);
+    assert_eq!(created[1]["firmware"]["state"], "running");
+    let before = described(&node);
+    assert_eq!(before["settings"]["limits.memory"], "1 MiB");
+    let other = json(&node, &["describe", "firmware", "other"]);
+    assert_eq!(other["settings"]["transient.idle"], "1h");
+
+    let text = node.done(&["apply", "-f", &file.display().to_string()]);
+    assert_eq!(text, "firmware echo unchanged\nfirmware other unchanged\n");
+    assert_eq!(described(&node)["epoch"], before["epoch"], "it goes on undisturbed");
+
+    declare("2 MiB");
+    let planned = node.done(&["apply", "-f", &file.display().to_string(), "--dry-run"]);
+    assert!(planned.contains("firmware echo would be updated\n  limits.memory: 1 MiB -> 2 MiB"));
+    assert_eq!(described(&node)["settings"]["limits.memory"], "1 MiB", "nothing was changed");
+    let updated = apply(&node, &file, &["--wait=60s"]);
+    assert_eq!(
+        (&updated[0]["change"], &updated[1]["change"]),
+        (&"updated".into(), &"unchanged".into())
+    );
+    assert_eq!(updated[0]["differences"][0]["key"], "limits.memory");
+    let after = described(&node);
+    assert_eq!(
+        (&after["digest"], &after["settings"]["limits.memory"]),
+        (&before["digest"], &"2 MiB".into())
+    );
+    assert_eq!(after["former"], Value::Null, "no other package came");
+    assert!(after["epoch"].as_u64() > before["epoch"].as_u64());
+}
+
+#[test]
+fn what_cannot_be_applied_is_told_and_what_no_node_can_run_says_why() {
+    let folder = folder();
+    let node = Up::n1(folder.path()).and(&["--label", "disk=ssd"]).start();
+    echo(folder.path(), 2);
+    let file = folder.path().join("shop.yaml");
+    let path = file.display().to_string();
+    let write = |text: &str| fs::write(&file, text).expect("written");
+    let refused = || {
+        let output = node.run(&["apply", "-f", &path]);
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+        text(&output.stderr)
+    };
+    write("firmware:\n  - source: echo2.wat\n    limts: { memory: 1 MiB }\n");
+    let said = refused();
+    assert!(
+        said.contains("shop.yaml:3:5: there is no key `limts` here; the nearest is `limits`"),
+        "{said}"
+    );
+    write("firmware:\n  - { name: x, source: echo2.wat }\n  - { name: x, source: echo2.wat }\n");
+    assert!(refused().contains("x is declared twice"));
+
+    let declare = |name: &str, value: &str| {
+        write(&format!(
+            "firmware:\n  - name: {name}\n    source: echo2.wat\n    labels: {{ disk: {value} }}\n"
+        ));
+    };
+    declare("echo", "ssd");
+    assert_eq!(apply(&node, &file, &["--wait=60s"])[0]["firmware"]["state"], "running");
+    declare("new", "tape");
+    let output = node.run(&["apply", "-f", &path, "--wait=200ms"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("1 of 1 failed: new is deployed and waiting"), "{said}");
+    let described = json(&node, &["describe", "firmware", "new"]);
+    assert_eq!(described["state"], "waiting");
+    assert_eq!(described["waits_for"], "no node has the labels disk=tape");
+    assert_eq!(described["settings"]["labels.disk"], "tape");
+    assert!(node.refused(&["restart", "new"]).contains("no node has the labels disk=tape"));
+    let source = folder.path().join("echo2.wat").display().to_string();
+    let run = json(&node, &["run", &source, "--name", "new", "--label", "disk=ssd"]);
+    assert_eq!(run["state"], "running", "labels of `run` count, too");
+}

@@ -18,15 +18,12 @@ use odeum_proto::{
 use super::{
     problem::Problem,
     types::{
-        After, BlobPage, CompactReport, Deployed, FirmwareDescription, FirmwareEvent,
-        FirmwareSummary, LinksReport, LogLine, LogOptions, NodeStatus, NodeSummary, Renewed,
-        Restored, RolledBack, SessionPage, StoreReport,
+        After, Applied, ApplyBody, BlobPage, CompactReport, Deployed, FirmwareDescription,
+        FirmwareEvent, FirmwareSettings, FirmwareSummary, LinksReport, LogLine, LogOptions,
+        NodeStatus, NodeSummary, Renewed, Restored, RolledBack, SessionPage, StoreReport,
     },
 };
-use crate::{
-    config::{ByteSize, HumanDuration},
-    doctor::Facts,
-};
+use crate::doctor::Facts;
 
 /// A package to be deployed.
 #[derive(Debug, Clone)]
@@ -35,10 +32,8 @@ pub struct Deployment {
     pub name: Name,
     /// Its wasm or wat bytes.
     pub package: Bytes,
-    /// Linear memory of an instance; the node's default when `None`.
-    pub memory: Option<ByteSize>,
-    /// Time for one message; the node's default when `None`.
-    pub message_time: Option<HumanDuration>,
+    /// What is said beside its manifest.
+    pub settings: FirmwareSettings,
 }
 
 /// A session as it is, or was, on a node.
@@ -127,6 +122,9 @@ pub trait ApiNode: Send + Sync + 'static {
 
     /// Deploys or replaces a firmware.
     fn deploy(&self, deployment: Deployment) -> BoxFuture<'_, Result<Deployed, Problem>>;
+
+    /// Deploys what is not deployed so already, if the cluster has the package.
+    fn apply(&self, name: Name, body: ApplyBody) -> BoxFuture<'_, Result<Applied, Problem>>;
 
     /// That a firmware of that name is deployed.
     ///

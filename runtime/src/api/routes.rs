@@ -58,6 +58,9 @@ const DEPLOY_TIME: Duration = Duration::from_secs(170);
 /// How long a call may take: the longest deadline, and time to receive the message before it.
 const CALL_TIME: Duration = MAX_DEADLINE.saturating_add(Duration::from_secs(10));
 
+/// Most bytes of what is applied: a manifest in JSON, and settings with all their labels.
+const APPLY_BODY: usize = 4 * limits::MANIFEST_BYTES;
+
 /// How long it may take to restart a firmware or to roll it back: three writes and two reads of
 /// the store, each of which may wait for an election.
 const STEER_TIME: Duration = Duration::from_secs(40);
@@ -105,6 +108,7 @@ pub(super) fn routes(node: Arc<dyn ApiNode>, stop: CancellationToken) -> Router 
         .route("/v1/nodes/{id}/leave", post(node::leave))
         .route("/v1/nodes/{id}/stay", post(node::stay));
     let deployments = Router::new().route("/v1/firmware/{name}", put(firmware::put));
+    let applied = Router::new().route("/v1/firmware/{name}/apply", post(firmware::apply));
 
     // Probes of a supervisor must be answered when everything else is refused.
     let probes =
@@ -113,6 +117,7 @@ pub(super) fn routes(node: Arc<dyn ApiNode>, stop: CancellationToken) -> Router 
         .merge(bounded(calls, CALL_TIME, limits::MESSAGE_BYTES))
         .merge(bounded(served, CALL_TIME, limits::MESSAGE_BYTES))
         .merge(bounded(departures, LEAVE_TIME, 0))
+        .merge(bounded(applied, DEPLOY_TIME, APPLY_BODY))
         .merge(bounded(steered, STEER_TIME, 0))
         .merge(bounded(sessions(), SESSION_TIME, limits::MESSAGE_BYTES));
     // The node itself bounds the time until the first byte of a backup.

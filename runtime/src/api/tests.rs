@@ -1,16 +1,14 @@
 //! The promises of the API, over real connections to a server whose node is made up.
 
 mod backups;
+mod logs;
 mod made_up;
 mod sessions;
 mod watches;
 
 use std::{
     io::{Read, Write},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -30,9 +28,10 @@ use tokio::sync::Semaphore;
 use super::{
     client::{ApiClient, ApiError},
     types::{
-        After, BlobPage, BlobSummary, BlobUsage, CallOptions, DeployOptions, Deployed, ErrorBody,
-        FirmwareDescription, FirmwareEvent, FirmwareSummary, LinksReport, LogLine, LogOptions,
-        NodeStatus, NodeSummary, Renewed, RolledBack, SessionPage, StoreReport, StoreSummary,
+        After, Applied, ApplyBody, BlobPage, BlobSummary, BlobUsage, CallOptions, Change,
+        DeployOptions, Deployed, ErrorBody, FirmwareDescription, FirmwareEvent, FirmwareSettings,
+        FirmwareSummary, LinksReport, LogLine, LogOptions, NodeStatus, NodeSummary, Renewed,
+        RolledBack, SessionPage, StoreReport, StoreSummary,
     },
     *,
 };
@@ -49,8 +48,8 @@ struct MadeUp {
     arrived: Signals,
     let_go: Signals,
     sessions: Sessions,
-    /// Lines of logs that were asked for.
-    told: Arc<AtomicU64>,
+    /// What was said of the last deployment.
+    said: Mutex<Option<FirmwareSettings>>,
 }
 
 /// Signals that are counted, so that none is lost when it comes before it is waited for.
@@ -128,9 +127,19 @@ impl ApiNode for MadeUp {
         Box::pin(async move {
             self.arrived.send();
             self.let_go.wait().await;
-            let Deployment { name, package, .. } = deployment;
+            let Deployment { name, package, settings } = deployment;
+            *self.said.lock().expect("not poisoned") = Some(settings);
             let size = package.len() as u64;
             Ok(Deployed { name, digest: Digest::of(&package), size, node: None, epoch: None })
+        })
+    }
+
+    fn apply(&self, name: Name, body: ApplyBody) -> BoxFuture<'_, Result<Applied, Problem>> {
+        let ApplyBody { digest, dry_run, .. } = body;
+        let change = Change::Unchanged;
+        let (differences, package_needed, node, epoch) = (vec![], false, None, None);
+        Box::pin(async move {
+            Ok(Applied { name, change, differences, package_needed, dry_run, digest, node, epoch })
         })
     }
 
@@ -147,14 +156,14 @@ impl ApiNode for MadeUp {
     }
 
     fn logs(&self, _: Name, options: LogOptions) -> BoxFuture<'_, Result<LogFeed, Problem>> {
-        // As many as are asked for, each when it is.
-        let told = Arc::clone(&self.told);
-        let lines = futures::stream::iter(0..u64::from(options.tail.unwrap_or_default()));
-        let lines = lines.map(move |number| {
-            told.fetch_add(1, Ordering::Relaxed);
-            LogLine::Missed { node: id("n1"), lines: number }
-        });
-        Box::pin(async move { Ok(lines.boxed()) })
+        let lines = 0..u64::from(options.tail.unwrap_or_default());
+        let lines = lines.map(|lines| LogLine::Missed { node: id("n1"), lines });
+        let lines = futures::stream::iter(lines.collect::<Vec<_>>());
+        let lines = match options.follow {
+            true => lines.chain(futures::stream::pending()).boxed(),
+            false => lines.boxed(),
+        };
+        Box::pin(async move { Ok(lines) })
     }
 
     fn restart(&self, name: Name) -> BoxFuture<'_, Result<Renewed, Problem>> {
@@ -403,6 +412,10 @@ async fn what_is_wrong_with_a_request_is_said_in_json() {
         (Method::PUT, "/v1/firmware/counter?time=1h", vec![1], 400, "bad-request"),
         (Method::PUT, "/v1/firmware/counter?momory=1MiB", vec![1], 400, "bad-request"),
         (Method::PUT, "/v1/firmware/counter", vec![], 422, "bad-package"),
+        (Method::POST, "/v1/firmware/counter/apply", b"{}".to_vec(), 400, "bad-request"),
+        (Method::GET, "/v1/firmware/counter/describe", vec![], 404, "not-found"),
+        (Method::GET, "/v1/firmware/counter/logs?after=soon", vec![], 400, "bad-request"),
+        (Method::GET, "/v1/firmware/counter/logs?tail=-1", vec![], 400, "bad-request"),
         (Method::POST, "/v1/firmware/counter/call", long, 413, "too-large"),
         (Method::GET, "/readyz", vec![], 503, "unavailable"),
     ];

@@ -14,6 +14,7 @@ mod link;
 mod node;
 mod program;
 mod session;
+mod settings;
 mod store;
 pub(crate) mod text;
 mod watch;
@@ -50,6 +51,10 @@ pub use program::{ProgramSummary, SessionProgram, Text};
 pub use session::{
     DEFAULT_PAGE, LEADER_HEARD_HEADER, MAX_PAGE, PastValue, REVISION_HEADER, Session, SessionPage,
     SessionSummary, SessionVariable, VariableHistory, VariablePage,
+};
+pub use settings::{
+    Applied, ApplyBody, Change, Difference, FirmwareSettings, LimitSettings, RestartSettings,
+    SETTINGS_HEADER, UpdateSettings,
 };
 pub use store::{GroupHealth, GroupReport, MemberReport, StoreReport};
 pub use watch::{After, WatchChange, WatchLine, WatchWhat};

@@ -114,7 +114,7 @@ impl NodeFlags {
 }
 
 /// `key=value`; of several `=` the first one separates.
-fn label(text: &str) -> Result<(Label, Label), String> {
+pub(super) fn label(text: &str) -> Result<(Label, Label), String> {
     let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
     if key.contains('.') {
         return Err("a key with dots can only stand in a file, in quotes".to_owned());

@@ -8,7 +8,7 @@ use odeum_cluster::{
 };
 use odeum_proto::{IdError, Name, NodeId, RequestId};
 
-use super::join::JoinError;
+use super::{apply::DeclaredError, join::JoinError};
 use crate::{
     api::client::ApiError,
     config::{ByteSize, ConfigError, HumanDuration},
@@ -248,6 +248,19 @@ pub(crate) enum CliError {
         /// Who was looked for.
         peer: NodeId,
     },
+    /// A file for `odeum apply` is not as it should be.
+    #[error(transparent)]
+    Declared(#[from] DeclaredError),
+    /// Some of what was to be applied could not be, or does not run.
+    #[error("{failed} of {all} failed: {reasons}")]
+    NotApplied {
+        /// How many.
+        failed: usize,
+        /// Of how many.
+        all: usize,
+        /// Which, and why.
+        reasons: Box<str>,
+    },
     /// The result cannot be written.
     #[error("cannot write the result: {0}")]
     Output(#[from] std::io::Error),
@@ -278,6 +291,7 @@ impl CliError {
             Self::Api { error: ApiError::BadUrl { .. } | ApiError::NoPath { .. } }
             | Self::BadJson { .. }
             | Self::NoText { .. }
+            | Self::Declared(_)
             | Self::PublicKey(_)
             | Self::NoPackageName { .. }
             | Self::NoName { .. } => true,

@@ -18,7 +18,7 @@ use crate::package::{
     store::{Store, StoreError},
 };
 
-pub(super) use self::source::{Fetched, RegistryArgs, fetch, package_of};
+pub(super) use self::source::{Fetched, RegistryArgs, fetch, package_named, package_of};
 
 /// What a SOURCE may be, for the help of commands.
 const SOURCES: &str = "\

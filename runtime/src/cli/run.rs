@@ -3,17 +3,18 @@
 use std::{path::Path, time::Duration};
 
 use clap::Args;
-use odeum_proto::{Epoch, Name};
+use odeum_proto::{Epoch, Label, Name};
 use tokio::time::{Instant, sleep};
 
 use super::{
     CliError, Invocation,
+    config::label,
     package::{Fetched, RegistryArgs, StoreArgs, fetch, source},
 };
 use crate::{
     api::{
         client::{ApiClient, ApiError},
-        types::{DeployOptions, FirmwareState, FirmwareSummary},
+        types::{DeployOptions, FirmwareSettings, FirmwareState, FirmwareSummary},
     },
     config::{ByteSize, HumanDuration},
     package::source::Source,
@@ -28,7 +29,7 @@ const POLL: Duration = Duration::from_millis(50);
                         sessions.\n\nA SOURCE is a folder with odeum.toml, a .wasm, .wat or .odeum \
                         file, oci://HOST/NAME:TAG, or what\n`odeum package ls` shows: NAME, \
                         NAME@VERSION, the beginning of a digest.\n\nExamples:\n  odeum run \
-                        counter.wasm --memory 16MiB --time 250ms\n  odeum run \
+                        counter.wasm --memory 16MiB --time 250ms\n  odeum run counter.wasm --label disk=ssd\n  odeum run \
                         oci://localhost:5000/counter:1.0.0")]
 pub(crate) struct RunArgs {
     /// The package, or a module: .wasm, or .wat as text
@@ -43,6 +44,9 @@ pub(crate) struct RunArgs {
     /// Longest time for one message, such as 250ms [default: the node's]
     #[arg(long, value_name = "DURATION")]
     time: Option<HumanDuration>,
+    /// Run it on nodes with this label only; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    label: Vec<(Label, Label)>,
     /// How long to wait until it runs
     #[arg(long, value_name = "DURATION", default_value = "30s")]
     wait: HumanDuration,
@@ -62,6 +66,10 @@ pub(super) async fn run(invocation: &Invocation, args: RunArgs) -> Result<(), Cl
     let options = DeployOptions {
         memory: args.memory.map(|size| size.to_string()),
         time: args.time.map(|time| time.to_string()),
+        settings: FirmwareSettings {
+            labels: args.label.into_iter().collect(),
+            ..FirmwareSettings::default()
+        },
     };
     let deployed = api.put_firmware(&name, file, &options).await.map_err(|error| match error {
         ApiError::Refused { retryable: false, .. } => {

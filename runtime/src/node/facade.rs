@@ -19,7 +19,7 @@ use odeum_cluster::{
     membership::MembershipHandle,
     node::ClusterNode,
     router::RouterHandle,
-    store::{Consistency, Health, StoreError, StoreHandle},
+    store::{Consistency, Health, State, StoreError, StoreHandle},
     transport::{Class, Service, TransportHandle},
 };
 use odeum_proto::{
@@ -28,9 +28,10 @@ use odeum_proto::{
     chronicle::What,
     report::{FirmwareReport, HostState},
     session::{DataAction, DataOutcome},
-    store::{Command, FirmwareLimits, FirmwareSpec, NodeRecord, Outcome, Placement, Refusal},
+    store::{Command, FirmwareSpec, NodeRecord, Outcome, Placement, Refusal},
 };
 
+mod apply;
 mod backup;
 mod chronicle;
 mod describe;
@@ -41,17 +42,15 @@ mod store;
 use super::{
     blobs,
     facts::{self, Places},
-    links, millis,
-    policy::policy,
-    reports,
+    links, millis, policy, reports,
 };
 use crate::{
     api::{
         ApiNode, BackupFeed, Deployment, Feed, Listing, LogFeed, Problem, Received, Sight, Subject,
         types::{
-            After, BlobPage, CompactReport, Deployed, FirmwareDescription, FirmwareEvent,
-            FirmwareState, FirmwareSummary, LinksReport, LogOptions, NodeStatus, NodeSummary,
-            Renewed, Restored, RolledBack, SessionPage, StoreReport, StoreSummary,
+            After, Applied, ApplyBody, BlobPage, CompactReport, Deployed, FirmwareDescription,
+            FirmwareEvent, FirmwareState, FirmwareSummary, LinksReport, LogOptions, NodeStatus,
+            NodeSummary, Renewed, Restored, RolledBack, SessionPage, StoreReport, StoreSummary,
         },
     },
     config::{FirmwareConfig, NodeConfig},
@@ -140,20 +139,19 @@ impl NodeFacade {
         let checked = self.firmware.cache.check(deployment.name.clone(), deployment.package).await;
         let Checked { digest, file, manifest } = checked.map_err(package_problem)?;
         let size = file.len() as u64;
+        let has_it = |state: &State| {
+            state.firmware().get(&deployment.name).is_some_and(|spec| spec.digest == digest)
+        };
         // The deployment itself makes the firmware its owner, and takes the former package from it:
         // in one step, so that nothing is left over whoever dies in between.
-        self.blobs.put_unowned(file).await.map_err(|error| blob_problem(&error))?;
-        // Who deploys it knows better than who built it, and either knows better than the node.
-        let given = deployment.memory.map(|memory| memory.0);
-        let memory = given.or_else(|| Some(manifest.limits.memory?.bytes()));
-        let given = deployment.message_time.map(|time| time.0);
-        let message_time = given.or_else(|| Some(manifest.limits.message_time?.duration()));
-        let limits = FirmwareLimits {
-            memory_bytes: memory.unwrap_or(self.defaults.memory.0),
-            message_time: message_time.unwrap_or(self.defaults.message_time.0),
-        };
-        let policy = policy(&manifest, &self.defaults);
-        let spec = FirmwareSpec { name: deployment.name.clone(), digest, size, limits, policy };
+        if !self.store.view(has_it) {
+            self.blobs.put_unowned(file).await.map_err(|error| blob_problem(&error))?;
+        }
+        let spec = policy::spec(
+            policy::Said { name: &deployment.name, digest, size, settings: &deployment.settings },
+            &manifest,
+            &self.defaults,
+        );
         let entity = EntityId::firmware(deployment.name.clone());
         self.fresh().await?;
         self.forget_outcome(&entity).await?;
@@ -312,6 +310,10 @@ impl ApiNode for NodeFacade {
 
     fn deploy(&self, deployment: Deployment) -> BoxFuture<'_, Result<Deployed, Problem>> {
         self.deploy(deployment).boxed()
+    }
+
+    fn apply(&self, name: Name, body: ApplyBody) -> BoxFuture<'_, Result<Applied, Problem>> {
+        self.apply(name, body).boxed()
     }
 
     fn known(&self, name: &Name) -> Result<(), Problem> {

@@ -3,17 +3,53 @@
 
 mod words;
 
-use odeum_proto::store::{FirmwarePolicy, Measure, RestartBudget, RollbackBudget, Threshold};
+use odeum_proto::{
+    Digest, Name,
+    store::{
+        FirmwareLimits, FirmwarePolicy, FirmwareSpec, Measure, RestartBudget, RollbackBudget,
+        Threshold,
+    },
+};
 
 use crate::{
+    api::types::FirmwareSettings,
     config::FirmwareConfig,
     package::manifest::{Health, Manifest, Restart, Update},
 };
 
 pub(super) use words::{in_force, words};
 
+/// What is said of a deployment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Said<'a> {
+    /// Under which name.
+    pub(super) name: &'a Name,
+    /// The package.
+    pub(super) digest: Digest,
+    /// Its length in bytes.
+    pub(super) size: u64,
+    /// What is said beside its manifest.
+    pub(super) settings: &'a FirmwareSettings,
+}
+
+/// What is deployed. Who deploys it knows better than who built it, and either knows better than the
+/// node.
+pub(super) fn spec(said: Said<'_>, manifest: &Manifest, config: &FirmwareConfig) -> FirmwareSpec {
+    let Said { name, digest, size, settings } = said;
+    let manifest = settings.over(manifest);
+    let memory = manifest.limits.memory.map(|memory| memory.bytes());
+    let message_time = manifest.limits.message_time.map(|time| time.duration());
+    let limits = FirmwareLimits {
+        memory_bytes: memory.unwrap_or(config.memory.0),
+        message_time: message_time.unwrap_or(config.message_time.0),
+    };
+    let labels = settings.labels.clone();
+    let policy = FirmwarePolicy { labels, ..policy(&manifest, config) };
+    FirmwareSpec { name: name.clone(), digest, size, limits, policy }
+}
+
 /// The policy of a firmware with that manifest.
-pub(super) fn policy(manifest: &Manifest, config: &FirmwareConfig) -> FirmwarePolicy {
+fn policy(manifest: &Manifest, config: &FirmwareConfig) -> FirmwarePolicy {
     let usual = FirmwarePolicy::default();
     let Update { max_unavailable: _, rollback_restarts, rollback_within } = &manifest.update;
     let boot_time = manifest.health.boot_time.map_or(usual.boot_time, |time| time.duration());

@@ -52,6 +52,7 @@ use serde::{Deserialize, Serialize};
 
 pub use bounded::{BoundError, Bytes, Count, Time};
 pub use capabilities::{Capabilities, Folder, Mqtt};
+pub(crate) use error::advice;
 pub use error::{ManifestError, Place};
 pub use health::{CpuThreshold, Health, Lasting, MemoryThreshold, Then};
 pub use kind::{Abi, Durability, Isolation};

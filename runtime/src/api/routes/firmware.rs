@@ -1,6 +1,6 @@
 //! `/v1/firmware`: what is deployed.
 
-use std::{fmt::Display, str::FromStr, time::Duration};
+use std::{fmt::Display, str::FromStr};
 
 use axum::{
     Json,
@@ -8,28 +8,21 @@ use axum::{
         Path, Query, State,
         rejection::{BytesRejection, PathRejection, QueryRejection},
     },
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
 };
 use bytes::Bytes;
 use odeum_proto::{Name, limits};
 
-use super::Node;
+use super::{APPLY_BODY, Node, request};
 use crate::api::{
     node::Deployment,
     problem::Problem,
     types::{
-        DeployOptions, Deployed, FirmwareDescription, FirmwareEvent, FirmwareSummary, MAX_DEADLINE,
-        Renewed, RolledBack,
+        Applied, DeployOptions, Deployed, FirmwareDescription, FirmwareEvent, FirmwareSettings,
+        FirmwareSummary, Renewed, RolledBack, SETTINGS_HEADER,
     },
 };
 use crate::config::{ByteSize, HumanDuration, UnitError};
-
-/// Least and most memory of an instance: one page of WebAssembly, and all that 32 bits address.
-const MEMORY: (ByteSize, ByteSize) = (ByteSize(64 << 10), ByteSize(4 << 30));
-/// Least and most time for one message: what a busy machine may take to schedule it at all, and
-/// the longest anybody waits for the reply.
-const MESSAGE_TIME: (HumanDuration, HumanDuration) =
-    (HumanDuration(Duration::from_millis(10)), HumanDuration(MAX_DEADLINE));
 
 pub(super) async fn list(State(node): Node) -> Result<Json<Vec<FirmwareSummary>>, Problem> {
     node.firmware().await.map(Json)
@@ -50,21 +43,43 @@ pub(super) async fn put(
     State(node): Node,
     name: Result<Path<Name>, PathRejection>,
     options: Result<Query<DeployOptions>, QueryRejection>,
+    headers: HeaderMap,
     package: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<Deployed>), Problem> {
     let Path(name) = name?;
-    let Query(DeployOptions { memory, time }) = options?;
+    let Query(DeployOptions { memory, time, .. }) = options?;
+    let said = request::header(&headers, SETTINGS_HEADER)?.map(settings);
+    let mut settings = said.transpose()?.unwrap_or_default();
     let limit = limits::PACKAGE_BYTES;
     let package = package.map_err(|error| Problem::of_body(&error, "a package", limit))?;
     if package.is_empty() {
         let reason = "the body is empty: send the bytes of a .wasm or .wat file".into();
         return Err(Problem::BadPackage { reason });
     }
-    let memory: Option<ByteSize> = within("memory", memory, MEMORY)?;
-    let message_time: Option<HumanDuration> = within("time", time, MESSAGE_TIME)?;
-    let deployment = Deployment { name, package, memory, message_time };
+    if let Some(memory) = bound("memory", memory, ByteSize::from_str)? {
+        settings.limits.memory = Some(memory);
+    }
+    if let Some(time) = bound("time", time, HumanDuration::from_str)? {
+        settings.limits.message_time = Some(time);
+    }
+    let deployment = Deployment { name, package, settings };
     let deployed = node.deploy(deployment).await?;
     Ok((StatusCode::CREATED, Json(deployed)))
+}
+
+pub(super) async fn apply(
+    State(node): Node,
+    name: Result<Path<Name>, PathRejection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Applied>, Problem> {
+    let Path(name) = name?;
+    let body = request::body(body, "what is applied", APPLY_BODY)?;
+    node.apply(name, request::json(&body)?).await.map(Json)
+}
+
+/// What the header says.
+fn settings(text: &str) -> Result<FirmwareSettings, Problem> {
+    serde_json::from_str(text).map_err(|error| request::bad_header(SETTINGS_HEADER, &error))
 }
 
 pub(super) async fn describe(
@@ -109,16 +124,13 @@ pub(super) async fn remove(
 }
 
 /// A bound given in the query, if it is one that can be kept.
-fn within<T: FromStr<Err = UnitError> + PartialOrd + Display>(
+fn bound<T: Display, B: TryFrom<T, Error: Display>>(
     what: &str,
     text: Option<String>,
-    (least, most): (T, T),
-) -> Result<Option<T>, Problem> {
-    let bad = |reason: String| Problem::BadRequest { reason: reason.into() };
+    read: impl FnOnce(&str) -> Result<T, UnitError>,
+) -> Result<Option<B>, Problem> {
+    let bad = |reason: &dyn Display| request::bad(format_args!("{what}: {reason}"));
     let Some(text) = text else { return Ok(None) };
-    let value: T = text.parse().map_err(|error| bad(format!("{what}: {error}")))?;
-    if value < least || value > most {
-        return Err(bad(format!("{what}: {value} is not between {least} and {most}")));
-    }
-    Ok(Some(value))
+    let value = read(&text).map_err(|error| bad(&error))?;
+    B::try_from(value).map(Some).map_err(|error| bad(&error))
 }

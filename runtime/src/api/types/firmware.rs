@@ -3,7 +3,7 @@
 use odeum_proto::{Digest, Epoch, Name, NodeId};
 use serde::{Deserialize, Serialize};
 
-use super::{displayed_as_in_json, text};
+use super::{FirmwareSettings, displayed_as_in_json, text};
 
 /// `GET /v1/firmware` and `GET /v1/firmware/{name}`: one deployed firmware.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,8 +75,8 @@ displayed_as_in_json! {
     }
 }
 
-/// Query of `PUT /v1/firmware/{name}`: bounds on the instance. What is left out is the node's
-/// default.
+/// Query of `PUT /v1/firmware/{name}`: bounds on the instance. What is left out is as the manifest
+/// says, or the node's default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeployOptions {
@@ -86,6 +86,10 @@ pub struct DeployOptions {
     /// Time for one message, such as `250ms`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<String>,
+    /// Everything else: not in the query but in the header [`SETTINGS_HEADER`](super::SETTINGS_HEADER).
+    /// What the query says goes before it.
+    #[serde(skip)]
+    pub settings: FirmwareSettings,
 }
 
 /// Answer of `PUT /v1/firmware/{name}` (201): the package is stored on more than one node, when

@@ -78,13 +78,26 @@ pub(crate) async fn package_of(
     store: &StoreArgs,
     registry: &RegistryArgs,
 ) -> Result<Package, CliError> {
+    package_named(None, source, store, registry).await
+}
+
+/// The same, where a module is called `name` rather than after its file.
+pub(crate) async fn package_named(
+    name: Option<&Name>,
+    source: &Source,
+    store: &StoreArgs,
+    registry: &RegistryArgs,
+) -> Result<Package, CliError> {
     let failed = |error| CliError::Build { path: source.to_string().into(), error };
     match source {
         Source::Folder(path) => Ok(build::of_folder(path).map_err(failed)?.package),
         Source::File(path) => match read(path)? {
             Contents::Package(package) => Ok(package),
             Contents::Other(file) => {
-                let name = super::super::run::name_of(path)?;
+                let name = match name {
+                    Some(name) => name.clone(),
+                    None => super::super::run::name_of(path)?,
+                };
                 Ok(build::of_module(name, file).map_err(failed)?.package)
             }
         },

@@ -14,7 +14,7 @@ use odeum_proto::{
 };
 use tokio::time::timeout;
 
-use super::{super::policy, NodeFacade, WRITE_DEADLINE, store_problem};
+use super::{NodeFacade, WRITE_DEADLINE, policy, store_problem};
 use crate::{
     api::{
         Problem,

@@ -105,7 +105,8 @@ impl ManifestError {
     }
 }
 
-fn advice(given: &str, known: &[&str]) -> Box<str> {
+/// What to write instead of a key or a word that does not exist.
+pub(crate) fn advice(given: &str, known: &[&str]) -> Box<str> {
     match nearest(given, known.iter().copied()) {
         Some(known) => format!("the nearest is `{known}`").into(),
         None => format!("there are `{}`", known.join("`, `")).into(),

@@ -1,0 +1,215 @@
+//! What is said of a firmware when it is deployed: what its package's manifest says is the default.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+
+use odeum_proto::{Digest, Epoch, Label, Name, NodeId};
+use serde::{Deserialize, Serialize};
+
+use super::text;
+use crate::package::manifest::{Health, Manifest, MemoryLimit, MessageTime, Time, Transient};
+
+/// Header of `PUT /v1/firmware/{name}`: a [`FirmwareSettings`] as JSON.
+pub const SETTINGS_HEADER: &str = "odeum-settings";
+
+/// What who deploys a firmware says of it, by the keys of its manifest. What is left out is as its
+/// manifest says, and what that leaves out as the node does.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct FirmwareSettings {
+    /// Labels that a node must have to run it, with these values. No manifest has any.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<Label, Label>,
+    /// How much an instance may take.
+    pub limits: LimitSettings,
+    /// How it is started again after a crash.
+    pub restart: RestartSettings,
+    /// When an instance is not well. `cpu` and `memory` are each taken whole.
+    pub health: Health,
+    /// When an update is undone.
+    pub update: UpdateSettings,
+    /// Stops an idle instance until its next message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transient: Option<Transient>,
+}
+
+/// How much an instance may take.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LimitSettings {
+    /// Linear memory, 64 KiB to 4 GiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryLimit>,
+    /// Time for one message, 10 ms and more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_time: Option<MessageTime>,
+}
+
+/// How an instance is started again after a crash.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RestartSettings {
+    /// Restarts within `within` before it is given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_restarts: Option<NonZeroU32>,
+    /// The time in which restarts count, 1 s to a day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub within: Option<Time<1_000, 86_400_000>>,
+    /// Restarts within an hour before it is given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_hour: Option<NonZeroU32>,
+    /// Pause before the first restart, up to a minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Time<0, 60_000>>,
+    /// The longest of these pauses, up to an hour.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub longest_pause: Option<Time<0, 3_600_000>>,
+}
+
+/// When an update is undone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct UpdateSettings {
+    /// Crashes after which the version before comes back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollback_restarts: Option<u32>,
+    /// How long an update is watched, 1 s to a day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollback_within: Option<Time<1_000, 86_400_000>>,
+}
+
+impl FirmwareSettings {
+    /// The manifest of a package that would say all this itself, but for the labels.
+    #[must_use]
+    pub fn over(&self, manifest: &Manifest) -> Manifest {
+        let mut manifest = manifest.clone();
+        let Self { labels: _, limits, restart, health, update, transient } = self;
+        lay(&mut manifest.limits.memory, &limits.memory);
+        lay(&mut manifest.limits.message_time, &limits.message_time);
+        lay(&mut manifest.restart.max_restarts, &restart.max_restarts);
+        lay(&mut manifest.restart.within, &restart.within);
+        lay(&mut manifest.restart.per_hour, &restart.per_hour);
+        lay(&mut manifest.restart.pause, &restart.pause);
+        lay(&mut manifest.restart.longest_pause, &restart.longest_pause);
+        lay(&mut manifest.health.boot_time, &health.boot_time);
+        lay(&mut manifest.health.cpu, &health.cpu);
+        lay(&mut manifest.health.memory, &health.memory);
+        let of_update = &mut manifest.update;
+        of_update.rollback_restarts =
+            update.rollback_restarts.unwrap_or(of_update.rollback_restarts);
+        of_update.rollback_within = update.rollback_within.unwrap_or(of_update.rollback_within);
+        lay(&mut manifest.transient, transient);
+        manifest
+    }
+}
+
+/// What is said goes before what was there.
+fn lay<T: Clone>(there: &mut Option<T>, said: &Option<T>) {
+    if said.is_some() {
+        there.clone_from(said);
+    }
+}
+
+/// Body of `POST /v1/firmware/{name}/apply`: what is to be deployed, without the package itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApplyBody {
+    /// The content of the package's file.
+    #[serde(with = "text")]
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+    /// The manifest in it. Tells what would change while the cluster does not have the package.
+    pub manifest: String,
+    /// What is said beside it.
+    #[serde(default)]
+    pub settings: FirmwareSettings,
+    /// Whether only to tell what would change.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Answer of `POST /v1/firmware/{name}/apply`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The firmware.
+    pub name: Name,
+    /// What changes by it.
+    pub change: Change,
+    /// Which settings are others than before; none when it is created.
+    pub differences: Vec<Difference>,
+    /// Whether the cluster does not have the package: nothing was changed then, and
+    /// `PUT /v1/firmware/{name}` with the package and the settings brings both.
+    pub package_needed: bool,
+    /// Whether it was only to be told.
+    pub dry_run: bool,
+    /// The package.
+    #[serde(with = "text")]
+    pub digest: Digest,
+    /// Where it is placed, if that is decided.
+    pub node: Option<NodeId>,
+    /// Under which activation.
+    pub epoch: Option<Epoch>,
+}
+
+/// What applying something changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Change {
+    /// Nothing had that name.
+    Created,
+    /// It has another package or other settings.
+    Updated,
+    /// It is as it was, and goes on undisturbed.
+    Unchanged,
+}
+
+super::displayed_as_in_json! {
+    Change { Created => "created", Updated => "updated", Unchanged => "unchanged" }
+}
+
+/// A setting that is another one than before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// Its key in a file for `odeum apply`, or `package`.
+    pub key: String,
+    /// What it was; `None` when there was nothing.
+    pub from: Option<String>,
+    /// What it is; `None` when there is nothing any more.
+    pub to: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> Manifest {
+        let text = "name = 'x'\nversion = '1.0.0'\n[limits]\nmemory = '1 MiB'\n\
+                    [restart]\npause = '20s'\n[update]\nrollback-restarts = 7\n";
+        Manifest::parse(text.as_bytes()).expect("a manifest")
+    }
+
+    #[test]
+    fn what_is_said_goes_before_the_manifest_and_the_rest_stays() {
+        assert_eq!(FirmwareSettings::default().over(&manifest()), manifest());
+        let json = r#"{"limits": {"memory": "2 MiB"}, "restart": {"max-restarts": 3},
+                       "transient": {"idle": "1m"}, "health": {"boot-time": "5s"}}"#;
+        let settings: FirmwareSettings = serde_json::from_str(json).expect("settings");
+        let over = settings.over(&manifest());
+        assert_eq!(over.limits.memory.expect("said").bytes(), 2 << 20);
+        assert_eq!(over.restart.pause, manifest().restart.pause);
+        assert_eq!(over.restart.max_restarts, NonZeroU32::new(3));
+        assert_eq!(over.update, manifest().update);
+        assert!(over.transient.is_some() && over.health.boot_time.is_some());
+    }
+
+    #[test]
+    fn settings_read_back_and_unknown_ones_are_refused() {
+        let json = r#"{"labels": {"disk": "ssd"}, "update": {"rollback-within": "1m"}}"#;
+        let settings: FirmwareSettings = serde_json::from_str(json).expect("settings");
+        let text = serde_json::to_string(&settings).expect("serializes");
+        assert_eq!(serde_json::from_str::<FirmwareSettings>(&text).expect("reads back"), settings);
+        let error = serde_json::from_str::<FirmwareSettings>(r#"{"limits": {"memroy": "1 MiB"}}"#);
+        assert!(error.is_err());
+    }
+}
