@@ -45,7 +45,8 @@ async fn settings_come_in_a_header_and_what_the_query_says_goes_before_them() {
     settings.labels.insert("disk".parse().expect("a label"), "ssd".parse().expect("a label"));
     let options =
         DeployOptions { memory: Some("2 MiB".to_owned()), settings, ..DeployOptions::default() };
-    let deployed = served.client.put_firmware(&id("x"), Bytes::from_static(b"x"), &options);
+    let name = id("x");
+    let deployed = served.client.put_firmware(&name, Bytes::from_static(b"x"), &options);
     let (deployed, ()) = tokio::join!(deployed, async {
         served.node.arrived.wait().await;
         served.node.let_go.send();
