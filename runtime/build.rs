@@ -1,7 +1,6 @@
 //! Names the compiler of guests that the crate is built with, to the patch release: what it compiles is
 //! kept on disk, and code of another release must not be taken for its own. wasmtime itself only tells
 //! its major version.
-#![expect(clippy::print_stdout, reason = "a build script speaks to cargo on its standard output")]
 
 use std::{fs, path::Path};
 

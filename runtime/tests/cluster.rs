@@ -9,6 +9,7 @@ use std::{fs, time::Duration};
 use cluster::{Callers, Cluster, PATIENCE, counter, counter_number, name};
 use odeum_proto::{Digest, SessionId};
 use odeum_runtime::api::types::{ActorNode, BlobSummary, DeployOptions, FirmwareState, NodeState};
+use odeum_runtime::package::manifest::Time;
 use rustix::process::Signal;
 use tokio::time::sleep;
 
@@ -385,7 +386,10 @@ async fn a_package_outlives_the_kill_of_its_holders_one_after_the_other_and_goes
         cluster.whole().await;
     }
 
-    cluster.deploy("n2", "counter", counter_number(1)).await;
+    // The one before stays until the update has stood the test.
+    let mut options = DeployOptions::default();
+    options.settings.update.rollback_within = Some(Time::clamped(1_000));
+    cluster.deploy_with("n2", "counter", counter_number(1), &options).await;
     let second = packed(counter_number(1));
     let gone = |digest| cluster.ids().iter().all(|node| !has_file(&cluster, node, digest));
     cluster

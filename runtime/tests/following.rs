@@ -1,5 +1,5 @@
 //! What firmware logs is told by any node of a cluster, and goes on when its node dies.
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "support/cluster.rs"]
 #[expect(dead_code, reason = "each test program uses a part of it")]
@@ -83,7 +83,7 @@ async fn logs_are_followed_at_another_node_over_a_restart_and_the_death_of_the_n
     assert_eq!(told(next(&mut lines, &cluster).await).0, "restarted");
     assert!(cluster.summary(&asked, "echo").await.epoch > before);
 
-    cluster.kill(&[host.clone()]);
+    cluster.kill(std::slice::from_ref(&host));
     let moved = next(&mut lines, &cluster).await;
     let LogLine::Moved { node: heir, .. } = moved else { panic!("{moved:?}") };
     assert_ne!(heir.to_string(), host);

@@ -1,6 +1,10 @@
 //! What `odeum new` begins builds with the command it names, and runs. Each test needs the tools of its
 //! language and says so when they are not there.
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says why it is skipped"
+)]
 
 #[path = "support/process.rs"]
 mod process;

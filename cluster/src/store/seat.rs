@@ -46,12 +46,12 @@ pub(super) struct Seat {
 pub(super) enum Request {
     /// To make a change, which is an encoded command.
     Change(Bytes),
-    Other(StoreRequest),
+    Other(Box<StoreRequest>),
 }
 
 impl From<StoreRequest> for Request {
     fn from(request: StoreRequest) -> Self {
-        Self::Other(request)
+        Self::Other(Box::new(request))
     }
 }
 
@@ -206,7 +206,7 @@ impl Seat {
         let command = match request {
             Request::Change(command) => command,
             Request::Other(request) => {
-                let forward = Forward { remaining: end - Instant::now(), request };
+                let forward = Forward { remaining: end - Instant::now(), request: *request };
                 return self.forward(leader, forward, rpc).await;
             }
         };

@@ -256,7 +256,7 @@ impl CoordinatorActor {
         for command in commands {
             match command {
                 Command::Stop { .. } => {}
-                Command::Start(running) => self.start(ctx, running).await?,
+                Command::Start(running) => self.start(ctx, *running).await?,
                 Command::Prefetch { digest } => self.prefetch(ctx, digest),
             }
         }

@@ -37,7 +37,7 @@ pub(super) enum Command {
         name: Name,
     },
     /// Start a host.
-    Start(Running),
+    Start(Box<Running>),
     /// Have a package at hand, compiled, so that this node can take over at once.
     Prefetch {
         /// The package.
@@ -63,7 +63,7 @@ pub(super) fn commands(
     let starts = should
         .iter()
         .filter(|(name, should)| running.get(**name) != Some(should))
-        .map(|(_, should)| Command::Start(should.clone()));
+        .map(|(_, should)| Command::Start(Box::new(should.clone())));
     let missing: BTreeSet<Digest> =
         wanted.iter().map(|w| w.spec.digest).filter(|digest| !at_hand.contains(digest)).collect();
     let prefetches = missing.into_iter().map(|digest| Command::Prefetch { digest });
@@ -109,7 +109,7 @@ mod tests {
     fn what_is_placed_here_is_started_and_the_rest_only_fetched() {
         let commands = next(&[wanted("x", "a", Some(1)), wanted("y", "c", None)], &[]);
         let prefetch = Command::Prefetch { digest: Digest::of(b"c") };
-        assert_eq!(commands, [Command::Start(run("x", "a", 1)), prefetch]);
+        assert_eq!(commands, [Command::Start(Box::new(run("x", "a", 1))), prefetch]);
     }
 
     #[test]
@@ -128,7 +128,7 @@ mod tests {
         for new in [run("x", "a", 2), run("x", "b", 1)] {
             let wanted = Wanted { spec: new.spec.clone(), epoch: Some(new.epoch), former: None };
             let commands = next(&[wanted], &[run("x", "a", 1)]);
-            assert_eq!(commands, [stop("x"), Command::Start(new)]);
+            assert_eq!(commands, [stop("x"), Command::Start(Box::new(new))]);
         }
     }
 

@@ -293,8 +293,19 @@ impl Cluster {
 
     /// Deploys through `via` and waits until it runs; gives the node it runs on.
     pub(crate) async fn deploy(&self, via: &str, firmware: &str, package: Vec<u8>) -> String {
+        self.deploy_with(via, firmware, package, &DeployOptions::default()).await
+    }
+
+    /// Deploys a firmware with settings of its own and waits until it runs.
+    pub(crate) async fn deploy_with(
+        &self,
+        via: &str,
+        firmware: &str,
+        package: Vec<u8>,
+        options: &DeployOptions,
+    ) -> String {
         let api = self.api(via);
-        let deployed = api.put_firmware(&name(firmware), package, &DeployOptions::default()).await;
+        let deployed = api.put_firmware(&name(firmware), package, options).await;
         assert!(deployed.is_ok(), "{deployed:?}\n{}", self.last_words());
         self.running(via, firmware).await
     }
