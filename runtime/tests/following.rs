@@ -5,14 +5,14 @@
 #[expect(dead_code, reason = "each test program uses a part of it")]
 mod cluster;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cluster::{Cluster, PATIENCE, name};
 use odeum_runtime::api::{
-    client::LogLines,
+    client::{ApiError, LogLines},
     types::{LogLine, LogOptions},
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Logs each message and replies with it.
 const ECHO: &[u8] = br#"(module
@@ -37,9 +37,22 @@ async fn next(lines: &mut LogLines, cluster: &Cluster) -> LogLine {
     }
 }
 
+/// Whether it is worth another try.
+fn may_pass(error: &ApiError) -> bool {
+    error.is_retryable() || error.code() == Some("deadline-exceeded")
+}
+
+/// Has the firmware log a line, asked through `via`.
 async fn say(cluster: &Cluster, via: &str, text: &str) {
-    let said = async || cluster.call(via, "echo", text, Duration::from_secs(5)).await.ok();
-    cluster.until("an answer", PATIENCE, said).await;
+    let start = Instant::now();
+    loop {
+        match cluster.call(via, "echo", text, Duration::from_secs(5)).await {
+            Ok(_) => return,
+            Err(error) if start.elapsed() < PATIENCE && may_pass(&error) => {}
+            Err(error) => panic!("{text}: {error}\n{}", cluster.last_words()),
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// A line's text and node.
@@ -63,7 +76,9 @@ async fn logs_are_followed_at_another_node_over_a_restart_and_the_death_of_the_n
     assert_eq!(told(next(&mut lines, &cluster).await), ("while".to_owned(), host.clone()));
 
     let before = cluster.summary(&asked, "echo").await.epoch;
-    cluster.api(&asked).restart_firmware(&name("echo")).await.expect("restarted");
+    let api = cluster.api(&asked);
+    let restarted = async || api.restart_firmware(&name("echo")).await.ok();
+    cluster.until("a restart", PATIENCE, restarted).await;
     say(&cluster, &asked, "restarted").await;
     assert_eq!(told(next(&mut lines, &cluster).await).0, "restarted");
     assert!(cluster.summary(&asked, "echo").await.epoch > before);

@@ -320,7 +320,7 @@ firmware:
     fn the_form_is_told_by_the_ending_or_by_the_first_words() {
         let is = |path: &str, text: &str| is_yaml(Path::new(path), text);
         assert!(!is("-", TOML) && !is("x.toml", YAML));
-        assert!(is("-", YAML) && is("x.yml", TOML) && is("-", "{"firmware": []}"));
+        assert!(is("-", YAML) && is("x.yml", TOML) && is("-", "{firmware: []}"));
         assert!(
             !is(
                 "-",
