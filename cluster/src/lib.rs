@@ -169,6 +169,7 @@ pub mod entity;
 pub mod fuzz;
 pub mod lease;
 pub mod membership;
+pub mod migration;
 #[cfg(feature = "testing")]
 pub mod netns;
 pub mod network;

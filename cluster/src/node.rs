@@ -27,6 +27,7 @@ use crate::{
     entity::{EntitiesHandle, HubParts, Kind, entities},
     lease::{LeaseConfig, LeaseHandle, lease},
     membership::{MembershipConfig, MembershipHandle},
+    migration::{MigrationHandle, migration},
     network::{Network, network},
     placement,
     roster::{self, Gate, JoinError},
@@ -202,6 +203,8 @@ pub struct ClusterNode {
     pub departure: DepartureHandle,
     /// Calls to entities.
     pub router: RouterHandle,
+    /// What moves from here and to here.
+    pub migration: MigrationHandle,
     /// Entities of a program's own kinds.
     pub entities: EntitiesHandle,
     /// Messages to all who subscribe.
@@ -263,7 +266,7 @@ impl ClusterNode {
         });
         let services = transport.services();
         store.register(services);
-        let doorway = Doorway::new(options.node.clone(), activations.clone());
+        let doorway = Doorway::new(options.node.clone(), activations.clone(), store.clone());
         services.insert(Service::Call, Arc::new(doorway));
         services.insert(Service::Join, Arc::new(Gate::new(store.clone())));
         services.insert(Service::Clock, Arc::new(Clock));
@@ -280,6 +283,12 @@ impl ClusterNode {
         membership.count_residents(move || {
             (resident.residents().values().sum::<usize>() + activations.count()) as u64
         });
+        let (migration, migrator_spec) = migration(
+            options.node.clone(),
+            store.clone(),
+            transport.clone(),
+            router.activations().clone(),
+        );
         let (topics, topics_spec) = topics(transport.clone(), membership.live());
         let [repair, keeper] = blobs.children();
         let cluster_supervisor = supervisor
@@ -293,6 +302,7 @@ impl ClusterNode {
             .child(lease_spec)
             .child(placement::spec(store.clone(), membership.live(), options.node, blobs.copies()))
             .child(router_spec)
+            .child(migrator_spec)
             .supervisor(entities_supervisor)
             .child(topics_spec)
             .child(repair)
@@ -301,7 +311,7 @@ impl ClusterNode {
         let (join, patience) = (options.join, options.patience);
         #[rustfmt::skip]
         let node = Self {
-            store, transport, membership, control_plane, lease, departure, router, entities, topics, blobs, record,
+            store, transport, membership, control_plane, lease, departure, router, migration, entities, topics, blobs, record,
             folder, cluster, join, patience,
         };
         Ok((node, [store_supervisor, cluster_supervisor]))

@@ -14,8 +14,9 @@
 //! | `Look` | its own watcher: the store, the live set or the leadership changed, or time passed | none |
 //! | `Removed` | its own task: the removal of a node that leaves has ended | none |
 
+mod attempts;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 pub mod planner;
 pub mod shards;
 
@@ -33,7 +34,8 @@ use odeum_proto::{
 use tokio::{sync::watch, time::timeout};
 
 use self::{
-    planner::{Health, Host, Leased, Wish, departures, plan},
+    attempts::Attempts,
+    planner::{Health, Host, Leased, Table, Wish, departures, plan},
     shards::{Weights, plan_shards, weights},
 };
 use crate::{
@@ -79,6 +81,7 @@ pub fn spec(
         without_lease: BTreeMap::new(),
         settled: None,
         removing: false,
+        attempts: Attempts::default(),
     });
     spec
 }
@@ -103,6 +106,8 @@ struct PlacementActor {
     /// Whether a node is being removed. It takes as long as it takes to know who is there, and
     /// what is lost meanwhile must not wait.
     removing: bool,
+    /// Moves that have failed.
+    attempts: Attempts,
 }
 
 /// All that a plan depends on.
@@ -161,6 +166,7 @@ impl PlacementActor {
     async fn on_look(&mut self, ctx: &mut Context<Self>) {
         if self.store.status().leader.as_ref() != Some(&self.local) {
             (self.leading_since, self.settled) = (None, None);
+            self.attempts = Attempts::default();
             self.without_lease.clear();
             return;
         }
@@ -175,10 +181,14 @@ impl PlacementActor {
         if self.settled.as_ref() == Some(&sight) {
             return;
         }
+        let attempts = &mut self.attempts;
+        self.store.view(|state| attempts.look(Instant::now(), state.moves(), state.placements()));
         let (steps, gone) = self.store.view(|state| self.plan(state, &sight));
         // What a leaving node has of blobs is no part of the layout.
         let nobody_leaves = self.store.view(|state| state.leaving().is_empty());
-        if steps.is_empty() && gone.is_empty() && nobody_leaves {
+        // What could not move is to be tried again.
+        let nobody_waits = !self.attempts.is_anything_held_back(Instant::now());
+        if steps.is_empty() && gone.is_empty() && nobody_leaves && nobody_waits {
             self.settled = Some(sight);
         }
         for step in steps {
@@ -227,7 +237,10 @@ impl PlacementActor {
             labels: &spec.policy.labels,
         };
         let wishes: Vec<Wish<'_>> = state.firmware().iter().map(wish).collect();
-        let mut steps = plan(&wishes, state.placements(), &hosts, &leased);
+        let table = Table { placements: state.placements(), moves: state.moves() };
+        let now = Instant::now();
+        let mut steps =
+            plan(&wishes, table, &hosts, &leased, |entity| self.attempts.way(now, entity));
         let kinds = state.kinds().iter();
         steps.extend(kinds.filter_map(|(kind, row)| plan_shards(kind, row, &hosts, &leased)));
         let mut gone = departures(&wishes, state.placements(), state.kinds(), &hosts);
@@ -269,6 +282,7 @@ pub fn hosts<'a>(
         health: health(live, &record.id, local, grace_is_over),
         leaving: state.leaving().contains(&record.id),
         stopping: state.is_closing(&record.id),
+        draining: state.draining().contains(&record.id),
     };
     state.nodes().values().map(host).collect()
 }

@@ -27,13 +27,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use dashmap::DashMap;
+use dashmap::{DashMap, DashSet};
 use futures::future::BoxFuture;
 use odeum_actors::{Actor, ActorError, AskError, ChildSpec, Context, Handle, Reply, child};
 use odeum_proto::{
     EntityId, Epoch, NodeId,
     call::{CallError, CallReply, CallRequest},
     codec, limits,
+    store::Placement,
 };
 use tokio::{
     sync::{Semaphore, watch},
@@ -75,17 +76,22 @@ pub trait Entity: Send + Sync + 'static {
 
 type Table = DashMap<EntityId, (Epoch, Arc<dyn Entity>)>;
 
+/// Entities that will soon be active here.
+type Expected = DashSet<EntityId>;
+
 /// What is active on this node: shared by the router, the doorway for peers, and the coordinator
 /// that fills it.
 #[derive(Clone)]
 pub struct Activations {
     table: Arc<Table>,
+    expected: Arc<Expected>,
     changed: watch::Sender<()>,
 }
 
 impl Default for Activations {
     fn default() -> Self {
-        Self { table: Arc::default(), changed: watch::Sender::new(()) }
+        let (table, expected) = Default::default();
+        Self { table, expected, changed: watch::Sender::new(()) }
     }
 }
 
@@ -110,6 +116,32 @@ impl Activations {
     pub fn deactivate(&self, entity: &EntityId, epoch: Epoch) {
         self.table.remove_if(entity, |_, (active, _)| *active <= epoch);
         self.changed.send_replace(());
+    }
+
+    /// `entity` will soon be active here: calls for it wait until it is, or is expected no more.
+    pub(crate) fn expect(&self, entity: EntityId) {
+        self.expected.insert(entity);
+    }
+
+    /// `entity` is active here, or does not come.
+    pub(crate) fn expect_no_more(&self, entity: &EntityId) {
+        self.expected.remove(entity);
+        self.changed.send_replace(());
+    }
+
+    /// The activation of `entity`, as soon as there is one if it is expected.
+    async fn find(&self, entity: &EntityId) -> Option<Arc<dyn Entity>> {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.mark_unchanged();
+            if let Some(found) = self.get(entity) {
+                return Some(found);
+            }
+            // The sender is in this very handle.
+            if !self.expected.contains(entity) || changed.changed().await.is_err() {
+                return None;
+            }
+        }
     }
 
     /// How many entities are active here.
@@ -246,6 +278,8 @@ impl RouterParts {
         let mut confirmed = false;
         let mut pause = FIRST_PAUSE;
         let mut last = None;
+        // Where it has moved to, as its former node says; this one may not see it yet.
+        let (mut moved, mut moved_at) = (None, Epoch::default());
         loop {
             // Subscribed before looking, so that no change between the look and the wait is lost.
             let mut changes = self.store.changes();
@@ -260,7 +294,13 @@ impl RouterParts {
             }
             let sight = self.look(&call.entity, confirmed);
             let attempt = CallRequest { remaining, ..call.clone() };
-            let result = match next_step(&call.entity, &self.local, &sight) {
+            let step = match moved.take() {
+                Some(node) if node != self.local => Step::Send(node),
+                // It comes here, and is expected or active.
+                Some(_) => Step::Deliver(moved_at),
+                None => next_step(&call.entity, &self.local, &sight),
+            };
+            let result = match step {
                 Step::Deliver(_) => self.deliver(attempt).await,
                 Step::Send(node) => self.send(&node, attempt).await.map_err(not_there),
                 Step::Confirm => match self.store.barrier(remaining).await {
@@ -285,6 +325,15 @@ impl RouterParts {
                 }
                 Err(CallError::Overloaded { entity, queued }) => {
                     return Err(CallError::Overloaded { entity, queued });
+                }
+                Err(CallError::Moved { entity, to, epoch }) => {
+                    let reason = format!("it has moved to {to}").into();
+                    last = Some(CallError::Unavailable { entity, reason });
+                    // Each later than the one before, so that it does not travel in circles.
+                    if epoch > moved_at {
+                        (moved, moved_at) = (Some(to), epoch);
+                        continue;
+                    }
                 }
                 Err(error) if error.is_retryable() => {
                     tracing::debug!(entity = %call.entity, request = %call.request, %error, "call held");
@@ -370,13 +419,14 @@ async fn deliver(
     local: &NodeId,
     call: CallRequest,
 ) -> Result<CallReply, CallError> {
-    let Some(activation) = activations.get(&call.entity) else {
-        return Err(CallError::NotHere { entity: call.entity, node: local.clone() });
-    };
     let (entity, after) = (call.entity.clone(), call.remaining);
-    timeout(after, activation.deliver(call))
-        .await
-        .unwrap_or(Err(CallError::DeadlineExceeded { entity, after }))
+    let delivered = async {
+        match activations.find(&call.entity).await {
+            Some(activation) => activation.deliver(call).await,
+            None => Err(CallError::NotHere { entity: call.entity, node: local.clone() }),
+        }
+    };
+    timeout(after, delivered).await.unwrap_or(Err(CallError::DeadlineExceeded { entity, after }))
 }
 
 /// Answers calls that other nodes send here.
@@ -384,22 +434,37 @@ async fn deliver(
 pub struct Doorway {
     local: NodeId,
     activations: Activations,
+    store: StoreHandle,
 }
 
 impl Doorway {
     /// The doorway of this node.
     #[must_use]
-    pub fn new(local: NodeId, activations: Activations) -> Self {
-        Self { local, activations }
+    pub fn new(local: NodeId, activations: Activations, store: StoreHandle) -> Self {
+        Self { local, activations, store }
     }
 }
 
 impl Serve for Doorway {
     fn serve(&self, _from: NodeId, body: Bytes) -> BoxFuture<'static, Result<Bytes, ServeError>> {
         let (activations, local) = (self.activations.clone(), self.local.clone());
+        let store = self.store.clone();
         Box::pin(async move {
             let call: CallRequest = codec::decode(&body)?;
             let result = deliver(&activations, &local, call).await;
+            // Who has just moved from here is sent for where it is.
+            let result = result.map_err(|error| match error {
+                CallError::NotHere { entity, node } => {
+                    let place = store.view(|state| state.placements().get(&entity).cloned());
+                    match place.filter(|place| place.node != local) {
+                        Some(Placement { node: to, epoch }) => {
+                            CallError::Moved { entity, to, epoch }
+                        }
+                        None => CallError::NotHere { entity, node },
+                    }
+                }
+                error => error,
+            });
             Ok(codec::encode(&result)?.into())
         })
     }

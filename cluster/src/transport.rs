@@ -79,6 +79,8 @@ pub enum Service {
     Clock,
     /// What firmware on the node has logged, and what became of it.
     Chronicle,
+    /// The state of entities that move here, and how moves from here stand.
+    Move,
 }
 
 /// Which streams a request uses. A class never waits for a lower one; within a stream order is

@@ -53,6 +53,16 @@ pub enum CallError {
         /// Who was asked.
         node: NodeId,
     },
+    /// The entity has moved. Retry there.
+    #[error("{entity} has moved to {to}")]
+    Moved {
+        /// Who was asked for.
+        entity: EntityId,
+        /// The node that has it now.
+        to: NodeId,
+        /// Under this epoch.
+        epoch: Epoch,
+    },
     /// The entity is starting, restarting or moving. Retry after a moment.
     #[error("{entity} is unavailable: {reason}")]
     Unavailable {
@@ -150,6 +160,7 @@ impl CallError {
         matches!(
             self,
             Self::NotHere { .. }
+                | Self::Moved { .. }
                 | Self::Unavailable { .. }
                 | Self::Unreachable { .. }
                 | Self::NoQuorum { .. }
@@ -163,6 +174,7 @@ impl CallError {
         match self {
             Self::NotFound { .. } => "not-found",
             Self::NotHere { .. } => "not-here",
+            Self::Moved { .. } => "moved",
             Self::Unavailable { .. } => "unavailable",
             Self::Unreachable { .. } => "unreachable",
             Self::NoQuorum { .. } => "no-quorum",

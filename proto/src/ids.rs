@@ -491,6 +491,12 @@ impl Digest {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
+    /// The digest of all that was given to `hasher`.
+    #[must_use]
+    pub fn of_hasher(hasher: &blake3::Hasher) -> Self {
+        Self(*hasher.finalize().as_bytes())
+    }
+
     /// The digest of all that `from` gives, read piece by piece: of a file too large for memory.
     ///
     /// # Errors

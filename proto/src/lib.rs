@@ -18,6 +18,7 @@ pub mod join;
 pub mod limits;
 pub mod load;
 pub mod log;
+pub mod moves;
 pub mod report;
 pub mod session;
 pub mod shard;

@@ -5,6 +5,7 @@
 //! finds its own effect or is refused.
 
 mod firmware;
+mod moves;
 mod refusal;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,7 @@ pub use firmware::{
     FirmwareLimits, FirmwarePolicy, FirmwareSpec, Measure, Remedy, RestartBudget, RollbackBudget,
     Threshold,
 };
+pub use moves::Move;
 pub use refusal::Refusal;
 
 /// A node as the cluster knows it.
@@ -211,6 +213,41 @@ pub enum Command {
         /// Its package.
         kept: Digest,
     },
+    /// Begins to move an entity, if its epoch is still the expected one. It stays where it is until
+    /// its node has it switched.
+    BeginMove {
+        /// The entity.
+        entity: EntityId,
+        /// Who is to take it in.
+        to: NodeId,
+        /// The activation that is to move.
+        expected: Epoch,
+    },
+    /// The switch of a move that has begun: from here on the entity is on the node that took it in,
+    /// under a new epoch.
+    Switch {
+        /// The entity.
+        entity: EntityId,
+        /// Who took it in.
+        to: NodeId,
+        /// The activation that moves.
+        expected: Epoch,
+    },
+    /// Ends a move that is not switched: the entity stays where it is.
+    CallOff {
+        /// The entity.
+        entity: EntityId,
+        /// The activation that was to move.
+        expected: Epoch,
+    },
+    /// Notes whether a node is to be empty: it gets nothing more, what it has moves to others, and
+    /// it stays a member.
+    SetDraining {
+        /// The node.
+        node: NodeId,
+        /// Whether it is.
+        draining: bool,
+    },
 }
 
 impl std::fmt::Display for Command {
@@ -245,6 +282,11 @@ impl std::fmt::Display for Command {
             Self::Restore(restore) => restore.fmt(f),
             Self::Settle { name, kept } => write!(f, "settle {name} with {kept}"),
             Self::RollBack { name, failed } => write!(f, "roll back {name} from {failed}"),
+            Self::BeginMove { entity, to, .. } => write!(f, "begin to move {entity} to {to}"),
+            Self::Switch { entity, to, .. } => write!(f, "switch {entity} to {to}"),
+            Self::CallOff { entity, .. } => write!(f, "call off the move of {entity}"),
+            Self::SetDraining { node, draining: true } => write!(f, "drain node {node}"),
+            Self::SetDraining { node, draining: false } => write!(f, "use node {node} again"),
         }
     }
 }

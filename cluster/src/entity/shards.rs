@@ -349,7 +349,9 @@ impl Shards {
         let live = Arc::clone(&self.live.borrow());
         let residents = host.residents();
         self.store.view(|state| {
-            let is_leaving = self.is_leaving || state.leaving().contains(hub.node());
+            let is_leaving = self.is_leaving
+                || state.leaving().contains(hub.node())
+                || state.draining().contains(hub.node());
             let may_end = host.settings().idle.is_some() || is_leaving;
             let Some(of_kind) = state.kinds().get(kind) else { return Moves::default() };
             let mut weights = shard_weights(state, &live, hub.node(), kind);

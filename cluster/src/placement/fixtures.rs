@@ -10,7 +10,7 @@ pub(super) fn node(n: u8) -> NodeId {
     format!("n{n}").parse().expect("valid")
 }
 
-pub(super) fn record(n: u8, capacity: u32) -> NodeRecord {
+pub(crate) fn record(n: u8, capacity: u32) -> NodeRecord {
     NodeRecord {
         id: node(n),
         disk: DiskId::random(),

@@ -1,6 +1,9 @@
 //! Decides which firmware belongs on which node: a pure function of the table, the nodes and
 //! nothing else.
 //!
+//! What has to go from a node that can still give it away moves with its state ([`crate::migration`]);
+//! what is lost with its node begins anew elsewhere.
+//!
 //! It makes the fewest moves that leave every entity on a node that can run it: what is placed on
 //! a node that is not known to be gone stays there, whatever the load elsewhere. A plan is only a
 //! proposal; each step names the epoch it saw, and the log refuses a step whose table has changed.
@@ -10,10 +13,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use odeum_proto::{
     EntityId, EntityKind, Epoch, Label, NodeId,
-    store::{Command, NodeRecord, Placement},
+    store::{Command, Move, NodeRecord, Placement},
 };
 
 use crate::store::KindState;
+
+/// Moves of firmware from one node that are under way at the same time. More would not be faster,
+/// since they share its link, and each holds up what it moves for a moment.
+const MOVES_AT_ONCE: usize = 16;
 
 /// Whether a node can be given work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +44,8 @@ pub struct Host<'a> {
     pub leaving: bool,
     /// Whether it is about to stop.
     pub stopping: bool,
+    /// Whether it is to be empty and stay.
+    pub draining: bool,
 }
 
 /// A deployed firmware that wants a node.
@@ -69,12 +78,18 @@ pub fn is_lost(node: &NodeId, hosts: &[Host<'_>], leased: &Leased) -> bool {
 }
 
 impl Host<'_> {
-    /// How much it takes on, in proportion to others; nothing while it leaves, stops or is not
+    /// How much it takes on, in proportion to others; nothing while it is to be emptied or is not
     /// there.
     #[must_use]
     pub fn weight(&self) -> u32 {
-        let takes = self.health == Health::Alive && !self.leaving && !self.stopping;
+        let takes = self.health == Health::Alive && !self.is_to_be_empty();
         if takes { self.record.capacity } else { 0 }
+    }
+
+    /// Whether what it has is to go to others.
+    #[must_use]
+    pub fn is_to_be_empty(&self) -> bool {
+        self.leaving || self.stopping || self.draining
     }
 
     /// How much it can be given now: without a lease it could not make use of it.
@@ -90,55 +105,109 @@ impl Host<'_> {
     }
 }
 
-/// Firmware to place anew, in the order of the entities' names.
+/// How an entity comes from a node that could still give it away to another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// It moves, with its state.
+    Move,
+    /// Not now: a move of it has just failed.
+    Wait,
+    /// It begins anew there: moving it has failed too often.
+    Anew,
+}
+
+/// Where firmware is, and what of it is on its way.
+#[derive(Debug, Clone, Copy)]
+pub struct Table<'a> {
+    /// Where it is.
+    pub placements: &'a BTreeMap<EntityId, Placement>,
+    /// What is on its way, or came by a move.
+    pub moves: &'a BTreeMap<EntityId, Move>,
+}
+
+impl Table<'_> {
+    /// Whether an entity is on its way.
+    fn is_moving(&self, entity: &EntityId) -> bool {
+        self.moves.get(entity).is_some_and(Move::is_under_way)
+    }
+
+    /// Moves from a node that are under way.
+    fn moves_from(&self, node: &NodeId) -> usize {
+        self.moves.values().filter(|made| made.is_under_way() && made.from == *node).count()
+    }
+
+    /// What a node has, and what is on its way there.
+    fn load(&self, node: &NodeId) -> u64 {
+        let here = self.placements.values().filter(|place| place.node == *node).count();
+        let coming = self.moves.values().filter(|made| made.is_under_way() && made.to == *node);
+        (here + coming.count()) as u64
+    }
+}
+
+/// Firmware to place anew or to move, in the order of the entities' names.
 ///
 /// * An entity that is not placed goes to the node with the fewest entities for its weight, ties
 ///   to the smaller id.
 /// * An entity on a node that is [`Health::Down`], or is not in `hosts`, is moved by the same rule
 ///   when the node has no lease any more.
-/// * So is one on a node that leaves, or that has not the labels that it wants, as soon as there is
-///   one that can take it: its state is in the store, and its new epoch ends the old activation
-///   wherever that is at work.
+/// * One on a node that leaves, stops or is drained, or that has not the labels that it wants, goes
+///   from there as soon as there is one that can take it, so many at a time, in the way that `way`
+///   says of it. Begun anew it has what it kept in the store, and its new epoch ends the old
+///   activation wherever that is at work.
 /// * Without a node of any weight that can run it nothing is planned.
 #[must_use]
 pub fn plan(
     wishes: &[Wish<'_>],
-    table: &BTreeMap<EntityId, Placement>,
+    table: Table<'_>,
     hosts: &[Host<'_>],
     leased: &Leased,
+    way: impl Fn(&EntityId) -> Way,
 ) -> Vec<Command> {
     let stays = |wish: &Wish<'_>, placement: &Placement| {
         let host = hosts.iter().find(|host| host.record.id == placement.node);
         // One that cannot be seen may not see that it is to leave.
         let sees =
             |host: &Host<'_>| host.health == Health::Alive || !leased.contains(&placement.node);
-        let is_wrong = |host: &Host<'_>| host.leaving || !wish.fits(host.record);
+        let is_wrong = |host: &Host<'_>| host.is_to_be_empty() || !wish.fits(host.record);
         let leaves = host.is_some_and(|host| is_wrong(host) && sees(host));
         !leaves && !is_lost(&placement.node, hosts, leased)
     };
-    let count = |node: &NodeId| table.values().filter(|place| place.node == *node).count() as u64;
     let mut loads: Vec<Load<'_>> = hosts
         .iter()
         .filter(|host| host.takes(leased) > 0)
         .map(|host| Load {
             record: host.record,
-            count: count(&host.record.id),
+            count: table.load(&host.record.id),
             weight: host.takes(leased),
         })
         .collect();
 
+    let mut under_way: BTreeMap<&NodeId, usize> = BTreeMap::new();
     let mut steps = Vec::new();
     for wish in wishes {
-        let placed = table.get(&wish.entity);
+        let placed = table.placements.get(&wish.entity);
         if placed.is_some_and(|placed| stays(wish, placed)) {
             continue;
+        }
+        // One that is lost with its node can be given away by nobody.
+        let giver = placed.filter(|placed| !is_lost(&placed.node, hosts, leased));
+        let way = giver.map_or(Way::Anew, |_| way(&wish.entity));
+        if let Some(giver) = giver.filter(|_| way != Way::Anew) {
+            let moves = under_way.entry(&giver.node).or_insert_with_key(|it| table.moves_from(it));
+            if way == Way::Wait || table.is_moving(&wish.entity) || *moves >= MOVES_AT_ONCE {
+                continue;
+            }
+            *moves += 1;
         }
         let can = loads.iter_mut().filter(|load| wish.fits(load.record));
         let Some(load) = can.min_by(|a, b| a.compare(b)) else { continue };
         load.count += 1;
         let (entity, node) = (wish.entity.clone(), load.record.id.clone());
         let expected: Option<Epoch> = placed.map(|p| p.epoch);
-        steps.push(Command::Place { entity, node, expected });
+        steps.push(match expected.filter(|_| way == Way::Move) {
+            Some(expected) => Command::BeginMove { entity, to: node, expected },
+            None => Command::Place { entity, node, expected },
+        });
     }
     steps
 }
@@ -189,11 +258,23 @@ impl Load<'_> {
 mod tests {
     use proptest::prelude::*;
 
+    use odeum_proto::Revision;
+
     use super::*;
     use crate::placement::fixtures::{leases, node, record};
 
     fn host(record: &NodeRecord, health: Health) -> Host<'_> {
-        Host { record, health, leaving: false, stopping: false }
+        Host { record, health, leaving: false, stopping: false, draining: false }
+    }
+
+    fn plan(
+        wishes: &[Wish<'_>],
+        placements: &BTreeMap<EntityId, Placement>,
+        hosts: &[Host<'_>],
+        leased: &Leased,
+    ) -> Vec<Command> {
+        let table = Table { placements, moves: &BTreeMap::new() };
+        super::plan(wishes, table, hosts, leased, |_| Way::Move)
     }
 
     fn entity(n: u8) -> EntityId {
@@ -216,6 +297,7 @@ mod tests {
             .iter()
             .map(|step| match step {
                 Command::Place { entity, node, .. } => (entity.clone(), node.clone()),
+                Command::BeginMove { entity, to, .. } => (entity.clone(), to.clone()),
                 other => panic!("a plan only places: {other:?}"),
             })
             .collect()
@@ -273,6 +355,54 @@ mod tests {
         hosts[1].leaving = true;
         let steps = plan(&wishes([1]), &table, &hosts, &leases(&hosts));
         assert!(steps.is_empty(), "nobody stays");
+    }
+
+    #[test]
+    fn what_its_node_can_give_away_moves_and_what_is_lost_begins_anew() {
+        let records = [record(1, 100), record(2, 100), record(3, 100)];
+        let mut hosts = records.each_ref().map(|record| host(record, Health::Alive));
+        hosts[2].health = Health::Down;
+        let table = BTreeMap::from([(entity(1), on(1, 4)), (entity(3), on(3, 6))]);
+        let leased = Leased::from([node(1), node(2)]);
+        let moves = Command::BeginMove { entity: entity(1), to: node(2), expected: Epoch(4) };
+        let anew = Command::Place { entity: entity(3), node: node(2), expected: Some(Epoch(6)) };
+        let empty: [fn(&mut Host<'_>); 3] =
+            [|it| it.leaving = true, |it| it.stopping = true, |it| it.draining = true];
+        for empty in empty {
+            let mut hosts = hosts;
+            empty(&mut hosts[0]);
+            let steps = plan(&wishes([1, 3]), &table, &hosts, &leased);
+            assert_eq!(steps, [moves.clone(), anew.clone()]);
+        }
+    }
+
+    #[test]
+    fn what_is_on_its_way_or_could_not_move_waits_and_some_day_begins_anew() {
+        let records = [record(1, 100), record(2, 100)];
+        let mut hosts = records.each_ref().map(|record| host(record, Health::Alive));
+        hosts[0].draining = true;
+        let placements = BTreeMap::from([(entity(1), on(1, 4)), (entity(2), on(1, 5))]);
+        let (from, to, epoch, began) = (node(1), node(2), Epoch(4), Revision(9));
+        let made = Move { from, to, epoch, began, switched: None };
+        let moves = BTreeMap::from([(entity(1), made)]);
+        let table = Table { placements: &placements, moves: &moves };
+        let steps = |way| {
+            super::plan(&wishes([1, 2]), table, &hosts, &leases(&hosts), |_| way)
+        };
+        let second = Command::BeginMove { entity: entity(2), to: node(2), expected: Epoch(5) };
+        assert_eq!(steps(Way::Move), [second]);
+        assert_eq!(steps(Way::Wait), []);
+        assert_eq!(targets(&steps(Way::Anew)), [(entity(1), node(2)), (entity(2), node(2))]);
+    }
+
+    #[test]
+    fn a_node_gives_so_many_away_at_a_time() {
+        let records = [record(1, 100), record(2, 100)];
+        let mut hosts = records.each_ref().map(|record| host(record, Health::Alive));
+        hosts[0].draining = true;
+        let table: BTreeMap<_, _> = (0..40).map(|n| (entity(n), on(1, u64::from(n) + 1))).collect();
+        let steps = plan(&wishes(0..40), &table, &hosts, &leases(&hosts));
+        assert_eq!(steps.len(), MOVES_AT_ONCE);
     }
 
     #[test]
@@ -346,7 +476,8 @@ mod tests {
             let leaves = |n: u8| health[usize::from(n - 1)].1;
             let records: Vec<NodeRecord> = (1..6).map(|n| record(n, 100)).collect();
             let hosts: Vec<_> = (1..).zip(&records).map(|(n, record)| {
-                Host { record, health: health_of(n), leaving: leaves(n), stopping: false }
+                let (health, leaving) = (health_of(n), leaves(n));
+                Host { record, health, leaving, stopping: false, draining: false }
             }).collect();
             let table: BTreeMap<_, _> =
                 placed.iter().map(|(e, (n, epoch))| (entity(*e), on(*n, *epoch))).collect();

@@ -14,6 +14,7 @@
 mod blob;
 mod kind;
 mod lease;
+mod moves;
 mod node;
 mod restore;
 
@@ -23,7 +24,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use odeum_proto::shard::shard_of;
-use odeum_proto::store::{Command, FirmwareSpec, NodeRecord, Outcome, Placement, Refusal};
+use odeum_proto::store::{Command, FirmwareSpec, Move, NodeRecord, Outcome, Placement, Refusal};
 use odeum_proto::{
     ClusterId, Digest, DiskId, EntityId, EntityKind, Epoch, Name, NodeId, Revision, limits,
 };
@@ -45,12 +46,17 @@ pub struct State {
     disks: BTreeMap<NodeId, DiskId>,
     /// Nodes that are about to leave; each is in `nodes`.
     leaving: BTreeSet<NodeId>,
+    /// Nodes that are to be empty and stay; each is in `nodes`.
+    draining: BTreeSet<NodeId>,
     firmware: BTreeMap<Name, FirmwareSpec>,
     /// What was deployed before under each name, with another package.
     former: BTreeMap<Name, FirmwareSpec>,
     /// The last epoch before each firmware came under its name.
     born: BTreeMap<Name, Epoch>,
     placements: BTreeMap<EntityId, Placement>,
+    /// Moves that have begun, and of those that are over the last of each entity that has not been
+    /// placed anew since.
+    moves: BTreeMap<EntityId, Move>,
     kinds: BTreeMap<EntityKind, KindState>,
     blobs: BlobIndex,
     /// The highest epoch ever given to anything.
@@ -132,6 +138,22 @@ impl State {
                 let changed = self.close_lease(node, *epoch);
                 Ok(self.laid_out(revision, changed))
             }
+            Command::BeginMove { entity, to, expected } => {
+                let begun = self.begin_move(revision, entity, to, *expected);
+                begun.map(|changed| self.laid_out(revision, changed))
+            }
+            Command::Switch { entity, to, expected } => {
+                self.switch(entity, to, *expected).map(|(epoch, changed)| {
+                    self.laid_out(revision, changed);
+                    Outcome::Placed { revision, epoch }
+                })
+            }
+            Command::CallOff { entity, expected } => {
+                self.call_off(entity, *expected).map(|changed| self.laid_out(revision, changed))
+            }
+            Command::SetDraining { node, draining } => {
+                self.set_draining(node, *draining).map(|changed| self.laid_out(revision, changed))
+            }
             Command::Restore(restore) => {
                 self.restore(revision, restore).map(|changed| self.laid_out(revision, changed))
             }
@@ -180,6 +202,12 @@ impl State {
     #[must_use]
     pub fn leaving(&self) -> &BTreeSet<NodeId> {
         &self.leaving
+    }
+
+    /// The nodes that are to be empty and stay.
+    #[must_use]
+    pub fn draining(&self) -> &BTreeSet<NodeId> {
+        &self.draining
     }
 
     /// Kinds of entities that are placed by shard, and where their shards are.
@@ -293,7 +321,9 @@ impl State {
         }
         self.former.remove(name);
         self.born.remove(name);
-        self.placements.retain(|entity, _| entity.firmware_name() != Some(name.as_str()));
+        let is_other = |entity: &EntityId| entity.firmware_name() != Some(name.as_str());
+        self.placements.retain(|entity, _| is_other(entity));
+        self.moves.retain(|entity, _| is_other(entity));
         Ok(())
     }
 
@@ -314,6 +344,7 @@ impl State {
         let epoch = self.last_epoch.next();
         self.last_epoch = epoch;
         self.placements.insert(entity.clone(), Placement { node: node.clone(), epoch });
+        self.moves.remove(entity);
         Ok(epoch)
     }
 

@@ -213,6 +213,7 @@ impl Service {
     const TOPIC: u8 = 7;
     const CLOCK: u8 = 8;
     const CHRONICLE: u8 = 9;
+    const MOVE: u8 = 10;
     /// The group number of [`GroupId::Control`]; data groups count from 0.
     const CONTROL: u16 = u16::MAX;
 
@@ -231,6 +232,7 @@ impl Service {
             Self::Topic => (Self::TOPIC, 0),
             Self::Clock => (Self::CLOCK, 0),
             Self::Chronicle => (Self::CHRONICLE, 0),
+            Self::Move => (Self::MOVE, 0),
         }
     }
 
@@ -246,6 +248,7 @@ impl Service {
             Self::TOPIC => Some(Self::Topic),
             Self::CLOCK => Some(Self::Clock),
             Self::CHRONICLE => Some(Self::Chronicle),
+            Self::MOVE => Some(Self::Move),
             _ => None,
         }
     }
@@ -300,6 +303,7 @@ mod tests {
             Just(Service::Topic),
             Just(Service::Clock),
             Just(Service::Chronicle),
+            Just(Service::Move),
         ]
     }
 
@@ -339,6 +343,7 @@ mod tests {
             (Service::Topic, 7, [0, 0]),
             (Service::Clock, 8, [0, 0]),
             (Service::Chronicle, 9, [0, 0]),
+            (Service::Move, 10, [0, 0]),
         ] {
             let head = [18, 0, 0, 0, 1, 7, 0, 0, 0, 0, 0, 0, 0, tag];
             let expected = [&head[..], &group, &[2, 1, 0, 0], b"hi"].concat();

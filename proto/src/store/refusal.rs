@@ -215,4 +215,26 @@ pub enum Refusal {
         /// The firmware.
         name: Name,
     },
+    /// It moves already. Wait until that has ended.
+    #[error("{entity} is on its way to {to}")]
+    Moving {
+        /// The entity.
+        entity: EntityId,
+        /// Where to.
+        to: NodeId,
+    },
+    /// There is no need to move it.
+    #[error("{entity} is on {node} already")]
+    AlreadyThere {
+        /// The entity.
+        entity: EntityId,
+        /// The node.
+        node: NodeId,
+    },
+    /// The move was called off, or never began.
+    #[error("{entity} does not move")]
+    NotMoving {
+        /// The entity.
+        entity: EntityId,
+    },
 }

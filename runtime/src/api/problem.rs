@@ -223,6 +223,7 @@ fn call_status(error: &CallError) -> StatusCode {
     match error {
         CallError::NotFound { .. } => StatusCode::NOT_FOUND,
         CallError::NotHere { .. }
+        | CallError::Moved { .. }
         | CallError::Unavailable { .. }
         | CallError::Unreachable { .. }
         | CallError::NoQuorum { .. } => StatusCode::SERVICE_UNAVAILABLE,

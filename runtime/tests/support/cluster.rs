@@ -22,7 +22,10 @@ use odeum_cluster::transport::pki::Authority;
 use odeum_proto::{Name, NodeId, RequestId};
 use odeum_runtime::api::{
     client::{ApiClient, ApiError},
-    types::{CallAnswer, CallOptions, DeployOptions, FirmwareState, FirmwareSummary, NodeState},
+    types::{
+        CallAnswer, CallOptions, DeployOptions, FirmwareState, FirmwareSummary, GroupReport,
+        NodeState,
+    },
 };
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -30,6 +33,9 @@ use tokio::{sync::MutexGuard, task::JoinSet, time::sleep};
 
 /// How long anything without a promised time may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Members of a group that vote, at most.
+const VOTERS: usize = 5;
 
 /// How often a condition is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(15);
@@ -232,7 +238,8 @@ impl Cluster {
     }
 
     /// Waits until every node that runs takes requests, sees every other alive in its present
-    /// start, at its present address, with a link up, and follows the leader.
+    /// start, at its present address, with a link up, and follows the leader, and every group of the
+    /// store has a vote of each: what is lost then is a node and no majority.
     pub(crate) async fn whole(&self) {
         let started: BTreeMap<&str, SocketAddr> =
             self.members.iter().map(|(id, member)| (id.as_str(), member.cluster_addr)).collect();
@@ -250,6 +257,15 @@ impl Cluster {
                     })
                 });
                 fit.then_some(())
+            })
+            .await;
+            self.until(&format!("{id} to see all others vote"), PATIENCE, async || {
+                let groups = member.client.store().await.ok()?.groups;
+                let voters = |group: &GroupReport| {
+                    group.members.iter().filter(|member| member.voter).count()
+                };
+                let most = started.len().min(VOTERS);
+                groups.iter().all(|group| voters(group) >= most).then_some(())
             })
             .await;
         }

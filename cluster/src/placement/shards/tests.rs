@@ -55,7 +55,8 @@ impl Node {
     }
 
     fn host(&self) -> Host<'_> {
-        Host { record: &self.record, health: self.health, leaving: self.leaving, stopping: false }
+        let (record, health, leaving) = (&self.record, self.health, self.leaving);
+        Host { record, health, leaving, stopping: false, draining: false }
     }
 }
 

@@ -101,8 +101,11 @@ impl State {
         }
         let epoch = self.last_epoch.next();
         self.last_epoch = epoch;
-        for place in self.placements.values_mut().filter(|place| place.node == *node) {
-            place.epoch = epoch;
+        for (entity, place) in &mut self.placements {
+            if place.node == *node {
+                place.epoch = epoch;
+                self.moves.remove(entity);
+            }
         }
         self.put_shards_anew(node, epoch);
         let renewed = Some(Renewal { at: revision, ttl });

@@ -62,6 +62,7 @@ impl State {
             if which(entity, placement) {
                 self.last_epoch = self.last_epoch.next();
                 placement.epoch = self.last_epoch;
+                self.moves.remove(entity);
             }
         }
     }
@@ -89,6 +90,7 @@ impl State {
 
     pub(super) fn remove_node(&mut self, node: &NodeId) -> Result<(), Refusal> {
         self.leaving.remove(node);
+        self.draining.remove(node);
         match self.nodes.remove(node) {
             Some(_) => {
                 self.forget_lease(node);
@@ -104,5 +106,13 @@ impl State {
             return Err(Refusal::UnknownNode { node: node.clone() });
         }
         Ok(if leaving { self.leaving.insert(node.clone()) } else { self.leaving.remove(node) })
+    }
+
+    /// Whether anything changed by it.
+    pub(super) fn set_draining(&mut self, node: &NodeId, draining: bool) -> Result<bool, Refusal> {
+        if !self.nodes.contains_key(node) {
+            return Err(Refusal::UnknownNode { node: node.clone() });
+        }
+        Ok(if draining { self.draining.insert(node.clone()) } else { self.draining.remove(node) })
     }
 }

@@ -241,7 +241,7 @@ mod tests {
     }
 
     fn host(record: &NodeRecord, health: Health) -> Host<'_> {
-        Host { record, health, leaving: false, stopping: false }
+        Host { record, health, leaving: false, stopping: false, draining: false }
     }
 
     fn said(
