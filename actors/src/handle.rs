@@ -70,6 +70,26 @@ impl<M: Send + 'static> Handle<M> {
         self.mailbox.push_control(message)
     }
 
+    /// As [`ask`](Self::ask), ahead of the messages that wait.
+    ///
+    /// # Errors
+    /// See [`AskError`]; [`AskError::Full`] when the control lane is.
+    pub async fn ask_control<R: Send + 'static>(
+        &self,
+        deadline: Duration,
+        make: impl FnOnce(Reply<R>) -> M + Send,
+    ) -> Result<R, AskError> {
+        let (reply, answer) = oneshot::channel();
+        match self.mailbox.push_control(make(Reply(reply))) {
+            Ok(()) => match tokio::time::timeout(deadline, answer).await {
+                Ok(answered) => answered.map_err(|_| AskError::Dropped),
+                Err(_) => Err(AskError::Deadline),
+            },
+            Err(TellError::Down(_)) => Err(AskError::Down),
+            Err(TellError::Full(_)) => Err(AskError::Full),
+        }
+    }
+
     /// Sends a message that carries a reply port and waits for the reply, in all no longer
     /// than `deadline`.
     ///

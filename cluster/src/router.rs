@@ -144,6 +144,18 @@ impl Activations {
         }
     }
 
+    /// Returns when `entity` is active here under `epoch` or a later one.
+    pub(crate) async fn active_under(&self, entity: &EntityId, epoch: Epoch) {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.mark_unchanged();
+            let is_active = self.epoch(entity).is_some_and(|active| active >= epoch);
+            if is_active || changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// How many entities are active here.
     #[must_use]
     pub fn count(&self) -> usize {

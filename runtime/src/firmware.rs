@@ -17,6 +17,7 @@ mod denied;
 mod effect;
 mod engine;
 mod error;
+mod heap;
 mod host;
 mod instance;
 mod job;
@@ -32,13 +33,14 @@ mod runner;
 mod setting;
 mod status;
 mod store;
+mod travel;
 mod usage;
 mod vault;
 
 use std::sync::Arc;
 
 use odeum_actors::{Strategy, SupervisorSpec};
-use odeum_cluster::lease::LeaseHandle;
+use odeum_cluster::{lease::LeaseHandle, migration::Carrier};
 use odeum_proto::{Incarnation, NodeId};
 
 pub use abi::{Kind, detect::AbiError};
@@ -66,6 +68,7 @@ pub use vault::{Cleared, Kept, Vault, VaultError};
 use crate::package::trust::Trust;
 use cache::{CacheParts, package_cache};
 use coordinator::{CoordinatorParts, coordinator};
+use travel::{Arrivals, CarrierParts, FirmwareCarrier};
 
 /// What a node's firmware works with.
 #[derive(Clone)]
@@ -103,7 +106,7 @@ impl std::fmt::Debug for FirmwareParts {
 }
 
 /// The firmware of a node. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct FirmwareHandle {
     /// Its packages.
     pub cache: CacheHandle,
@@ -111,6 +114,14 @@ pub struct FirmwareHandle {
     pub coordinator: CoordinatorHandle,
     /// What it says and what became of it.
     pub chronicles: Chronicles,
+    /// Gives it to other nodes, and takes it from them.
+    pub carrier: Arc<dyn Carrier>,
+}
+
+impl std::fmt::Debug for FirmwareHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FirmwareHandle").finish_non_exhaustive()
+    }
 }
 
 /// The `FirmwareSupervisor`: the package cache, the hosts, the coordinator that starts them.
@@ -119,19 +130,22 @@ pub fn firmware(parts: FirmwareParts) -> (FirmwareHandle, SupervisorSpec) {
     let FirmwareParts { node, life, engine, source, trust, ledger, activate, lease, .. } = parts;
     let FirmwareParts { grants, reach, launcher, chronicles, .. } = parts;
     let grants = Arc::new(grants);
-    let (cache, cache_spec) = package_cache(CacheParts { engine, source, trust: Arc::new(trust) });
+    let cache_parts = CacheParts { engine, source: Arc::clone(&source), trust: Arc::new(trust) };
+    let (cache, cache_spec) = package_cache(cache_parts);
+    let arrivals = Arrivals::default();
     let (hosts, hosts_spec) = SupervisorSpec::new("Hosts", Strategy::OneForOne).nested();
     let coordinator_parts = CoordinatorParts {
-        node,
+        node: node.clone(),
         life,
         cache: cache.clone(),
-        ledger,
+        ledger: Arc::clone(&ledger),
         activate,
         lease,
-        grants,
+        grants: Arc::clone(&grants),
         reach,
         launcher,
         chronicles: chronicles.clone(),
+        arrivals: arrivals.clone(),
     };
     let (coordinator, coordinator_spec) = coordinator(coordinator_parts, hosts);
     // The coordinator is last: it starts hosts when it starts, and when it crashes it alone
@@ -140,7 +154,18 @@ pub fn firmware(parts: FirmwareParts) -> (FirmwareHandle, SupervisorSpec) {
         .child(cache_spec)
         .child(hosts_spec)
         .child(coordinator_spec);
-    (FirmwareHandle { cache, coordinator, chronicles }, spec)
+    let carrier = FirmwareCarrier::new(CarrierParts {
+        node,
+        life,
+        coordinator: coordinator.clone(),
+        cache: cache.clone(),
+        source,
+        ledger,
+        grants,
+        chronicles: chronicles.clone(),
+        arrivals,
+    });
+    (FirmwareHandle { cache, coordinator, chronicles, carrier: Arc::new(carrier) }, spec)
 }
 
 #[cfg(test)]

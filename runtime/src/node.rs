@@ -201,6 +201,7 @@ async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Tree, Supervisor)
         launcher: Launcher::this_executable(),
         chronicles: Chronicles::new(log_bounds(config)),
     });
+    cluster.migration.carry_with(Arc::clone(&firmware.carrier));
     let services = cluster.transport.services();
     services.insert(Service::Firmware, Arc::new(Reports(firmware.coordinator.clone())));
     services.insert(Service::Chronicle, Arc::new(Told(firmware.chronicles.clone())));

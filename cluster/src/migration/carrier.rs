@@ -67,7 +67,7 @@ pub trait Departing: Send {
     /// for it waits.
     fn freeze(&mut self) -> BoxFuture<'_, Result<(), Cannot>>;
 
-    /// What is left of its state, in pieces, at least one.
+    /// What is left of its state, in pieces, at least one: the last is what [`Arriving::thaw`] gets.
     fn rest(&mut self) -> BoxFuture<'_, Result<Vec<Bytes>, Cannot>>;
 
     /// It stays: it goes on with what waits.
@@ -82,10 +82,9 @@ pub trait Arriving: Send {
     /// A piece of its state.
     fn take(&mut self, piece: Bytes) -> BoxFuture<'_, Result<(), Cannot>>;
 
-    /// All pieces are there: it is made ready to go on.
-    fn thaw(&mut self) -> BoxFuture<'_, Result<(), Cannot>>;
+    /// The last piece: with it all are there, and it is made ready to go on.
+    fn thaw(&mut self, last: Bytes) -> BoxFuture<'_, Result<(), Cannot>>;
 
-    /// The table says that it is here, under `next`: it goes on. Returns when it handles messages or
-    /// somebody else sees to that.
+    /// The table says that it is here, under `next`: it goes on. Returns when somebody sees to that.
     fn begin(self: Box<Self>, next: Epoch) -> BoxFuture<'static, ()>;
 }

@@ -68,20 +68,21 @@ struct State {
 }
 
 impl State {
-    /// A piece of it. Each is sent once, and the next only after it was taken.
-    async fn take(&mut self, number: u32, piece: Bytes) -> Result<(), Cannot> {
+    /// A piece of it has come. Each is sent once, and the next only after it was taken.
+    fn count(&mut self, number: u32, piece: &[u8]) -> Result<&mut Box<dyn Arriving>, Cannot> {
         if number != self.pieces {
             let expected = self.pieces;
             return Err(Cannot::because(format_args!(
                 "piece {number} came where {expected} was to come"
             )));
         }
-        self.digest.update(&piece);
+        self.digest.update(piece);
         self.pieces += 1;
-        match &mut self.arriving {
-            Some(arriving) => arriving.take(piece).await,
-            None => Err(Cannot::because("it was made ready before")),
-        }
+        self.arriving.as_mut().ok_or_else(|| Cannot::because("it has begun"))
+    }
+
+    async fn take(&mut self, number: u32, piece: Bytes) -> Result<(), Cannot> {
+        self.count(number, &piece)?.take(piece).await
     }
 }
 
@@ -158,6 +159,12 @@ impl Door {
         (epoch, began): (Epoch, Revision),
         offer: Bytes,
     ) -> Result<(), Cannot> {
+        // What it is must be known here, too.
+        let mut changes = self.parts.store.changes();
+        let seen = changes.wait_for(|seen| *seen >= began);
+        if timeout(SEEN, seen).await.is_err() {
+            return Err(Cannot::because("its store is behind"));
+        }
         let carrier = self.parts.carrier.get();
         let carrier = carrier.ok_or_else(|| Cannot::because("it takes nothing in"))?;
         let is_full = {
@@ -217,6 +224,11 @@ impl Door {
         drop(state);
         if let Some(arriving) = arriving {
             arriving.begin(next).await;
+            // Until then calls for it wait here.
+            let active = self.parts.activations.active_under(entity, next);
+            if timeout(SEEN, active).await.is_err() {
+                tracing::debug!(%entity, epoch = %next, "it has moved here and is not active yet");
+            }
         }
     }
 }
@@ -229,13 +241,13 @@ async fn thaw(
     expected: Expected,
 ) -> Result<(), Cannot> {
     let mut state = arrival.lock().await;
-    state.take(number, last).await?;
+    state.count(number, &last)?;
     if Digest::of_hasher(&state.digest) != digest {
         return Err(Cannot::because("what came is not what was sent"));
     }
     match &mut state.arriving {
-        Some(arriving) => arriving.thaw().await?,
-        None => return Err(Cannot::because("it was made ready before")),
+        Some(arriving) => arriving.thaw(last).await?,
+        None => return Err(Cannot::because("it has begun")),
     }
     state.expected = Some(expected);
     Ok(())

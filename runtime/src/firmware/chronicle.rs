@@ -9,7 +9,10 @@ mod ring;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -163,13 +166,23 @@ impl Chronicle {
 #[derive(Debug, Clone)]
 pub struct GuestLog {
     name: Name,
-    epoch: Epoch,
+    /// Shared by all that write for it.
+    epoch: Arc<AtomicU64>,
     chronicle: Arc<Chronicle>,
 }
 
 impl GuestLog {
     pub(super) fn new(name: Name, epoch: Epoch, chronicle: Arc<Chronicle>) -> Self {
-        Self { name, epoch, chronicle }
+        Self { name, epoch: Arc::new(AtomicU64::new(epoch.0)), chronicle }
+    }
+
+    /// It goes on under another epoch.
+    pub(super) fn goes_on(&self, epoch: Epoch) {
+        self.epoch.store(epoch.0, Ordering::Relaxed);
+    }
+
+    fn epoch(&self) -> Epoch {
+        Epoch(self.epoch.load(Ordering::Relaxed))
     }
 
     /// For what runs outside of a node.
@@ -185,12 +198,12 @@ impl GuestLog {
 
     /// Something became of it.
     pub(super) fn happened(&self, what: What) {
-        self.chronicle.happened(self.epoch, what);
+        self.chronicle.happened(self.epoch(), what);
     }
 
     /// Keeps a line. Who calls this sees to it that the node's log has it, too.
     pub(super) fn keep(&self, level: Level, stream: Stream, text: &str) {
-        self.chronicle.said(self.epoch, level, stream, text);
+        self.chronicle.said(self.epoch(), level, stream, text);
     }
 }
 

@@ -21,6 +21,7 @@
 //! | `Fetched` | a task of the actor | none |
 //! | `Sample` | a timer | none |
 //! | `GetList` | [`CoordinatorHandle::list`] | the firmware that runs here |
+//! | `GetHost`, `LookNow` | who moves firmware from here or to here | its host; when it is started |
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,7 +38,7 @@ use odeum_cluster::lease::LeaseHandle;
 use odeum_proto::{
     Digest, EntityId, Epoch, Incarnation, Name, NodeId,
     chronicle::What,
-    store::{Outcome, Remedy, RestartBudget, Threshold},
+    store::{FirmwareSpec, Outcome, Remedy, RestartBudget, Threshold},
 };
 use tokio::time::Instant;
 
@@ -54,6 +55,7 @@ use super::{
     restart,
     setting::{Grants, Setting},
     status::{Facts, FirmwareStatus, HostState},
+    travel::{Arrivals, Arrived},
     usage::{self, Gauge, Usage},
 };
 
@@ -96,6 +98,8 @@ pub(super) struct CoordinatorParts {
     pub(super) launcher: Launcher,
     /// Keeps what they say and what becomes of them.
     pub(super) chronicles: Chronicles,
+    /// What came from other nodes.
+    pub(super) arrivals: Arrivals,
 }
 
 impl fmt::Debug for CoordinatorParts {
@@ -117,6 +121,24 @@ impl CoordinatorHandle {
     /// [`AskError`] while the coordinator restarts. Ask again.
     pub async fn list(&self) -> Result<Vec<FirmwareStatus>, AskError> {
         self.actor.ask(LIST_DEADLINE, |reply| CoordinatorMessage::GetList { reply }).await
+    }
+
+    /// The host of an entity, if it runs here under that epoch, and what is deployed.
+    pub(super) async fn host_of(
+        &self,
+        entity: &EntityId,
+        epoch: Epoch,
+    ) -> Result<Option<(HostHandle, FirmwareSpec)>, AskError> {
+        let entity = entity.clone();
+        let get = |reply| CoordinatorMessage::GetHost { entity, epoch, reply };
+        self.actor.ask_control(LIST_DEADLINE, get).await
+    }
+
+    /// Has it look at the store now, and act on it.
+    pub(super) async fn look(&self) {
+        let look = |reply| CoordinatorMessage::LookNow { reply };
+        // One that restarts looks by itself.
+        let _ = self.actor.ask_control(LIST_DEADLINE, look).await;
     }
 }
 
@@ -146,6 +168,8 @@ enum CoordinatorMessage {
     Sample,
     Fetched { digest: Digest, is_here: bool },
     GetList { reply: Reply<Vec<FirmwareStatus>> },
+    GetHost { entity: EntityId, epoch: Epoch, reply: Reply<Option<(HostHandle, FirmwareSpec)>> },
+    LookNow { reply: Reply<()> },
 }
 
 struct CoordinatorActor {
@@ -223,6 +247,13 @@ impl Actor for CoordinatorActor {
             CoordinatorMessage::Sample => self.on_sample(ctx).await,
             CoordinatorMessage::Fetched { digest, is_here } => self.on_fetched(digest, is_here),
             CoordinatorMessage::GetList { reply } => reply.send(self.list()),
+            CoordinatorMessage::GetHost { entity, epoch, reply } => {
+                reply.send(self.host_of(&entity, epoch));
+            }
+            CoordinatorMessage::LookNow { reply } => {
+                self.on_look(ctx).await?;
+                reply.send(());
+            }
         }
         Ok(())
     }
@@ -435,10 +466,38 @@ impl CoordinatorActor {
         self.entries.values().map(Entry::status).collect()
     }
 
+    fn host_of(&self, entity: &EntityId, epoch: Epoch) -> Option<(HostHandle, FirmwareSpec)> {
+        let entry = self.entries.get(entity.firmware_name()?)?;
+        let is_it = entry.running.epoch == epoch;
+        is_it.then(|| (entry.host.clone(), entry.running.spec.clone()))
+    }
+
+    /// What a host that begins runs its guest with.
+    fn setting(&self, running: &Running) -> Setting {
+        let name = &running.spec.name;
+        Setting {
+            firmware: name.clone(),
+            log: GuestLog::new(name.clone(), running.epoch, self.parts.chronicles.of(name)),
+            limits: running.spec.limits.clone(),
+            grants: Arc::clone(&self.parts.grants),
+            usage: Usage::default(),
+        }
+    }
+
     async fn start(&mut self, ctx: &mut Context<Self>, running: Running) -> Result<(), ActorError> {
-        let (name, usage) = (running.spec.name.clone(), Usage::default());
-        let log = GuestLog::new(name.clone(), running.epoch, self.parts.chronicles.of(&name));
-        let facts = Facts::new(log.clone());
+        let name = running.spec.name.clone();
+        let entity = EntityId::firmware(name.clone());
+        let thawed = self
+            .parts
+            .ledger
+            .moved_from(&entity, running.epoch)
+            .and_then(|former| self.parts.arrivals.take(&entity, former));
+        let setting = match &thawed {
+            Some(thawed) => thawed.setting.clone(),
+            None => self.setting(&running),
+        };
+        setting.log.goes_on(running.epoch);
+        let (facts, usage) = (Facts::new(setting.log.clone()), setting.usage.clone());
         let (digest, now) = (running.spec.digest, Instant::now());
         if !self.crashes.get(&name).is_some_and(|crashes| crashes.are_of(&digest)) {
             self.crashes.insert(name.clone(), Crashes::new(digest, now));
@@ -446,7 +505,7 @@ impl CoordinatorActor {
         let again = self.ran().insert(name.clone(), running.epoch) == Some(running.epoch);
         let parts = HostParts {
             node: self.parts.node.clone(),
-            entity: EntityId::firmware(name.clone()),
+            entity,
             epoch: running.epoch,
             again,
             spec: running.spec.clone(),
@@ -455,15 +514,10 @@ impl CoordinatorActor {
             activate: Arc::clone(&self.parts.activate),
             lease: self.parts.lease.clone(),
             facts: facts.clone(),
-            setting: Setting {
-                firmware: name.clone(),
-                log,
-                limits: running.spec.limits.clone(),
-                grants: Arc::clone(&self.parts.grants),
-                usage: usage.clone(),
-            },
+            setting,
             reach: Arc::clone(&self.parts.reach),
             launcher: self.parts.launcher.clone(),
+            arrived: Arrived::of(thawed),
         };
         let restarts = running.spec.policy.restarts.clone();
         let (host, host_spec) = host(format!("Host {name}"), parts);

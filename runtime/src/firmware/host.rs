@@ -26,6 +26,9 @@
 //! An instance that has had nothing to do for the time that its policy says is ended, and the next
 //! message starts another one: its memory is gone then, its sessions are not.
 //!
+//! A guest that moves to another node is frozen between two messages (`travel`). What came from
+//! another node goes on instead of beginning.
+//!
 //! A guest that is a job runs beside the actor, which takes its end (`job`). What happens to a guest
 //! beside calls (a timer, an answer, something that was published) is a message that nobody waits
 //! for (`events`).
@@ -36,6 +39,7 @@
 //! | `Prepared`, `Fenced`, `Happened`, `JobEnded`, `ProcessLost` | a task of the actor | none |
 //! | `Rest` | a timer | none |
 //! | `Fail` | [`HostHandle::fail`] | none |
+//! | `Travel` | who moves the guest to another node | what was asked for |
 //!
 //! Not done, and why: what is written to or deleted from a session of an entity through the API
 //! while a message of that entity is under way may be missing from what the guest reads, and be
@@ -46,6 +50,7 @@ mod job;
 mod message;
 mod prepare;
 mod serving;
+mod travel;
 
 use std::{fmt, time::Duration};
 
@@ -65,6 +70,7 @@ use self::{
     job::JobEnd,
     message::{Answered, Next},
     serving::Serving,
+    travel::Travel,
 };
 use super::{
     abi::Kind,
@@ -77,7 +83,7 @@ use super::{
 };
 use crate::package::manifest::RestartWhen;
 
-pub(super) use self::message::HostParts;
+pub(super) use self::{message::HostParts, travel::Gone};
 
 /// Messages that wait for one host: as many as the router carries at once for its callers.
 const MAILBOX: usize = 1_024;
@@ -144,6 +150,7 @@ pub(super) fn host(name: String, parts: HostParts) -> (HostHandle, ChildSpec) {
         outstanding: Outstanding::default(),
         used: Instant::now(),
         is_watched: false,
+        travel: Travel::default(),
     });
     let spec = spec
         .capacity(MAILBOX)
@@ -182,6 +189,7 @@ enum HostMessage {
         life: u64,
         failure: GuestFailure,
     },
+    Travel(travel::Ask),
 }
 
 impl fmt::Debug for HostMessage {
@@ -195,6 +203,7 @@ impl fmt::Debug for HostMessage {
             Self::Rest => "Rest",
             Self::Fail { .. } => "Fail",
             Self::ProcessLost { .. } => "ProcessLost",
+            Self::Travel(_) => "Travel",
         })
     }
 }
@@ -213,6 +222,8 @@ struct HostActor {
     used: Instant,
     /// Whether `Rest` is on its way.
     is_watched: bool,
+    /// How a move from here stands.
+    travel: Travel,
 }
 
 /// How the guest stands.
@@ -268,12 +279,15 @@ impl Actor for HostActor {
                 self.crashed(failure)
             }
             HostMessage::ProcessLost { life, failure } => self.on_process_lost(life, failure),
+            HostMessage::Travel(ask) => self.on_travel(ctx, ask).await,
         }
     }
 
     async fn stopping(&mut self, _ctx: &mut Context<Self>) {
         self.parts.activate.deactivate(&self.parts.entity, self.parts.epoch);
-        if let Stands::Ready(instance) = std::mem::replace(&mut self.stands, Stands::Away) {
+        let goes_on_elsewhere = self.send_on_at_end();
+        let stands = std::mem::replace(&mut self.stands, Stands::Away);
+        if let (Stands::Ready(instance), false) = (stands, goes_on_elsewhere) {
             instance.end().await;
         }
     }
@@ -340,7 +354,10 @@ impl HostActor {
                 }
             },
             Kind::Messages => {
-                self.begin(ctx, &module).await?;
+                match self.parts.arrived.take() {
+                    Some(thawed) => self.go_on_here(ctx, &module, thawed).await?,
+                    None => self.begin(ctx, &module).await?,
+                }
                 if matches!(self.stands, Stands::Failed) {
                     return Ok(());
                 }
@@ -397,6 +414,10 @@ impl HostActor {
 
     async fn on_rest(&mut self, ctx: &mut Context<Self>) {
         self.is_watched = false;
+        if self.travel.is_frozen() {
+            self.await_idling(ctx);
+            return;
+        }
         let is_idle = self.parts.spec.policy.idle.is_some_and(|idle| self.used.elapsed() >= idle);
         let module = self.module.clone().filter(|_| is_idle && self.outstanding.is_nothing());
         match (std::mem::replace(&mut self.stands, Stands::Away), module) {
@@ -468,6 +489,7 @@ impl HostActor {
         call: CallRequest,
         reply: Reply<Answered>,
     ) -> Result<(), ActorError> {
+        let Some((call, reply)) = self.travel.keep_call(call, reply) else { return Ok(()) };
         if reply.is_closed() {
             // Its caller gave up while it waited here. Nothing was done, as with any lost call.
             return Ok(());

@@ -3,6 +3,8 @@
 //! [`Instance::handle`] takes the instance and only gives it back when the guest came to the end
 //! of the message, so an instance that trapped or exceeded a limit cannot be used again.
 
+mod moving;
+
 use std::sync::Arc;
 
 use super::{

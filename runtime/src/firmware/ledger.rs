@@ -10,7 +10,7 @@ use odeum_cluster::store::{Consistency, Remembered, StoreError, StoreHandle};
 use odeum_proto::{
     Digest, EntityId, Epoch, Incarnation, Name, NodeId, RequestId, Revision, SessionId,
     session::{Commit, DataAction, DataOutcome},
-    store::{Command, FirmwareSpec, Outcome},
+    store::{Command, FirmwareSpec, Outcome, Placement},
 };
 use tokio::sync::watch;
 
@@ -23,6 +23,10 @@ pub trait Ledger: Send + Sync + 'static {
     fn wanted(&self, node: &NodeId, life: Incarnation) -> Vec<Wanted>;
     /// The epoch under which `entity` is placed, as far as this node knows.
     fn epoch(&self, entity: &EntityId) -> Option<Epoch>;
+    /// Where `entity` is, as far as this node knows.
+    fn placement(&self, entity: &EntityId) -> Option<Placement>;
+    /// The activation whose state `entity` goes on with under `epoch`, when it came by a move.
+    fn moved_from(&self, entity: &EntityId, epoch: Epoch) -> Option<Epoch>;
     /// A variable, as far as this node knows.
     fn variable(&self, session: &SessionId, key: &str) -> Option<Vec<u8>>;
     /// What is remembered of a request, as far as this node knows.
@@ -95,6 +99,14 @@ impl Ledger for StoreHandle {
 
     fn epoch(&self, entity: &EntityId) -> Option<Epoch> {
         self.view(|state| state.placements().get(entity).map(|placement| placement.epoch))
+    }
+
+    fn placement(&self, entity: &EntityId) -> Option<Placement> {
+        self.view(|state| state.placements().get(entity).cloned())
+    }
+
+    fn moved_from(&self, entity: &EntityId, epoch: Epoch) -> Option<Epoch> {
+        self.view(|state| state.moved_from(entity, epoch))
     }
 
     fn variable(&self, session: &SessionId, key: &str) -> Option<Vec<u8>> {

@@ -119,6 +119,19 @@ impl Running {
         }
     }
 
+    /// One that runs inside the node.
+    pub(super) fn inside(instance: Instance) -> Self {
+        Self(Where::Task(instance))
+    }
+
+    /// The instance, when it runs inside the node.
+    pub(super) fn instance(&mut self) -> Option<&mut Instance> {
+        match &mut self.0 {
+            Where::Task(instance) => Some(instance),
+            Where::Process(_) => None,
+        }
+    }
+
     /// Bytes of its memory.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {

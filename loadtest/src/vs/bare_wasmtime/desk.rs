@@ -13,7 +13,9 @@ use odeum_cluster::lease::{Lease, LeaseHandle};
 use odeum_cluster::store::{Remembered, StoreError};
 use odeum_proto::call::{CallError, CallReply, CallRequest};
 use odeum_proto::session::{Commit, DataOutcome};
-use odeum_proto::store::{FirmwareLimits, FirmwarePolicy, FirmwareSpec, Outcome, RestartBudget};
+use odeum_proto::store::{
+    FirmwareLimits, FirmwarePolicy, FirmwareSpec, Outcome, Placement, RestartBudget,
+};
 use odeum_proto::{
     Digest, EntityId, Epoch, Incarnation, Name, NodeId, RequestId, Revision, SessionId,
 };
@@ -234,6 +236,14 @@ impl Ledger for Shelf {
 
     fn epoch(&self, _entity: &EntityId) -> Option<Epoch> {
         Some(EPOCH)
+    }
+
+    fn placement(&self, _entity: &EntityId) -> Option<Placement> {
+        None
+    }
+
+    fn moved_from(&self, _entity: &EntityId, _epoch: Epoch) -> Option<Epoch> {
+        None
     }
 
     fn variable(&self, _session: &SessionId, _key: &str) -> Option<Vec<u8>> {

@@ -10,6 +10,7 @@ use odeum_proto::limits;
 use wasmtime::{Caller, Linker, Memory};
 
 pub(in crate::firmware) use self::instance::CoreInstance;
+pub(super) use self::instance::Begin;
 use super::memory::{Slice, slice, slice_mut};
 use crate::firmware::{
     effect::{Buffer, Level, Variables},

@@ -19,7 +19,7 @@ use crate::firmware::{
 use crate::package::manifest::Manifest;
 
 /// Names no instance: the event is for whichever there is.
-const ANY_LIFE: u64 = 0;
+pub(super) const ANY_LIFE: u64 = 0;
 
 /// Something that happens to a guest.
 #[derive(Debug)]
@@ -120,6 +120,7 @@ impl HostActor {
         life: u64,
         event: Event,
     ) -> Result<(), ActorError> {
+        let Some(event) = self.travel.keep_event(life, event) else { return Ok(()) };
         if let Event::TimedOut(number) = &event {
             self.outstanding.timers.remove(number);
         }

@@ -28,6 +28,7 @@ use crate::firmware::{
     runner::{Runner, Running},
     setting::Setting,
     status::Facts,
+    travel::Arrived,
 };
 
 /// The session of a message that names none.
@@ -55,6 +56,8 @@ pub(in crate::firmware) struct HostParts {
     pub(in crate::firmware) reach: Arc<dyn Reach>,
     /// Starts the processes of guests that have one of their own.
     pub(in crate::firmware) launcher: Launcher,
+    /// The guest, when it came from another node.
+    pub(in crate::firmware) arrived: Arrived,
 }
 
 /// How the host goes on after a message.

@@ -8,7 +8,7 @@ use odeum_proto::{
     call::{CallError, CallRequest},
     codec, http,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{HostActor, HostParts, message::Answered};
 use crate::firmware::{process::REQUESTS, runner::Server};
@@ -22,6 +22,14 @@ pub(super) struct Serving {
 impl Serving {
     pub(super) fn new(server: Server) -> Self {
         Self { server, slots: Arc::new(Semaphore::new(REQUESTS)) }
+    }
+
+    /// What waits until nothing is under way, and keeps anything from beginning while it is held.
+    pub(super) fn quiet(&self) -> impl Future<Output = Option<OwnedSemaphorePermit>> + use<> {
+        let slots = Arc::clone(&self.slots);
+        let all = u32::try_from(REQUESTS).unwrap_or(u32::MAX);
+        // Nobody closes it.
+        async move { slots.acquire_many_owned(all).await.ok() }
     }
 
     /// Has a request answered beside the actor.

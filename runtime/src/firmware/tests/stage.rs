@@ -23,7 +23,8 @@ use odeum_proto::{
     call::{CallError, CallReply, CallRequest},
     session::{Commit, DataAction, DataOutcome},
     store::{
-        Command, FirmwareLimits, FirmwarePolicy, FirmwareSpec, NodeRecord, Outcome, RestartBudget,
+        Command, FirmwareLimits, FirmwarePolicy, FirmwareSpec, NodeRecord, Outcome, Placement,
+        RestartBudget,
     },
 };
 use tokio::sync::{broadcast, watch};
@@ -126,6 +127,14 @@ impl Ledger for Shelf {
 
     fn epoch(&self, entity: &EntityId) -> Option<Epoch> {
         self.view(|state| state.placements().get(entity).map(|at| at.epoch))
+    }
+
+    fn placement(&self, entity: &EntityId) -> Option<Placement> {
+        self.view(|state| state.placements().get(entity).cloned())
+    }
+
+    fn moved_from(&self, entity: &EntityId, epoch: Epoch) -> Option<Epoch> {
+        self.view(|state| state.moved_from(entity, epoch))
     }
 
     fn variable(&self, session: &SessionId, key: &str) -> Option<Vec<u8>> {

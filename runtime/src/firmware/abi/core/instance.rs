@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use wasmtime::{InstancePre, Store, TypedFunc};
+use wasmtime::{Instance, InstancePre, Store, TypedFunc};
 
 use super::{ALLOC, Guest, HANDLE, INITIALIZE, Message, START};
 use crate::firmware::{
@@ -15,6 +15,7 @@ use crate::firmware::{
 /// One running guest. `W` is what it has of WASI.
 pub(in crate::firmware) struct CoreInstance<W: Send + 'static> {
     store: Store<Guest<W>>,
+    instance: Instance,
     time: Duration,
     entry: Entry,
 }
@@ -35,12 +36,35 @@ impl<W: Send + 'static> CoreInstance<W> {
         guest: Guest<W>,
         time: Duration,
     ) -> Result<Self, GuestFailure> {
+        Self::made(pre, guest, time, Begin::Anew).await
+    }
+
+    /// An instance of which nothing has run: it is to become what another one was.
+    pub(in crate::firmware) async fn blank(
+        pre: &InstancePre<Guest<W>>,
+        guest: Guest<W>,
+        time: Duration,
+    ) -> Result<Self, GuestFailure> {
+        Self::made(pre, guest, time, Begin::Blank).await
+    }
+
+    async fn made(
+        pre: &InstancePre<Guest<W>>,
+        guest: Guest<W>,
+        time: Duration,
+        begin: Begin,
+    ) -> Result<Self, GuestFailure> {
         let mut store = store::bounded(pre.module().engine(), guest);
         store::wind(&mut store, Some(time));
-        match instantiate(pre, &mut store).await {
-            Ok(entry) => Ok(Self { store, time, entry }),
+        match instantiate(pre, &mut store, begin).await {
+            Ok((instance, entry)) => Ok(Self { store, instance, time, entry }),
             Err(error) => Err(store::failure(&mut store, &error)),
         }
+    }
+
+    /// The instance, and where its state is.
+    pub(in crate::firmware) fn inside(&mut self) -> (&Instance, &mut Store<Guest<W>>) {
+        (&self.instance, &mut self.store)
     }
 
     /// Gives the guest one message.
@@ -114,23 +138,36 @@ struct BadAlloc {
     ptr: i32,
 }
 
+/// How an instance begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::firmware::abi) enum Begin {
+    /// All that is to run first runs.
+    Anew,
+    /// Nothing runs.
+    Blank,
+}
+
 async fn instantiate<W: Send + 'static>(
     pre: &InstancePre<Guest<W>>,
     store: &mut Store<Guest<W>>,
-) -> wasmtime::Result<Entry> {
+    begin: Begin,
+) -> wasmtime::Result<(Instance, Entry)> {
     let instance = pre.instantiate_async(&mut *store).await?;
     store.data_mut().memory = instance.get_memory(&mut *store, "memory");
-    call_start(&instance, store).await?;
-    // A function of that name may have another meaning; the check of the package saw to the rest.
-    for start in [INITIALIZE, START] {
-        if let Ok(start) = instance.get_typed_func::<(), ()>(&mut *store, start) {
-            start.call_async(&mut *store, ()).await?;
+    if begin == Begin::Anew {
+        call_start(&instance, store).await?;
+        // A function of that name may have another meaning; the check of the package saw to the
+        // rest.
+        for start in [INITIALIZE, START] {
+            if let Ok(start) = instance.get_typed_func::<(), ()>(&mut *store, start) {
+                start.call_async(&mut *store, ()).await?;
+            }
         }
     }
     if instance.get_func(&mut *store, HANDLE).is_none() {
-        return Ok(Entry::ByName(ByName(instance)));
+        return Ok((instance, Entry::ByName(ByName(instance))));
     }
     let alloc = instance.get_typed_func(&mut *store, ALLOC)?;
     let handle = instance.get_typed_func(&mut *store, HANDLE)?;
-    Ok(Entry::Handle { alloc, handle })
+    Ok((instance, Entry::Handle { alloc, handle }))
 }

@@ -4,6 +4,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::code;
 
 /// Most files that are open at once. A firmlet needs a clock.
@@ -16,7 +18,7 @@ const TICKS_OF_1970: u64 = 719_162 * 24 * 3_600 * 10_000_000;
 const CLOCK_BYTES: usize = 8;
 
 /// A device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Device {
     /// `/dev/clock`
     Clock,
@@ -50,7 +52,7 @@ pub(super) enum Refused {
     Denied(Device),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Open {
     device: Device,
     /// Opened only to see whether it could be.
@@ -61,7 +63,7 @@ struct Open {
 }
 
 /// The open files of one instance.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Devices {
     open: BTreeMap<i32, Open>,
     last: i32,

@@ -4,9 +4,11 @@ use std::{fmt, time::Duration};
 
 use wasmtime::{Instance, InstancePre, Store, TypedFunc};
 
-use super::{DISPOSE, Firmlet, INITIALIZE, ON_MESSAGE, START, scratch::Scratch};
+use odeum_proto::codec;
+
+use super::{DISPOSE, Firmlet, INITIALIZE, ON_MESSAGE, START, devices::Devices, scratch::Scratch};
 use crate::firmware::{
-    abi::call_start,
+    abi::{call_start, core::Begin},
     bridge::Publisher,
     effect::{Answer, Buffer},
     error::GuestFailure,
@@ -25,6 +27,7 @@ type OnMessage = TypedFunc<(i32, i32, i32, i32), ()>;
 /// One running firmlet.
 pub(in crate::firmware) struct FirmletInstance {
     store: Store<Firmlet>,
+    instance: Instance,
     time: Duration,
     scratch: Scratch,
     on_message: Option<OnMessage>,
@@ -41,18 +44,66 @@ impl FirmletInstance {
         publisher: Publisher,
     ) -> Result<Self, GuestFailure> {
         let firmlet = Firmlet::new(meter, manifest, publisher);
+        let mut started = Self::made(pre, firmlet, time, Begin::Anew).await?;
+        started.publish();
+        Ok(started)
+    }
+
+    /// An instance of which nothing has run: it is to become what another one was.
+    pub(in crate::firmware) async fn blank(
+        pre: &InstancePre<Firmlet>,
+        meter: Meter,
+        manifest: &Manifest,
+        time: Duration,
+    ) -> Result<Self, GuestFailure> {
+        let firmlet = Firmlet::new(meter, manifest, Publisher::none());
+        Self::made(pre, firmlet, time, Begin::Blank).await
+    }
+
+    async fn made(
+        pre: &InstancePre<Firmlet>,
+        firmlet: Firmlet,
+        time: Duration,
+        begin: Begin,
+    ) -> Result<Self, GuestFailure> {
         let mut store = store::bounded(pre.module().engine(), firmlet);
         store::wind(&mut store, Some(time));
-        match instantiate(pre, &mut store).await {
+        match instantiate(pre, &mut store, begin).await {
             Ok((instance, scratch)) => {
                 let on_message = instance.get_typed_func(&mut store, ON_MESSAGE).ok();
                 let dispose = instance.get_typed_func(&mut store, DISPOSE).ok();
-                let mut started = Self { store, time, scratch, on_message, dispose };
-                started.publish();
-                Ok(started)
+                Ok(Self { store, instance, time, scratch, on_message, dispose })
             }
             Err(error) => Err(store::failure(&mut store, &error)),
         }
+    }
+
+    /// The instance, and where its state is.
+    pub(in crate::firmware) fn inside(&mut self) -> (&Instance, &mut Store<Firmlet>) {
+        (&self.instance, &mut self.store)
+    }
+
+    /// What the host has beside it: its open files, and where it is told things.
+    pub(in crate::firmware) fn beside(&self) -> Vec<u8> {
+        let beside = (&self.store.data().devices, self.scratch.room());
+        // Only a sequence of unknown length cannot be encoded.
+        codec::encode(&beside).unwrap_or_default()
+    }
+
+    /// Gives the host what it had beside another one.
+    pub(in crate::firmware) fn put_beside(
+        &mut self,
+        bytes: &[u8],
+    ) -> Result<(), codec::DecodeError> {
+        let (devices, room): (Devices, (u64, u64)) = codec::decode(bytes)?;
+        self.store.data_mut().devices = devices;
+        self.scratch.put_room(room);
+        Ok(())
+    }
+
+    /// Where it publishes from now on.
+    pub(in crate::firmware) fn publish_to(&mut self, publisher: Publisher) {
+        self.store.data_mut().publisher = publisher;
     }
 
     /// Gives the guest one message, under `topic` or as a call.
@@ -144,14 +195,18 @@ async fn tell(
 async fn instantiate(
     pre: &InstancePre<Firmlet>,
     store: &mut Store<Firmlet>,
+    begin: Begin,
 ) -> wasmtime::Result<(Instance, Scratch)> {
     let instance = pre.instantiate_async(&mut *store).await?;
     let memory = instance
         .get_memory(&mut *store, "memory")
         .ok_or_else(|| wasmtime::Error::msg("it exports no memory"))?;
     store.data_mut().memory = Some(memory);
-    call_start(&instance, store).await?;
     let mut scratch = Scratch::of(&instance, memory, store);
+    if begin == Begin::Blank {
+        return Ok((instance, scratch));
+    }
+    call_start(&instance, store).await?;
     if instance.get_func(&mut *store, INITIALIZE).is_some() {
         let initialize = instance.get_typed_func::<(i32, i32), ()>(&mut *store, INITIALIZE)?;
         let name = store.data().meter.firmware.clone();

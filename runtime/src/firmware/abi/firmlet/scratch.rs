@@ -41,6 +41,17 @@ impl Scratch {
         Self { memory, malloc: malloc.zip(free), room: (0, 0) }
     }
 
+    /// Where the grown room is: its first byte, and how many there are.
+    pub(super) fn room(&self) -> (u64, u64) {
+        (self.room.0 as u64, self.room.1 as u64)
+    }
+
+    /// That of another instance of which this one has the memory.
+    pub(super) fn put_room(&mut self, (base, bytes): (u64, u64)) {
+        let number = |it| usize::try_from(it).unwrap_or_default();
+        self.room = (number(base), number(bytes));
+    }
+
     /// Room that was grown so far is the guest's from now on.
     pub(super) fn renew(&mut self) {
         self.room = (0, 0);

@@ -1,0 +1,90 @@
+//! Which pages of a memory have changed since they were sent.
+
+use std::ops::Range;
+
+/// A page as it is compared and sent, in bytes: as the processor's, so that what was never used
+/// stays unused.
+pub(super) const PAGE: usize = 4 << 10;
+
+/// How much of a memory is looked at at a time, in bytes: some milliseconds, in which its guest
+/// handles nothing.
+pub(super) const SLICE: usize = 4 << 20;
+
+/// What was sent of a memory.
+#[derive(Debug, Default)]
+pub(super) struct Copying {
+    /// As it was when it was sent. What was not sent yet is not in it.
+    sent: Vec<u8>,
+}
+
+/// What has changed in a range of a memory.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Changed {
+    /// Pages with their bytes in `data`: the first one and how many.
+    pub(super) full: Vec<(u32, u32)>,
+    /// Pages that are zero: the first one and how many.
+    pub(super) zero: Vec<(u32, u32)>,
+    /// The bytes of the full ones.
+    pub(super) data: Vec<u8>,
+}
+
+impl Copying {
+    /// What has changed in `range` of `memory`, which is noted as sent. Ranges are asked for in
+    /// order from the first byte, and begin at pages.
+    pub(super) fn changed(&mut self, memory: &[u8], range: Range<usize>) -> Changed {
+        let mut changed = Changed::default();
+        let known = self.sent.len();
+        for start in range.clone().step_by(PAGE) {
+            let end = range.end.min(start + PAGE);
+            let page = &memory[start..end];
+            let is_same = end <= known && self.sent[start..end] == *page;
+            if is_same {
+                continue;
+            }
+            // At most 2^20 of them: a memory has 4 GiB.
+            let number = u32::try_from(start / PAGE).unwrap_or(u32::MAX);
+            if is_zero(page) {
+                extend(&mut changed.zero, number);
+            } else {
+                extend(&mut changed.full, number);
+                changed.data.extend_from_slice(page);
+            }
+        }
+        if range.end > known {
+            // What is zero stays memory that the system has not given yet.
+            self.sent.resize(range.end, 0);
+        }
+        let mut data = changed.data.as_slice();
+        for (first, count) in &changed.full {
+            for start in (*first as usize..).take(*count as usize).map(|page| page * PAGE) {
+                let end = range.end.min(start + PAGE);
+                let (page, rest) = data.split_at(end - start);
+                self.sent[start..end].copy_from_slice(page);
+                data = rest;
+            }
+        }
+        for (first, count) in &changed.zero {
+            for start in (*first as usize..).take(*count as usize).map(|page| page * PAGE) {
+                let end = range.end.min(start + PAGE);
+                if end <= known {
+                    self.sent[start..end].fill(0);
+                }
+            }
+        }
+        changed
+    }
+}
+
+/// Adds a page to the last run, or begins another one.
+fn extend(runs: &mut Vec<(u32, u32)>, page: u32) {
+    match runs.last_mut() {
+        Some((first, count)) if *first + *count == page => *count += 1,
+        _ => runs.push((page, 1)),
+    }
+}
+
+/// Whether all bytes are zero.
+pub(super) fn is_zero(page: &[u8]) -> bool {
+    static ZERO: [u8; PAGE] = [0; PAGE];
+    ZERO.get(..page.len()).is_some_and(|zero| zero == page)
+}

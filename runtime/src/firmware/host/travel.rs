@@ -1,0 +1,375 @@
+//! A host whose guest moves to another node.
+//!
+//! While the guest is frozen it stays where it is in memory and is given nothing: messages and what
+//! was published wait here. What becomes of it then is said by whoever froze it.
+//!
+//! Whoever moves it speaks to the host before the messages that wait, so that a long queue does not
+//! hold a move up. What it is asked is done between two messages.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use odeum_actors::{ActorError, Context, Reply};
+use odeum_cluster::migration::Cannot;
+use odeum_proto::{
+    Epoch, NodeId,
+    call::{CallError, CallRequest},
+};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    HostActor, HostHandle, HostMessage, MAILBOX, Stands,
+    events::{ANY_LIFE, Event},
+    message::Answered,
+};
+use crate::firmware::{
+    heap::{Packed, Packing},
+    module::Module,
+    runner::Running,
+    travel::{Inbox, Thawed},
+};
+use crate::package::manifest::Abi;
+
+/// Longest wait for an answer: it comes after the message at hand, which has bounds of its own.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Publications that wait for a frozen guest. Later ones are dropped, as from a full mailbox.
+const PUBLICATIONS: usize = 256;
+
+/// What a host is asked in a move.
+pub(super) enum Ask {
+    Depart { reply: Reply<Result<Departs, Cannot>> },
+    Pack { reply: Reply<Result<Packed, Cannot>> },
+    Freeze { reply: Reply<Result<(), Cannot>> },
+    /// Requests that were under way when it was frozen are answered.
+    Quiet { reply: Reply<Result<(), Cannot>>, slots: OwnedSemaphorePermit },
+    PackRest { with_memory: bool, reply: Reply<Result<(Vec<Bytes>, Inbox), Cannot>> },
+    Stay,
+    Gone(Gone),
+    Forsaken,
+}
+
+/// What can be said of a guest before it moves.
+#[derive(Debug)]
+pub(in crate::firmware) struct Departs {
+    /// Why its memory would stay behind.
+    pub(in crate::firmware) stays_behind: Option<Box<str>>,
+    /// Whether there is so little of it that it need not be copied before.
+    pub(in crate::firmware) small: bool,
+}
+
+/// Where a guest has gone.
+#[derive(Debug, Clone)]
+pub(in crate::firmware) struct Gone {
+    pub(in crate::firmware) to: NodeId,
+    pub(in crate::firmware) epoch: Epoch,
+}
+
+/// How a move from here stands.
+#[derive(Default)]
+pub(super) struct Travel {
+    /// What is copied, and of which instance.
+    packing: Option<(u64, Packing)>,
+    frozen: Option<Frozen>,
+    /// Whether what it has in memory goes with it.
+    with_memory: bool,
+    gone: Option<Gone>,
+}
+
+/// What waits for a frozen guest.
+#[derive(Default)]
+struct Frozen {
+    calls: Vec<(CallRequest, Reply<Answered>)>,
+    events: Vec<(u64, Event)>,
+    /// Held, so that no request begins.
+    slots: Option<OwnedSemaphorePermit>,
+}
+
+impl HostHandle {
+    /// What can be said of the guest before it moves.
+    pub(in crate::firmware) async fn depart(&self) -> Result<Departs, Cannot> {
+        self.asked(|reply| Ask::Depart { reply }).await
+    }
+
+    /// The next piece of its memory, while it runs.
+    pub(in crate::firmware) async fn pack(&self) -> Result<Packed, Cannot> {
+        self.asked(|reply| Ask::Pack { reply }).await
+    }
+
+    /// Has it come to the end of the message at hand and be given nothing more.
+    pub(in crate::firmware) async fn freeze(&self) -> Result<(), Cannot> {
+        self.asked(|reply| Ask::Freeze { reply }).await
+    }
+
+    /// What is left of its memory, if that is to come, and what waits for it but for calls.
+    pub(in crate::firmware) async fn pack_rest(
+        &self,
+        with_memory: bool,
+    ) -> Result<(Vec<Bytes>, Inbox), Cannot> {
+        self.asked(|reply| Ask::PackRest { with_memory, reply }).await
+    }
+
+    /// It stays, and goes on.
+    pub(in crate::firmware) fn stay(&self) {
+        self.told(Ask::Stay);
+    }
+
+    /// It has gone.
+    pub(in crate::firmware) fn gone(&self, gone: Gone) {
+        self.told(Ask::Gone(gone));
+    }
+
+    /// Nobody knows what has become of its move.
+    pub(in crate::firmware) fn forsaken(&self) {
+        self.told(Ask::Forsaken);
+    }
+
+    fn told(&self, ask: Ask) {
+        // One that is down has ended otherwise.
+        let _ = self.actor.tell_control(HostMessage::Travel(ask));
+    }
+
+    async fn asked<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(Reply<Result<T, Cannot>>) -> Ask + Send,
+    ) -> Result<T, Cannot> {
+        let answer = self.actor.ask_control(PATIENCE, |reply| HostMessage::Travel(ask(reply)));
+        let answer = answer.await;
+        answer.unwrap_or_else(|error| Err(Cannot::because(error)))
+    }
+}
+
+impl Travel {
+    pub(super) fn is_frozen(&self) -> bool {
+        self.frozen.is_some()
+    }
+
+    /// Keeps a call while the guest is frozen, or says where it has gone; else gives it back.
+    pub(super) fn keep_call(
+        &mut self,
+        call: CallRequest,
+        reply: Reply<Answered>,
+    ) -> Option<(CallRequest, Reply<Answered>)> {
+        if let Some(gone) = &self.gone {
+            reply.send(Err(gone.moved(call)));
+            return None;
+        }
+        let Some(frozen) = &mut self.frozen else { return Some((call, reply)) };
+        if frozen.calls.len() >= MAILBOX {
+            reply.send(Err(CallError::Overloaded { entity: call.entity, queued: MAILBOX }));
+        } else {
+            frozen.calls.push((call, reply));
+        }
+        None
+    }
+
+    /// Keeps what happened to a frozen guest; gives it back when the guest is not.
+    pub(super) fn keep_event(&mut self, life: u64, event: Event) -> Option<Event> {
+        if self.gone.is_some() {
+            return None;
+        }
+        let Some(frozen) = &mut self.frozen else { return Some(event) };
+        if frozen.events.len() < PUBLICATIONS {
+            frozen.events.push((life, event));
+        }
+        None
+    }
+
+    /// Who waited for a guest that is here no more is told where it is, as far as that is known.
+    pub(super) fn send_on(&mut self, gone: Option<Gone>, here: &NodeId) {
+        for (call, reply) in self.frozen.take().unwrap_or_default().calls {
+            reply.send(Err(match &gone {
+                Some(gone) => gone.moved(call),
+                None => CallError::NotHere { entity: call.entity, node: here.clone() },
+            }));
+        }
+    }
+}
+
+impl Gone {
+    fn moved(&self, call: CallRequest) -> CallError {
+        CallError::Moved { entity: call.entity, to: self.to.clone(), epoch: self.epoch }
+    }
+}
+
+impl HostActor {
+    pub(super) async fn on_travel(
+        &mut self,
+        ctx: &mut Context<Self>,
+        ask: Ask,
+    ) -> Result<(), ActorError> {
+        match ask {
+            Ask::Depart { reply } => reply.send(self.departs()),
+            Ask::Pack { reply } => reply.send(self.pack()),
+            Ask::Freeze { reply } => self.on_freeze(ctx, reply),
+            Ask::Quiet { reply, slots } => {
+                if let Some(frozen) = &mut self.travel.frozen {
+                    frozen.slots = Some(slots);
+                }
+                reply.send(Ok(()));
+            }
+            Ask::PackRest { with_memory, reply } => {
+                reply.send(self.pack_rest(with_memory).await);
+            }
+            Ask::Stay => return self.on_stay(ctx).await,
+            Ask::Gone(gone) => self.on_gone(gone).await,
+            Ask::Forsaken => {
+                if self.travel.is_frozen() {
+                    // It may have been switched: what it has in memory may be elsewhere by now.
+                    self.stands = Stands::Away;
+                    self.travel.send_on(None, &self.parts.node);
+                    self.fence(ctx);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The guest goes on here as it was on another node.
+    pub(super) async fn go_on_here(
+        &mut self,
+        ctx: &mut Context<Self>,
+        module: &Module,
+        thawed: Thawed,
+    ) -> Result<(), ActorError> {
+        let Thawed { instance, inbox, .. } = thawed;
+        match instance {
+            Some(mut instance) => {
+                instance.publish_to(self.publisher(ctx, module.manifest()));
+                self.outstanding.renew(ctx);
+                self.rest(ctx, Running::inside(instance));
+            }
+            None if inbox.asleep => {
+                self.parts.facts.idle();
+                self.stands = Stands::Asleep(module.clone());
+            }
+            None => self.begin(ctx, module).await?,
+        }
+        for publication in inbox.publications() {
+            self.on_happened(ctx, ANY_LIFE, Event::Published(publication)).await?;
+        }
+        Ok(())
+    }
+
+    /// Who waits is told where the guest is, if somebody has it.
+    pub(super) fn send_on_at_end(&mut self) -> bool {
+        let parts = &self.parts;
+        let place = parts.ledger.placement(&parts.entity).filter(|it| it.node != parts.node);
+        let gone = place.map(|place| Gone { to: place.node, epoch: place.epoch });
+        let is_frozen = self.travel.is_frozen();
+        self.travel.send_on(gone, &parts.node);
+        is_frozen && self.travel.with_memory
+    }
+
+    fn departs(&mut self) -> Result<Departs, Cannot> {
+        self.travel.packing = None;
+        let behind = |reason: &str| Departs { stays_behind: Some(reason.into()), small: true };
+        match &mut self.stands {
+            Stands::Ready(running) => {
+                let folders = self.module.as_ref().filter(|it| it.abi() == Abi::WasiReactor);
+                let folders = folders.map(|it| &it.manifest().capabilities.folders);
+                if let Some(folder) = folders.and_then(|folders| folders.first()) {
+                    let reason = format!("it may have files of {} open", folder.guest);
+                    return Ok(Departs { stays_behind: Some(reason.into()), small: true });
+                }
+                let Some(instance) = running.instance() else {
+                    return Ok(behind("it runs in a process of its own"));
+                };
+                let Some(packing) = instance.packing() else {
+                    return Ok(behind("it is a component, of which only core modules can move yet"));
+                };
+                let small = instance.is_small(&packing);
+                self.travel.packing = Some((self.outstanding.life(), packing));
+                Ok(Departs { stays_behind: None, small })
+            }
+            Stands::Asleep(_) => Ok(behind("it is idle")),
+            Stands::Http(_) => Ok(behind("it keeps nothing from one request to the next")),
+            Stands::Away => Err(Cannot::because("it is starting")),
+            Stands::Job => Err(Cannot::because("it is a job")),
+            Stands::Failed => Err(Cannot::because("it failed")),
+        }
+    }
+
+    fn pack(&mut self) -> Result<Packed, Cannot> {
+        let anew = || Cannot::because("it was started anew meanwhile");
+        let life = self.outstanding.life();
+        let packing = self.travel.packing.as_mut().filter(|(of, _)| *of == life);
+        let (_, packing) = packing.ok_or_else(anew)?;
+        let Stands::Ready(running) = &mut self.stands else { return Err(anew()) };
+        Ok(running.instance().ok_or_else(anew)?.pack(packing))
+    }
+
+    fn on_freeze(&mut self, ctx: &mut Context<Self>, reply: Reply<Result<(), Cannot>>) {
+        match &self.stands {
+            Stands::Ready(_) | Stands::Asleep(_) => {
+                self.travel.frozen.get_or_insert_default();
+                reply.send(Ok(()));
+            }
+            Stands::Http(serving) => {
+                self.travel.frozen.get_or_insert_default();
+                let (quiet, actor) = (serving.quiet(), ctx.handle().clone());
+                ctx.spawn(async move {
+                    if let Some(slots) = quiet.await {
+                        // An error means that the actor ended.
+                        let _ = actor
+                            .tell_control(HostMessage::Travel(Ask::Quiet { reply, slots }));
+                    }
+                });
+            }
+            Stands::Away => reply.send(Err(Cannot::because("it is starting"))),
+            Stands::Job => reply.send(Err(Cannot::because("it is a job"))),
+            Stands::Failed => reply.send(Err(Cannot::because("it failed"))),
+        }
+    }
+
+    async fn pack_rest(&mut self, with_memory: bool) -> Result<(Vec<Bytes>, Inbox), Cannot> {
+        let anew = || Cannot::because("it was started anew meanwhile");
+        let life = self.outstanding.life();
+        self.travel.with_memory = with_memory;
+        let asleep = matches!(self.stands, Stands::Asleep(_));
+        let frozen = self.travel.frozen.as_ref().ok_or_else(anew)?;
+        // What belongs to the instance alone ends with it: only such guests have that as stay behind.
+        let published = frozen.events.iter().filter_map(|(_, event)| match event {
+            Event::Published(publication) => Some(publication.clone()),
+            Event::Started | Event::TimedOut(_) | Event::Answered { .. } => None,
+        });
+        let inbox = Inbox::new(asleep, published);
+        if !with_memory {
+            return Ok((Vec::new(), inbox));
+        }
+        let packing = self.travel.packing.as_mut().filter(|(of, _)| *of == life);
+        let (_, packing) = packing.ok_or_else(anew)?;
+        let Stands::Ready(running) = &mut self.stands else { return Err(anew()) };
+        let instance = running.instance().ok_or_else(anew)?;
+        let pieces = instance.pack_rest(packing).await.map_err(Cannot::because)?;
+        Ok((pieces, inbox))
+    }
+
+    async fn on_stay(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
+        self.travel.packing = None;
+        let Some(Frozen { calls, events, slots }) = self.travel.frozen.take() else {
+            return Ok(());
+        };
+        drop(slots);
+        for (life, event) in events {
+            self.on_happened(ctx, life, event).await?;
+        }
+        for (call, reply) in calls {
+            self.on_deliver(ctx, call, reply).await?;
+        }
+        Ok(())
+    }
+
+    async fn on_gone(&mut self, gone: Gone) {
+        let parts = &self.parts;
+        parts.activate.deactivate(&parts.entity, parts.epoch);
+        self.travel.send_on(Some(gone.clone()), &parts.node);
+        self.travel.packing = None;
+        self.travel.gone = Some(gone);
+        let stands = std::mem::replace(&mut self.stands, Stands::Away);
+        if let (Stands::Ready(instance), false) = (stands, self.travel.with_memory) {
+            // The one that goes on is another one.
+            instance.end().await;
+        }
+    }
+}

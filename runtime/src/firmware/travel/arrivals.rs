@@ -1,0 +1,51 @@
+//! Guests that came from other nodes and wait for the switch.
+
+use std::{collections::HashMap, sync::{Arc, Mutex, MutexGuard, PoisonError}};
+
+use odeum_proto::{EntityId, Epoch};
+
+use super::Inbox;
+use crate::firmware::{instance::Instance, setting::Setting};
+
+/// A guest that could go on.
+pub(in crate::firmware) struct Thawed {
+    /// With all that it had in memory, when that came with it.
+    pub(in crate::firmware) instance: Option<Instance>,
+    /// What it runs with.
+    pub(in crate::firmware) setting: Setting,
+    /// What is to be given to it first.
+    pub(in crate::firmware) inbox: Inbox,
+}
+
+/// Those of a node, by the activations that they were. Cheap to clone.
+#[derive(Clone, Default)]
+pub(in crate::firmware) struct Arrivals(Arc<Mutex<HashMap<(EntityId, Epoch), Thawed>>>);
+
+impl Arrivals {
+    pub(super) fn put(&self, entity: &EntityId, epoch: Epoch, thawed: Thawed) {
+        self.lock().insert((entity.clone(), epoch), thawed);
+    }
+
+    pub(in crate::firmware) fn take(&self, entity: &EntityId, epoch: Epoch) -> Option<Thawed> {
+        self.lock().remove(&(entity.clone(), epoch))
+    }
+
+    /// It is changed by single steps, so a panic while it was held did no harm.
+    fn lock(&self) -> MutexGuard<'_, HashMap<(EntityId, Epoch), Thawed>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The guest that a host begins with, when it came from another node: for its first start alone.
+#[derive(Clone, Default)]
+pub(in crate::firmware) struct Arrived(Arc<Mutex<Option<Thawed>>>);
+
+impl Arrived {
+    pub(in crate::firmware) fn of(thawed: Option<Thawed>) -> Self {
+        Self(Arc::new(Mutex::new(thawed)))
+    }
+
+    pub(in crate::firmware) fn take(&self) -> Option<Thawed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
