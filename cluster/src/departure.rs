@@ -16,6 +16,8 @@
 //! |---|---|---|
 //! | `Look` | its own clock | none |
 
+mod drain;
+
 use std::{
     sync::{
         Arc,
@@ -84,6 +86,21 @@ pub enum LeaveError {
         shards: usize,
         /// Blobs that others could hold instead of it and do not yet.
         blobs: usize,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// A node that is to be empty is not yet. Nothing more comes to it, and it goes on.
+    #[error(
+        "after {waited:?} {node} still has {firmware} firmware and {shards} shards that others are \
+         to take; it goes on"
+    )]
+    NotEmpty {
+        /// The node.
+        node: NodeId,
+        /// Firmware that is placed on it.
+        firmware: usize,
+        /// Shards that are placed on it.
+        shards: usize,
         /// How long was waited.
         waited: Duration,
     },

@@ -18,6 +18,7 @@ mod host;
 mod join;
 mod leave;
 pub mod logs;
+mod migrate;
 mod new;
 mod out;
 mod package;
@@ -92,13 +93,17 @@ enum Command {
     Join(join::JoinArgs),
     /// Let a node leave its cluster for good
     Leave(leave::LeaveArgs),
+    /// Move a firmware to another node while it is at work
+    Migrate(migrate::MigrateArgs),
+    /// Empty a node: what it has moves to others
+    Drain(migrate::DrainArgs),
     /// Deploy a firmware and wait until it runs
     Run(run::RunArgs),
     /// Deploy what files declare, as far as it is not deployed so already
     Apply(apply::ApplyArgs),
     /// Send a message to a firmware and print its reply
     Call(call::CallArgs),
-    /// Show nodes, links, firmware, its events, blobs, sessions or actors
+    /// Show nodes, links, firmware, its events, moves, blobs, sessions or actors
     #[command(subcommand)]
     Get(get::GetCommand),
     /// Show all that is known of a firmware
@@ -186,6 +191,8 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitCode,
         Command::Up(args) => up::up(args).await,
         Command::Join(args) => join::join(args).await,
         Command::Leave(args) => leave::leave(invocation, args).await,
+        Command::Migrate(args) => migrate::migrate(invocation, args).await,
+        Command::Drain(args) => migrate::drain(invocation, args).await,
         Command::Run(args) => run::run(invocation, args).await,
         Command::Apply(args) => apply::apply(invocation, args).await,
         Command::Call(args) => call::call(invocation, args).await,

@@ -57,6 +57,9 @@ const JOIN_PATIENCE: Duration = Duration::from_secs(60);
 /// and the store have their own, shorter, times within it.
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
 
+/// How long a node that is told to stop has others take its firmware while it still runs here.
+const GIVE_AWAY: Duration = Duration::from_secs(10);
+
 /// Why a node did not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
@@ -151,6 +154,9 @@ pub async fn run(config: NodeConfig, options: RunOptions) -> Result<(), NodeErro
             }
         }
     };
+    if result.is_ok() {
+        cluster.departure.give_away(&cluster.lease, GIVE_AWAY).await;
+    }
     drop(tree);
     cluster.store.hand_over().await;
     if tokio::time::timeout(STOP_PATIENCE, root.shutdown()).await.is_err() {

@@ -205,9 +205,7 @@ impl Door {
                 made.is_some_and(|it| it.switched == Some(next) && it.to == self.parts.local)
             })
         };
-        let seen = async {
-            while !is_here() && changes.changed().await.is_ok() {}
-        };
+        let seen = async { while !is_here() && changes.changed().await.is_ok() {} };
         if timeout(SEEN, seen).await.is_err() {
             return;
         }

@@ -189,11 +189,8 @@ mod tests {
 
     #[test]
     fn whatever_fails_before_the_switch_is_called_off_until_the_log_says_so() {
-        let before = [
-            Event::Prepared { small: false },
-            Event::Copied { small: true },
-            Event::Frozen,
-        ];
+        let before =
+            [Event::Prepared { small: false }, Event::Copied { small: true }, Event::Frozen];
         for upto in 0..=before.len() {
             let failed = [Event::Failed, Event::Unknown, Event::CalledOff];
             let events = [&before[..upto], &failed].concat();

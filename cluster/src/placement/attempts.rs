@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use odeum_proto::EntityId;
-use odeum_proto::store::{Move, Placement};
 use odeum_proto::Epoch;
+use odeum_proto::store::{Move, Placement};
 
 use super::planner::Way;
 
@@ -41,13 +41,15 @@ impl Attempts {
         placements: &BTreeMap<EntityId, Placement>,
     ) {
         let epoch = |entity: &EntityId| placements.get(entity).map(|place| place.epoch);
-        let is_under_way =
-            |entity: &EntityId| moves.get(entity).is_some_and(Move::is_under_way);
+        let is_under_way = |entity: &EntityId| moves.get(entity).is_some_and(Move::is_under_way);
         for (entity, moved) in std::mem::take(&mut self.under_way) {
             // One that was called off is where it was, under the same epoch.
             if !is_under_way(&entity) && epoch(&entity) == Some(moved) {
-                let failed =
-                    self.failed.entry(entity).or_insert(Failed { epoch: moved, times: 0, last: now });
+                let failed = self.failed.entry(entity).or_insert(Failed {
+                    epoch: moved,
+                    times: 0,
+                    last: now,
+                });
                 (failed.times, failed.last) = (failed.times + 1, now);
             }
         }

@@ -386,9 +386,7 @@ mod tests {
         let made = Move { from, to, epoch, began, switched: None };
         let moves = BTreeMap::from([(entity(1), made)]);
         let table = Table { placements: &placements, moves: &moves };
-        let steps = |way| {
-            super::plan(&wishes([1, 2]), table, &hosts, &leases(&hosts), |_| way)
-        };
+        let steps = |way| super::plan(&wishes([1, 2]), table, &hosts, &leases(&hosts), |_| way);
         let second = Command::BeginMove { entity: entity(2), to: node(2), expected: Epoch(5) };
         assert_eq!(steps(Way::Move), [second]);
         assert_eq!(steps(Way::Wait), []);

@@ -16,9 +16,9 @@ use serde::de::DeserializeOwned;
 use super::types::{
     ActorNode, Applied, ApplyBody, BlobPage, CallAnswer, CallOptions, DEADLINE_HEADER,
     DeployOptions, Deployed, EPOCH_HEADER, ErrorBody, FirmwareDescription, FirmwareEvent,
-    FirmwareSettings, FirmwareSummary, LinksReport, NODE_HEADER, NodeStatus, NodeSummary,
-    REPLAYED_HEADER, REQUEST_HEADER, Renewed, RolledBack, SESSION_HEADER, SETTINGS_HEADER,
-    StoreReport,
+    FirmwareSettings, FirmwareSummary, LinksReport, MoveBegun, MoveBody, MoveSummary, NODE_HEADER,
+    NodeStatus, NodeSummary, REPLAYED_HEADER, REQUEST_HEADER, Renewed, RolledBack, SESSION_HEADER,
+    SETTINGS_HEADER, StoreReport,
 };
 
 pub use contents::SetOptions;
@@ -125,6 +125,44 @@ impl ApiClient {
     /// See [`ApiError`].
     pub async fn nodes(&self) -> Result<Vec<NodeSummary>, ApiError> {
         self.get_json(&["v1", "nodes"]).await
+    }
+
+    /// Begins to move an entity; [`moves`](Self::moves) tells how it goes.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn begin_move(&self, body: &MoveBody) -> Result<MoveBegun, ApiError> {
+        let request = self.request(Method::POST, &["v1", "moves"]).timeout(STEER_TIMEOUT);
+        self.json(self.send(request.json(body)).await?).await
+    }
+
+    /// Moves that began lately, at any node that answers, the oldest first.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn moves(&self) -> Result<Vec<MoveSummary>, ApiError> {
+        self.get_json(&["v1", "moves"]).await
+    }
+
+    /// Has everything on a node move to others within `patience`, and nothing more come to it.
+    ///
+    /// # Errors
+    /// See [`ApiError`]; a retryable refusal means that it goes on.
+    pub async fn drain(&self, node: &NodeId, patience: Duration) -> Result<(), ApiError> {
+        let mut url = self.path(&["v1", "nodes", node.as_str(), "drain"]);
+        let given = humantime::format_duration(patience).to_string();
+        url.query_pairs_mut().append_pair("patience", &given);
+        let request = self.http.request(Method::POST, url).timeout(patience + LEAVE_SLACK);
+        self.send(request).await.map(drop)
+    }
+
+    /// Lets things come to a node again that was drained.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn use_again(&self, node: &NodeId) -> Result<(), ApiError> {
+        let request = self.request(Method::POST, &["v1", "nodes", node.as_str(), "use"]);
+        self.send(request.timeout(STEER_TIMEOUT)).await.map(drop)
     }
 
     /// Lets a node leave the cluster for good; what it has goes to others within `patience`.

@@ -20,7 +20,8 @@ use super::{
     types::{
         After, Applied, ApplyBody, BlobPage, CompactReport, Deployed, FirmwareDescription,
         FirmwareEvent, FirmwareSettings, FirmwareSummary, LinksReport, LogLine, LogOptions,
-        NodeStatus, NodeSummary, Renewed, Restored, RolledBack, SessionPage, StoreReport,
+        MoveBegun, MoveBody, MoveSummary, NodeStatus, NodeSummary, Renewed, Restored, RolledBack,
+        SessionPage, StoreReport,
     },
 };
 use crate::doctor::Facts;
@@ -113,6 +114,18 @@ pub trait ApiNode: Send + Sync + 'static {
 
     /// Takes back that a node is to leave.
     fn stay(&self, node: NodeId) -> BoxFuture<'_, Result<(), Problem>>;
+
+    /// Has everything on a node move to others within `patience`, and nothing more come to it.
+    fn drain(&self, node: NodeId, patience: Duration) -> BoxFuture<'_, Result<(), Problem>>;
+
+    /// Lets things come to a node again that was drained.
+    fn use_again(&self, node: NodeId) -> BoxFuture<'_, Result<(), Problem>>;
+
+    /// Begins to move an entity.
+    fn begin_move(&self, body: MoveBody) -> BoxFuture<'_, Result<MoveBegun, Problem>>;
+
+    /// Moves that began lately anywhere, the oldest first.
+    fn moves(&self) -> BoxFuture<'_, Result<Vec<MoveSummary>, Problem>>;
 
     /// What it finds out about its own health.
     fn facts(&self) -> BoxFuture<'_, Result<Facts, Problem>>;

@@ -6,6 +6,7 @@ mod call;
 mod decode;
 mod firmware;
 mod logs;
+mod moves;
 mod node;
 mod paced;
 mod program;
@@ -61,6 +62,9 @@ const CALL_TIME: Duration = MAX_DEADLINE.saturating_add(Duration::from_secs(10))
 /// Most bytes of what is applied: a manifest in JSON, and settings with all their labels.
 const APPLY_BODY: usize = 4 * limits::MANIFEST_BYTES;
 
+/// Most bytes of what is to move where.
+const MOVE_BODY: usize = 4 << 10;
+
 /// How long it may take to restart a firmware or to roll it back: three writes and two reads of
 /// the store, each of which may wait for an election.
 const STEER_TIME: Duration = Duration::from_secs(40);
@@ -93,6 +97,7 @@ pub(super) fn routes(node: Arc<dyn ApiNode>, stop: CancellationToken) -> Router 
         .route("/v1/firmware/{name}", delete(firmware::remove))
         .route("/v1/firmware/{name}/describe", get(firmware::describe))
         .route("/v1/firmware/{name}/events", get(firmware::events))
+        .route("/v1/moves", get(moves::list))
         .route("/v1/blobs", get(blob::page))
         .route("/v1/store", get(store::report))
         .route("/v1/sessions", get(session::page));
@@ -106,7 +111,10 @@ pub(super) fn routes(node: Arc<dyn ApiNode>, stop: CancellationToken) -> Router 
         .route("/v1/firmware/{name}/rollback", post(firmware::roll_back));
     let departures = Router::new()
         .route("/v1/nodes/{id}/leave", post(node::leave))
-        .route("/v1/nodes/{id}/stay", post(node::stay));
+        .route("/v1/nodes/{id}/stay", post(node::stay))
+        .route("/v1/nodes/{id}/drain", post(node::drain))
+        .route("/v1/nodes/{id}/use", post(node::use_again));
+    let begun = Router::new().route("/v1/moves", post(moves::begin));
     let deployments = Router::new().route("/v1/firmware/{name}", put(firmware::put));
     let applied = Router::new().route("/v1/firmware/{name}/apply", post(firmware::apply));
 
@@ -119,6 +127,7 @@ pub(super) fn routes(node: Arc<dyn ApiNode>, stop: CancellationToken) -> Router 
         .merge(bounded(departures, LEAVE_TIME, 0))
         .merge(bounded(applied, DEPLOY_TIME, APPLY_BODY))
         .merge(bounded(steered, STEER_TIME, 0))
+        .merge(bounded(begun, STEER_TIME, MOVE_BODY))
         .merge(bounded(sessions(), SESSION_TIME, limits::MESSAGE_BYTES));
     // The node itself bounds the time until the first byte of a backup.
     let backups = Router::new().route("/v1/store/backup", get(store::backup));

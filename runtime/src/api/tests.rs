@@ -30,8 +30,8 @@ use super::{
     types::{
         After, Applied, ApplyBody, BlobPage, BlobSummary, BlobUsage, CallOptions, Change,
         DeployOptions, Deployed, ErrorBody, FirmwareDescription, FirmwareEvent, FirmwareSettings,
-        FirmwareSummary, LinksReport, LogLine, LogOptions, NodeStatus, NodeSummary, Renewed,
-        RolledBack, SessionPage, StoreReport, StoreSummary,
+        FirmwareSummary, LinksReport, LogLine, LogOptions, MoveBegun, MoveBody, MoveSummary,
+        NodeStatus, NodeSummary, Renewed, RolledBack, SessionPage, StoreReport, StoreSummary,
     },
     *,
 };
@@ -109,6 +109,22 @@ impl ApiNode for MadeUp {
 
     fn stay(&self, _: NodeId) -> BoxFuture<'_, Result<(), Problem>> {
         Box::pin(async { Ok(()) })
+    }
+
+    fn drain(&self, _: NodeId, _: Duration) -> BoxFuture<'_, Result<(), Problem>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn use_again(&self, _: NodeId) -> BoxFuture<'_, Result<(), Problem>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn begin_move(&self, _: MoveBody) -> BoxFuture<'_, Result<MoveBegun, Problem>> {
+        Box::pin(async { Err(Problem::Unavailable { reason: "it is made up".into() }) })
+    }
+
+    fn moves(&self) -> BoxFuture<'_, Result<Vec<MoveSummary>, Problem>> {
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     fn facts(&self) -> BoxFuture<'_, Result<crate::doctor::Facts, Problem>> {

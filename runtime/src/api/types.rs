@@ -11,6 +11,7 @@ mod chronicle;
 mod describe;
 mod firmware;
 mod link;
+mod moves;
 mod node;
 mod program;
 mod session;
@@ -43,6 +44,7 @@ pub use chronicle::{
 pub use describe::{FirmwareDescription, PackageReport, Renewed, RolledBack};
 pub use firmware::{DeployOptions, Deployed, FirmwareState, FirmwareSummary};
 pub use link::{CertificateSummary, ClassTraffic, LinkReport, LinkState, LinksReport};
+pub use moves::{MoveBegun, MoveBody, MoveState, MoveSummary};
 pub use node::{
     ActorNode, LeaseSummary, LinkSummary, LoadSummary, NodeState, NodeStatus, NodeSummary,
     StoreRole, StoreSummary,

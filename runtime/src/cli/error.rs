@@ -6,7 +6,7 @@ use odeum_cluster::{
     store::{BackupError, FolderError},
     transport::pki::PkiError,
 };
-use odeum_proto::{IdError, Name, NodeId, RequestId};
+use odeum_proto::{EntityId, IdError, Name, NodeId, RequestId};
 
 use super::{apply::DeclaredError, join::JoinError};
 use crate::{
@@ -45,6 +45,31 @@ pub(crate) enum CliError {
         error: ApiError,
         /// The idempotency key of the call.
         request: RequestId,
+    },
+    /// It is where it was.
+    #[error("{entity} stays on {from}: {reason}")]
+    NotMoved {
+        /// What was to move.
+        entity: EntityId,
+        /// Where it is.
+        from: NodeId,
+        /// Why.
+        reason: String,
+    },
+    /// It was not waited for any longer.
+    #[error(
+        "{entity} is still on its way from {from} to {to} after {wait}: `odeum get moves` tells how \
+         it goes"
+    )]
+    StillMoves {
+        /// What moves.
+        entity: EntityId,
+        /// From where.
+        from: NodeId,
+        /// Where to.
+        to: NodeId,
+        /// How long was waited.
+        wait: HumanDuration,
     },
     /// The threads that commands run on cannot be had.
     #[error("cannot start the threads that commands run on: {0}")]

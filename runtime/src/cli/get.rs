@@ -8,7 +8,7 @@ use clap::Subcommand;
 use odeum_proto::{Digest, Name, NodeId, SessionId};
 
 use super::{
-    CliError, Invocation,
+    CliError, Invocation, migrate,
     out::{cell, table},
     session,
 };
@@ -47,6 +47,9 @@ pub(crate) enum GetCommand {
         #[arg(value_name = "FIRMWARE")]
         name: Name,
     },
+    /// What moved from node to node lately, and what is on its way
+    #[command(visible_alias = "move")]
+    Moves,
     /// Packages and other bytes that are kept on several nodes: who holds and who needs them
     #[command(visible_alias = "blob")]
     Blobs {
@@ -96,6 +99,9 @@ pub(super) async fn get(invocation: &Invocation, command: GetCommand) -> Result<
         }
         GetCommand::Events { name } => {
             invocation.out.result(&api.events(&name).await?, |events| events_table(events))
+        }
+        GetCommand::Moves => {
+            invocation.out.result(&api.moves().await?, |moves| migrate::moves_table(moves))
         }
         GetCommand::Blobs { limit, after } => {
             let limit = usize::try_from(limit).unwrap_or(MAX_PAGE);

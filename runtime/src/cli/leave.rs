@@ -45,7 +45,7 @@ pub(super) async fn leave(invocation: &Invocation, args: LeaveArgs) -> Result<()
     invocation.out.result(&json!({ "left": node }), |_| format!("{node} has left the cluster"))
 }
 
-fn patience(text: &str) -> Result<HumanDuration, String> {
+pub(super) fn patience(text: &str) -> Result<HumanDuration, String> {
     let patience: HumanDuration = text.parse().map_err(|error| format!("{error}"))?;
     match patience.0 <= MAX_PATIENCE {
         true => Ok(patience),

@@ -137,12 +137,18 @@ impl FirmwareCarrier {
         Ok(Going { host, spec, obstacle, small: departs.small, told: false })
     }
 
-    async fn coming(&self, entity: &EntityId, epoch: Epoch, offer: &[u8]) -> Result<Coming, Cannot> {
+    async fn coming(
+        &self,
+        entity: &EntityId,
+        epoch: Epoch,
+        offer: &[u8],
+    ) -> Result<Coming, Cannot> {
         let Offer { digest, live } = codec::decode(offer).map_err(Cannot::because)?;
         let wanted = self.parts.ledger.wanted(&self.parts.node, self.parts.life);
-        let spec = wanted.into_iter().map(|wanted| wanted.spec).find(|spec| {
-            EntityId::firmware(spec.name.clone()) == *entity && spec.digest == digest
-        });
+        let spec = wanted
+            .into_iter()
+            .map(|wanted| wanted.spec)
+            .find(|spec| EntityId::firmware(spec.name.clone()) == *entity && spec.digest == digest);
         let spec = spec.ok_or_else(|| Cannot::because("it is deployed no more, or anew"))?;
         let module = self.parts.cache.load(digest).await.map_err(Cannot::because)?;
         let log = GuestLog::new(spec.name.clone(), epoch, self.parts.chronicles.of(&spec.name));

@@ -17,6 +17,7 @@ use odeum_cluster::{
     departure::DepartureHandle,
     lease::LeaseHandle,
     membership::MembershipHandle,
+    migration::MigrationHandle,
     node::ClusterNode,
     router::RouterHandle,
     store::{Consistency, Health, State, StoreError, StoreHandle},
@@ -35,6 +36,7 @@ mod apply;
 mod backup;
 mod chronicle;
 mod describe;
+mod moves;
 mod nodes;
 mod sessions;
 mod store;
@@ -49,8 +51,9 @@ use crate::{
         ApiNode, BackupFeed, Deployment, Feed, Listing, LogFeed, Problem, Received, Sight, Subject,
         types::{
             After, Applied, ApplyBody, BlobPage, CompactReport, Deployed, FirmwareDescription,
-            FirmwareEvent, FirmwareState, FirmwareSummary, LinksReport, LogOptions, NodeStatus,
-            NodeSummary, Renewed, Restored, RolledBack, SessionPage, StoreReport, StoreSummary,
+            FirmwareEvent, FirmwareState, FirmwareSummary, LinksReport, LogOptions, MoveBegun,
+            MoveBody, MoveSummary, NodeStatus, NodeSummary, Renewed, Restored, RolledBack,
+            SessionPage, StoreReport, StoreSummary,
         },
     },
     config::{FirmwareConfig, NodeConfig},
@@ -87,6 +90,7 @@ pub(super) struct NodeFacade {
     control_plane: ControlPlaneHandle,
     router: RouterHandle,
     departure: DepartureHandle,
+    migration: MigrationHandle,
     lease: LeaseHandle,
     blobs: Blobs,
     firmware: FirmwareHandle,
@@ -113,6 +117,7 @@ impl NodeFacade {
             control_plane: cluster.control_plane.clone(),
             router: cluster.router.clone(),
             departure: cluster.departure.clone(),
+            migration: cluster.migration.clone(),
             lease: cluster.lease.clone(),
             blobs: cluster.blobs.clone(),
             firmware,
@@ -297,6 +302,22 @@ impl ApiNode for NodeFacade {
 
     fn stay(&self, node: NodeId) -> BoxFuture<'_, Result<(), Problem>> {
         async move { self.let_leave(&node, None).await }.boxed()
+    }
+
+    fn drain(&self, node: NodeId, patience: Duration) -> BoxFuture<'_, Result<(), Problem>> {
+        async move { self.let_drain(&node, Some(patience)).await }.boxed()
+    }
+
+    fn use_again(&self, node: NodeId) -> BoxFuture<'_, Result<(), Problem>> {
+        async move { self.let_drain(&node, None).await }.boxed()
+    }
+
+    fn begin_move(&self, body: MoveBody) -> BoxFuture<'_, Result<MoveBegun, Problem>> {
+        self.migrate(body).boxed()
+    }
+
+    fn moves(&self) -> BoxFuture<'_, Result<Vec<MoveSummary>, Problem>> {
+        async move { Ok(self.all_moves().await) }.boxed()
     }
 
     fn links(&self) -> LinksReport {

@@ -39,8 +39,7 @@ impl State {
         expected: Epoch,
     ) -> Result<bool, Refusal> {
         let placement = self.placements.get(entity);
-        let placement =
-            placement.ok_or_else(|| Refusal::NotDeployed { entity: entity.clone() })?;
+        let placement = placement.ok_or_else(|| Refusal::NotDeployed { entity: entity.clone() })?;
         let (from, is) = (placement.node.clone(), placement.epoch);
         if is != expected {
             return Err(stale(entity, Some(is), expected));
@@ -87,11 +86,7 @@ impl State {
     }
 
     /// Whether anything changed by it: not when it does not move.
-    pub(super) fn call_off(
-        &mut self,
-        entity: &EntityId,
-        expected: Epoch,
-    ) -> Result<bool, Refusal> {
+    pub(super) fn call_off(&mut self, entity: &EntityId, expected: Epoch) -> Result<bool, Refusal> {
         let is = self.placements.get(entity).map(|placement| placement.epoch);
         if is != Some(expected) {
             return Err(stale(entity, is, expected));

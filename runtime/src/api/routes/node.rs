@@ -1,5 +1,7 @@
 //! `/healthz`, `/readyz`, `/v1/status`, `/v1/nodes`, `/v1/links`, `/v1/doctor`,
-//! `/v1/actors`, `/v1/nodes/{id}/leave` and `/stay`: the node and its neighbours.
+//! `/v1/actors`, `/v1/nodes/{id}/leave`, `/stay`, `/drain` and `/use`: the node and its neighbours.
+
+use std::time::Duration;
 
 use axum::{
     Json,
@@ -44,18 +46,42 @@ pub(super) struct LeaveQuery {
     patience: Option<HumanDuration>,
 }
 
+impl LeaveQuery {
+    fn patience(self) -> Result<Duration, Problem> {
+        let patience = self.patience.map_or(DEFAULT_PATIENCE, |patience| patience.0);
+        if patience > MAX_PATIENCE {
+            let reason = format!("patience is at most {}", HumanDuration(MAX_PATIENCE)).into();
+            return Err(Problem::BadRequest { reason });
+        }
+        Ok(patience)
+    }
+}
+
 pub(super) async fn leave(
     State(node): Node,
     id: Result<Path<NodeId>, PathRejection>,
     query: Result<Query<LeaveQuery>, QueryRejection>,
 ) -> Result<StatusCode, Problem> {
-    let (Path(id), Query(LeaveQuery { patience })) = (id?, query?);
-    let patience = patience.map_or(DEFAULT_PATIENCE, |patience| patience.0);
-    if patience > MAX_PATIENCE {
-        let reason = format!("patience is at most {}", HumanDuration(MAX_PATIENCE)).into();
-        return Err(Problem::BadRequest { reason });
-    }
-    node.leave(id, patience).await?;
+    let (Path(id), Query(query)) = (id?, query?);
+    node.leave(id, query.patience()?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn drain(
+    State(node): Node,
+    id: Result<Path<NodeId>, PathRejection>,
+    query: Result<Query<LeaveQuery>, QueryRejection>,
+) -> Result<StatusCode, Problem> {
+    let (Path(id), Query(query)) = (id?, query?);
+    node.drain(id, query.patience()?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn use_again(
+    State(node): Node,
+    id: Result<Path<NodeId>, PathRejection>,
+) -> Result<StatusCode, Problem> {
+    node.use_again(id?.0).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -79,6 +79,9 @@ pub struct NodeSummary {
     /// Whether it is about to leave for good.
     #[serde(default)]
     pub leaving: bool,
+    /// Whether it is to be empty, and stays a member.
+    #[serde(default)]
+    pub draining: bool,
     /// What it shares its fate with, such as its rack.
     #[serde(default)]
     pub zone: Option<Label>,

@@ -38,9 +38,10 @@ pub(super) fn table_of(nodes: &[NodeSummary]) -> String {
 }
 
 fn row(node: &NodeSummary) -> [Option<String>; 13] {
-    let state = match node.leaving {
-        true => format!("{}, leaving", node.state),
-        false => node.state.to_string(),
+    let state = match (node.leaving, node.draining) {
+        (true, _) => format!("{}, leaving", node.state),
+        (false, true) => format!("{}, drained", node.state),
+        (false, false) => node.state.to_string(),
     };
     [
         cell(&node.id),

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use odeum_proto::limits;
 use wasmtime::{Caller, Linker, Memory};
 
-pub(in crate::firmware) use self::instance::CoreInstance;
 pub(super) use self::instance::Begin;
+pub(in crate::firmware) use self::instance::CoreInstance;
 use super::memory::{Slice, slice, slice_mut};
 use crate::firmware::{
     effect::{Buffer, Level, Variables},

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use wasmtime::{Extern, Func, Global as Slot, Instance, Memory, Mutability, Ref, Store, Table, Val};
+use wasmtime::{
+    Extern, Func, Global as Slot, Instance, Memory, Mutability, Ref, Store, Table, Val,
+};
 
 use super::{HeapError, piece::Global};
 use crate::{
@@ -136,9 +138,8 @@ impl Items {
     ) -> Result<(), HeapError> {
         self.fits("tables", self.tables.len(), tables.len())?;
         for ((name, table), values) in self.tables.iter().zip(tables) {
-            let misfit = |error: wasmtime::Error| {
-                HeapError::misfit(format_args!("`{name}`: {error}"))
-            };
+            let misfit =
+                |error: wasmtime::Error| HeapError::misfit(format_args!("`{name}`: {error}"));
             let more = (values.len() as u64).saturating_sub(table.size(&*store));
             table.grow(&mut *store, more, Ref::Func(None)).map_err(misfit)?;
             for (at, number) in (0..).zip(values) {

@@ -12,8 +12,7 @@ use super::{
     pages::{Copying, PAGE},
 };
 use crate::firmware::{
-    Answer, Engine, GuestLog, Instance, Module, Setting, Usage, Variables,
-    setting::Grants,
+    Answer, Engine, GuestLog, Instance, Module, Setting, Usage, Variables, setting::Grants,
     tests::compile,
 };
 
@@ -182,7 +181,8 @@ async fn what_has_not_changed_is_sent_once() {
 async fn state_of_another_module_is_refused() {
     let engine = Engine::new().expect("an engine");
     let module = compile(&engine, "", STATE).await.expect("it is well");
-    let other = STATE.replace("(global $count (mut i64) (i64.const 5))", "(global $count i64 (i64.const 5))");
+    let other = STATE
+        .replace("(global $count (mut i64) (i64.const 5))", "(global $count i64 (i64.const 5))");
     let other = other.replace("(global.set $count", "(call $drop");
     let other = other.replace("(start $begin)", "(start $begin) (func $drop (param i64))");
     let other = compile(&engine, "", &other).await.expect("it is well");

@@ -38,12 +38,24 @@ const PUBLICATIONS: usize = 256;
 
 /// What a host is asked in a move.
 pub(super) enum Ask {
-    Depart { reply: Reply<Result<Departs, Cannot>> },
-    Pack { reply: Reply<Result<Packed, Cannot>> },
-    Freeze { reply: Reply<Result<(), Cannot>> },
+    Depart {
+        reply: Reply<Result<Departs, Cannot>>,
+    },
+    Pack {
+        reply: Reply<Result<Packed, Cannot>>,
+    },
+    Freeze {
+        reply: Reply<Result<(), Cannot>>,
+    },
     /// Requests that were under way when it was frozen are answered.
-    Quiet { reply: Reply<Result<(), Cannot>>, slots: OwnedSemaphorePermit },
-    PackRest { with_memory: bool, reply: Reply<Result<(Vec<Bytes>, Inbox), Cannot>> },
+    Quiet {
+        reply: Reply<Result<(), Cannot>>,
+        slots: OwnedSemaphorePermit,
+    },
+    PackRest {
+        with_memory: bool,
+        reply: Reply<Result<(Vec<Bytes>, Inbox), Cannot>>,
+    },
     Stay,
     Gone(Gone),
     Forsaken,
@@ -276,7 +288,9 @@ impl HostActor {
                     return Ok(behind("it runs in a process of its own"));
                 };
                 let Some(packing) = instance.packing() else {
-                    return Ok(behind("it is a component, of which only core modules can move yet"));
+                    return Ok(behind(
+                        "it is a component, of which only core modules can move yet",
+                    ));
                 };
                 let small = instance.is_small(&packing);
                 self.travel.packing = Some((self.outstanding.life(), packing));
@@ -311,8 +325,8 @@ impl HostActor {
                 ctx.spawn(async move {
                     if let Some(slots) = quiet.await {
                         // An error means that the actor ended.
-                        let _ = actor
-                            .tell_control(HostMessage::Travel(Ask::Quiet { reply, slots }));
+                        let _ =
+                            actor.tell_control(HostMessage::Travel(Ask::Quiet { reply, slots }));
                     }
                 });
             }

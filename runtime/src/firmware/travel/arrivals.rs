@@ -1,6 +1,9 @@
 //! Guests that came from other nodes and wait for the switch.
 
-use std::{collections::HashMap, sync::{Arc, Mutex, MutexGuard, PoisonError}};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use odeum_proto::{EntityId, Epoch};
 

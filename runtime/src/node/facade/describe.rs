@@ -205,6 +205,7 @@ fn cannot(host: &Host<'_>, leased: &Leased) -> Option<String> {
         Health::Unknown => "was not seen yet",
         Health::Alive if host.leaving => "is leaving",
         Health::Alive if host.stopping => "is stopping",
+        Health::Alive if host.draining => "is drained",
         Health::Alive if host.record.capacity == 0 => "has capacity 0",
         Health::Alive if !leased.contains(id) => "has no lease yet",
         Health::Alive => return None,

@@ -58,6 +58,7 @@ impl NodeFacade {
             link: (!is_self).then_some(link),
             version: record.version.clone(),
             leaving: self.store.view(|state| state.leaving().contains(&record.id)),
+            draining: self.store.view(|state| state.draining().contains(&record.id)),
             zone: record.zone.clone(),
             labels: record.labels.clone(),
             capacity: record.capacity,
@@ -75,17 +76,32 @@ impl NodeFacade {
             Some(patience) => self.departure.leave(node, patience).await,
             None => self.departure.stay(node, STAY_DEADLINE).await,
         };
-        done.map_err(|error| {
-            let reason = error.to_string().into();
-            match error {
-                LeaveError::Unknown { node } => {
-                    Problem::NotFound { what: format!("node {node}").into() }
-                }
-                LeaveError::Refused(refusal) => refusal.into(),
-                LeaveError::StillHolds { .. } => Problem::Unavailable { reason },
-                LeaveError::Store(error) => store_problem(&error),
-            }
-        })
+        done.map_err(left_problem)
+    }
+
+    /// Has a node be emptied within `patience`, or used again.
+    pub(super) async fn let_drain(
+        &self,
+        node: &NodeId,
+        patience: Option<Duration>,
+    ) -> Result<(), Problem> {
+        let done = match patience {
+            Some(patience) => self.departure.drain(node, patience).await,
+            None => self.departure.use_again(node, STAY_DEADLINE).await,
+        };
+        done.map_err(left_problem)
+    }
+}
+
+fn left_problem(error: LeaveError) -> Problem {
+    let reason = error.to_string().into();
+    match error {
+        LeaveError::Unknown { node } => Problem::NotFound { what: format!("node {node}").into() },
+        LeaveError::Refused(refusal) => refusal.into(),
+        LeaveError::StillHolds { .. } | LeaveError::NotEmpty { .. } => {
+            Problem::Unavailable { reason }
+        }
+        LeaveError::Store(error) => store_problem(&error),
     }
 }
 

@@ -1,0 +1,144 @@
+//! Firmware moves between real nodes while it is at work, and nothing of it is lost.
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[path = "support/cluster.rs"]
+#[expect(dead_code, reason = "each test program uses a part of it")]
+mod cluster;
+
+use std::time::Duration;
+
+use cluster::{Callers, Cluster, PATIENCE, counter, name};
+use odeum_proto::EntityId;
+use odeum_runtime::api::{
+    client::ApiError,
+    types::{MoveBegun, MoveBody, MoveState, MoveSummary},
+};
+
+/// Counts in its memory alone.
+const HEAP: &[u8] = include_bytes!("support/heap.wat");
+
+fn entity(firmware: &str) -> EntityId {
+    EntityId::firmware(name(firmware))
+}
+
+async fn begin(cluster: &Cluster, firmware: &str, to: &str) -> Result<MoveBegun, ApiError> {
+    let body = MoveBody { entity: entity(firmware), to: to.parse().expect("a name") };
+    cluster.api(&cluster.other_than("")).begin_move(&body).await
+}
+
+/// How a move ended.
+async fn ended(cluster: &Cluster, begun: &MoveBegun) -> MoveSummary {
+    let api = cluster.api(&cluster.other_than(""));
+    cluster
+        .until("the end of a move", PATIENCE, async || {
+            let moves = api.moves().await.ok()?;
+            let of = |made: &&MoveSummary| {
+                made.entity == begun.entity && made.epoch == begun.epoch && made.to == begun.to
+            };
+            moves.iter().rev().find(of).filter(|made| made.state.is_over()).cloned()
+        })
+        .await
+}
+
+async fn moved(cluster: &Cluster, firmware: &str, to: &str) -> MoveSummary {
+    let begun = begin(cluster, firmware, to).await.expect("it begins");
+    let made = ended(cluster, &begun).await;
+    assert_eq!(made.state, MoveState::Moved, "{made:?}\n{}", cluster.last_words());
+    made
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_guest_has_in_memory_moves_with_it_while_many_call_it() {
+    let cluster = Cluster::of(3, &[]).await;
+    let mut at = cluster.deploy("n2", "heap", HEAP.to_vec()).await;
+    let callers = Callers::start("heap", vec![cluster.routes(); 6]);
+    for _ in 0..20 {
+        callers.go_on(&cluster, 40, PATIENCE).await;
+        let to = cluster.ids().into_iter().find(|id| *id != at).expect("another node");
+        let next = cluster.ids().into_iter().rfind(|id| *id != at && *id != to).unwrap_or(to);
+        let made = moved(&cluster, "heap", &next).await;
+        assert_eq!((made.live, made.from.as_str()), (Some(true), at.as_str()), "{made:?}");
+        at = next;
+    }
+    let acks = callers.acks();
+    let hosts: std::collections::BTreeSet<_> = acks.iter().map(|ack| &ack.host).collect();
+    assert_eq!(hosts.len(), 3, "it answered on each of them");
+    assert!(callers.reckon(&cluster, "n3").await >= 800);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drained_node_and_one_that_is_told_to_stop_give_away_what_they_have_with_its_memory() {
+    let mut cluster = Cluster::of(3, &[]).await;
+    let firmware = ["heap-a", "heap-b", "heap-c", "heap-d", "heap-e", "heap-f"];
+    for firmware in firmware {
+        cluster.deploy("n2", firmware, HEAP.to_vec()).await;
+    }
+    for (number, firmware) in (1..).zip(firmware) {
+        for count in 1..=number {
+            assert_eq!(cluster.number("n1", firmware, "add 1").await, count);
+        }
+    }
+    let api = cluster.api("n1");
+    let on = async |node: &str| {
+        let all = api.firmware().await.expect("it answers");
+        all.iter().filter(|it| it.node.as_ref().is_some_and(|at| at.as_str() == node)).count()
+    };
+    assert_eq!(on("n3").await, 2, "they are spread");
+    api.drain(&"n3".parse().expect("a name"), PATIENCE).await.expect("others can take it");
+    assert_eq!(on("n3").await, 0);
+    api.use_again(&"n3".parse().expect("a name")).await.expect("it is there");
+    assert!(on("n2").await > 0);
+    assert_eq!(cluster.stop("n2").await, Some(0));
+    assert_eq!(on("n2").await, 0);
+    for (number, firmware) in (1..).zip(firmware) {
+        assert_eq!(cluster.number("n1", firmware, "get").await, number, "{firmware}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counts_survive_moves_during_which_either_node_or_the_leader_is_killed() {
+    let mut cluster = Cluster::of(3, &[]).await;
+    cluster.deploy("n2", "counter", counter()).await;
+    let callers = Callers::start("counter", vec![cluster.routes(); 3]);
+    for round in 0..6 {
+        callers.go_on(&cluster, 20, PATIENCE).await;
+        let host = cluster.running(&cluster.other_than(""), "counter").await;
+        let leader = cluster.leader("n1").await;
+        let to = cluster.other_than(&host);
+        begin(&cluster, "counter", &to).await.expect("it begins");
+        let victim = match round % 3 {
+            0 => host,
+            1 => to,
+            _ => leader,
+        };
+        cluster.kill(std::slice::from_ref(&victim));
+        callers.go_on(&cluster, 1, PATIENCE).await;
+        cluster.start(&victim, None).await;
+        cluster.whole().await;
+    }
+    callers.reckon(&cluster, "n3").await;
+    let api = cluster.api("n1");
+    let ended = async || api.moves().await.ok()?.iter().all(|it| it.state.is_over()).then_some(());
+    cluster.until("the end of all moves", PATIENCE, ended).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_move_that_makes_no_sense_is_refused_with_the_reason() {
+    let cluster = Cluster::of(2, &[]).await;
+    let at = cluster.deploy("n1", "heap", HEAP.to_vec()).await;
+    let refused = async |firmware: &str, to: &str| {
+        begin(&cluster, firmware, to).await.expect_err("it makes no sense").to_string()
+    };
+    let there = refused("heap", &at).await;
+    assert!(there.contains(&format!("firmware/heap is on {at} already")), "{there}");
+    let nowhere = refused("heap", "n9").await;
+    assert!(nowhere.contains("no node is called n9"), "{nowhere}");
+    let nothing = refused("heapp", "n1").await;
+    assert!(nothing.contains("there is no firmware heapp; the nearest is heap"), "{nothing}");
+    let other = cluster.other_than(&at);
+    let made = moved(&cluster, "heap", &other).await;
+    assert!(made.paused_ms.expect("it was frozen") < PATIENCE.as_secs_f64() * 1_000.0);
+    assert_eq!(cluster.running(&at, "heap").await, other);
+    let within = Duration::from_secs(5);
+    assert!(cluster.call(&at, "heap", "add 1", within).await.is_ok());
+}
