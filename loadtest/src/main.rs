@@ -48,6 +48,9 @@ enum Command {
     /// One of the nodes of `run store`.
     #[command(hide = true)]
     StoreNode(run::store::node::NodeArgs),
+    /// One of the nodes of `run migration`.
+    #[command(hide = true)]
+    MigrationNode(run::migration::NodeArgs),
     /// One of the nodes of `run store-faults`.
     #[command(hide = true)]
     StoreMember(member::MemberArgs),
@@ -127,6 +130,9 @@ enum Scenario {
     /// A million variables in three nodes that are all killed, and a session with a thousand
     /// watchers.
     Store,
+    /// Guests that move between three nodes while they are called, a node that is drained, and one
+    /// that is killed.
+    Migration,
     /// What the replicated store keeps of its promises while its nodes die, are cut off and lose
     /// what is on their disks. Takes root, and `ip` and `nft`.
     StoreFaults,
@@ -189,6 +195,10 @@ fn perform(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 entities::node(args).await?;
                 Ok(ExitCode::SUCCESS)
             }
+            Command::MigrationNode(args) => {
+                run::migration::node(args).await?;
+                Ok(ExitCode::SUCCESS)
+            }
             Command::StoreNode(args) => {
                 run::store::node::run(args).await?;
                 Ok(ExitCode::SUCCESS)
@@ -204,6 +214,7 @@ async fn scenario(args: RunArgs) -> anyhow::Result<ExitCode> {
     let report = match scenario {
         Scenario::Entities => entities::run(rounds, quick).await?,
         Scenario::Store => run::store::run(rounds, quick).await?,
+        Scenario::Migration => run::migration::run(rounds, quick).await?,
         Scenario::StoreFaults if !faults::is_possible() => {
             eprintln!("odeum-loadtest: network namespaces take root");
             return Ok(ExitCode::from(NOT_INSTALLED));

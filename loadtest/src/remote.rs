@@ -100,7 +100,7 @@ pub(crate) enum Party {
 }
 
 impl Party {
-    async fn start(
+    pub(crate) async fn start(
         self,
         stage: &Path,
         placement: Placement,

@@ -2,4 +2,5 @@
 
 pub mod entities;
 pub mod faults;
+pub mod migration;
 pub mod store;
