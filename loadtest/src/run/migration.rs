@@ -16,16 +16,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use odeum_proto::{EntityId, Name};
-use odeum_runtime::api::types::{
-    CallOptions, DeployOptions, MoveBody, MoveState, MoveSummary,
-};
+use odeum_runtime::api::types::{CallOptions, DeployOptions, MoveBody, MoveState, MoveSummary};
 use tokio::time::sleep;
 
 mod fleet;
 mod stream;
 
-pub use self::fleet::{NodeArgs, node};
 use self::fleet::Fleet;
+pub use self::fleet::{NodeArgs, node};
 use self::stream::Stream;
 use crate::remote::pair::Pair;
 use crate::remote::process::Side;
@@ -94,15 +92,17 @@ pub async fn run(rounds: usize, quick: usize) -> anyhow::Result<Report> {
         [const { Vec::new() }; 6];
     for _ in 0..rounds {
         let fleet = Fleet::start().await?;
-        let (pauses, usual, lost) = paused(&fleet, "small", 1 << 20, moves).await?;
+        let (pauses, usual, lost) =
+            paused(&fleet, "small", 1 << 20, moves).await.context("the small guest")?;
         small.push((pauses.p99, PAUSE + 3.0 * usual.p99));
-        let (pauses, _, more) = paused(&fleet, "large", LARGE, moves).await?;
+        let (pauses, _, more) =
+            paused(&fleet, "large", LARGE, moves).await.context("the large guest")?;
         large.push((pauses.p99, LARGE_PAUSE));
         copies.push((pauses.took, COPIES * copied(LARGE).await?));
-        let (drained, of_drain) = drained(&fleet, many).await?;
+        let (drained, of_drain) = drained(&fleet, many).await.context("the drained node")?;
         drains.push((drained, BUDGET));
         failed.push(((lost + more + of_drain) as f64, 1.0));
-        failovers.push((killed(fleet, many).await?, BUDGET));
+        failovers.push((killed(fleet, many).await.context("the killed node")?, BUDGET));
     }
     let at_most = Target::AtMost(1.0);
     Ok(Report {
@@ -163,7 +163,8 @@ async fn paused(
         times.sort_by(f64::total_cmp);
     }
     fleet.first().delete_firmware(&name).await?;
-    let pauses = Pauses { p99: stream::quantile(&pauses, 0.99), took: stream::quantile(&took, 0.5) };
+    let pauses =
+        Pauses { p99: stream::quantile(&pauses, 0.99), took: stream::quantile(&took, 0.5) };
     Ok((pauses, usual, answers.failed()))
 }
 

@@ -152,7 +152,8 @@ impl Fleet {
         count: usize,
         package: Vec<u8>,
     ) -> anyhow::Result<Vec<Name>> {
-        let others = || self.members.iter().map(|member| &member.id).filter(|id| *id != self.last());
+        let others =
+            || self.members.iter().map(|member| &member.id).filter(|id| *id != self.last());
         for other in others() {
             self.first().drain(other, PATIENCE).await?;
         }
