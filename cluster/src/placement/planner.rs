@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use odeum_proto::{
-    EntityId, EntityKind, Epoch, Label, NodeId,
+    EntityId, EntityKind, Epoch, Label, Name, NodeId,
     store::{Command, NodeRecord, Placement},
 };
 
@@ -39,7 +39,7 @@ pub struct Host<'a> {
     pub stopping: bool,
 }
 
-/// A deployed firmware that wants a node.
+/// A replica of a deployed firmware that wants a node.
 #[derive(Debug, Clone)]
 pub struct Wish<'a> {
     /// It.
@@ -92,8 +92,8 @@ impl Host<'_> {
 
 /// Firmware to place anew, in the order of the entities' names.
 ///
-/// * An entity that is not placed goes to the node with the fewest entities for its weight, ties
-///   to the smaller id.
+/// * An entity that is not placed goes to the node with the fewest replicas of the same firmware,
+///   of those to the one with the fewest entities for its weight, ties to the smaller id.
 /// * An entity on a node that is [`Health::Down`], or is not in `hosts`, is moved by the same rule
 ///   when the node has no lease any more.
 /// * So is one on a node that leaves, or that has not the labels that it wants, as soon as there is
@@ -116,31 +116,89 @@ pub fn plan(
         let leaves = host.is_some_and(|host| is_wrong(host) && sees(host));
         !leaves && !is_lost(&placement.node, hosts, leased)
     };
-    let count = |node: &NodeId| table.values().filter(|place| place.node == *node).count() as u64;
+    let is_to_place = |wish: &&Wish<'_>| table.get(&wish.entity).is_none_or(|it| !stays(wish, it));
+    let to_place: Vec<&Wish<'_>> = wishes.iter().filter(is_to_place).collect();
+    if to_place.is_empty() {
+        return Vec::new();
+    }
+    let mut siblings = siblings(table);
     let mut loads: Vec<Load<'_>> = hosts
         .iter()
         .filter(|host| host.takes(leased) > 0)
-        .map(|host| Load {
-            record: host.record,
-            count: count(&host.record.id),
-            weight: host.takes(leased),
-        })
+        .map(|host| Load::of(host, table, leased))
         .collect();
 
     let mut steps = Vec::new();
-    for wish in wishes {
+    for wish in to_place {
         let placed = table.get(&wish.entity);
-        if placed.is_some_and(|placed| stays(wish, placed)) {
-            continue;
-        }
+        let firmware = wish.entity.replica().map(|replica| replica.firmware().clone());
+        let of_same = |load: &Load<'_>| {
+            let on = firmware.clone().map(|name| (name, load.record.id.clone()));
+            on.and_then(|on| siblings.get(&on).copied()).unwrap_or_default()
+        };
         let can = loads.iter_mut().filter(|load| wish.fits(load.record));
-        let Some(load) = can.min_by(|a, b| a.compare(b)) else { continue };
+        let least = can.min_by(|a, b| of_same(a).cmp(&of_same(b)).then_with(|| a.compare(b)));
+        let Some(load) = least else { continue };
         load.count += 1;
+        if let Some(name) = firmware {
+            *siblings.entry((name, load.record.id.clone())).or_default() += 1;
+        }
         let (entity, node) = (wish.entity.clone(), load.record.id.clone());
         let expected: Option<Epoch> = placed.map(|p| p.epoch);
         steps.push(Command::Place { entity, node, expected });
     }
     steps
+}
+
+/// The move that makes the replicas of one firmware more evenly spread, all of which are in `wishes`:
+/// from the node that has most of them to one that has at least two fewer, because with one fewer
+/// nothing would be gained. Nothing while one of them is not where it can stay.
+#[must_use]
+pub fn even_out(
+    wishes: &[Wish<'_>],
+    table: &BTreeMap<EntityId, Placement>,
+    hosts: &[Host<'_>],
+    leased: &Leased,
+) -> Option<Command> {
+    let takers: Vec<&Host<'_>> = hosts.iter().filter(|host| host.takes(leased) > 0).collect();
+    let mut on: BTreeMap<&NodeId, Vec<(&Wish<'_>, Epoch)>> =
+        takers.iter().map(|host| (&host.record.id, Vec::new())).collect();
+    for wish in wishes {
+        let placed = table.get(&wish.entity)?;
+        on.get_mut(&placed.node)?.push((wish, placed.epoch));
+    }
+    let most = on.values().map(Vec::len).max()?;
+    // The last of them: the first one is the one that most callers know.
+    let crowded = on.values().filter(|here| here.len() == most).flat_map(|here| here.iter().rev());
+    for (wish, epoch) in crowded {
+        let has_room = |host: &&&Host<'_>| {
+            on.get(&host.record.id).is_some_and(|here| here.len() + 2 <= most)
+                && wish.fits(host.record)
+        };
+        let least = takers.iter().filter(has_room).min_by(|a, b| {
+            let of_same = |host: &Host<'_>| on.get(&host.record.id).map_or(0, Vec::len);
+            of_same(a).cmp(&of_same(b)).then_with(|| {
+                Load::of(a, table, leased).compare(&Load::of(b, table, leased))
+            })
+        });
+        if let Some(host) = least {
+            let (entity, node) = (wish.entity.clone(), host.record.id.clone());
+            return Some(Command::Place { entity, node, expected: Some(*epoch) });
+        }
+    }
+    None
+}
+
+/// How many replicas of each firmware are on each node.
+fn siblings(table: &BTreeMap<EntityId, Placement>) -> BTreeMap<(Name, NodeId), u64> {
+    let mut siblings = BTreeMap::new();
+    for (entity, placement) in table {
+        if let Some(replica) = entity.replica() {
+            let on = (replica.firmware().clone(), placement.node.clone());
+            *siblings.entry(on).or_default() += 1;
+        }
+    }
+    siblings
 }
 
 /// Nodes that are to leave and hold nothing any more that others can take, to be removed one after
@@ -175,7 +233,13 @@ struct Load<'a> {
     weight: u32,
 }
 
-impl Load<'_> {
+impl<'a> Load<'a> {
+    fn of(host: &Host<'a>, table: &BTreeMap<EntityId, Placement>, leased: &Leased) -> Self {
+        let is_here = |place: &&Placement| place.node == host.record.id;
+        let count = table.values().filter(is_here).count() as u64;
+        Self { record: host.record, count, weight: host.takes(leased) }
+    }
+
     /// Which of two would be less busy with one entity more.
     fn compare(&self, other: &Self) -> Ordering {
         let cross = |a: &Self, b: &Self| (a.count + 1).saturating_mul(b.weight.into());
@@ -323,6 +387,97 @@ mod tests {
         hosts[1].leaving = true;
         assert!(plan(&wishes[..1], &table, &hosts, &leases(&hosts)).is_empty());
         assert_eq!(departures(&wishes, &table, &BTreeMap::new(), &hosts), [node(2)]);
+    }
+
+    fn replica(n: u32) -> EntityId {
+        let name = "shop".parse().expect("valid");
+        odeum_proto::ReplicaId::new(name, n).expect("a replica").entity()
+    }
+
+    fn replicas(count: u32) -> Vec<Wish<'static>> {
+        (1..=count).map(|n| Wish { entity: replica(n), labels: &ANYWHERE }).collect()
+    }
+
+    #[test]
+    fn replicas_of_one_firmware_go_to_nodes_that_have_none_of_them_however_busy_those_are() {
+        let records = [record(1, 100), record(2, 300), record(3, 100)];
+        let hosts = records.each_ref().map(|record| host(record, Health::Alive));
+        let busy: BTreeMap<_, _> = (0..9).map(|e| (entity(e), on(3, e.into()))).collect();
+        let mut wishes = wishes(0..9);
+        wishes.extend(replicas(4));
+        let steps = plan(&wishes, &busy, &hosts, &leases(&hosts));
+        let mut nodes: Vec<_> = targets(&steps).into_iter().map(|(_, to)| to).collect();
+        nodes.sort();
+        assert_eq!(nodes, [node(1), node(2), node(2), node(3)], "the fourth by capacity");
+    }
+
+    #[test]
+    fn replicas_are_evened_out_one_by_one_when_a_node_has_two_fewer() {
+        let records = [record(1, 100), record(2, 100), record(3, 0)];
+        let mut hosts = records.each_ref().map(|record| host(record, Health::Alive));
+        let mut table: BTreeMap<_, _> = (1..=3).map(|n| (replica(n), on(1, n.into()))).collect();
+        let leased = leases(&hosts);
+        let wishes = replicas(3);
+        let step = even_out(&wishes, &table, &hosts, &leased);
+        let expected =
+            Command::Place { entity: replica(3), node: node(2), expected: Some(Epoch(3)) };
+        assert_eq!(step, Some(expected));
+        table.insert(replica(3), on(2, 4));
+        assert_eq!(even_out(&wishes, &table, &hosts, &leased), None, "two and one");
+        table.insert(replica(3), on(1, 5));
+        hosts[1].stopping = true;
+        assert_eq!(even_out(&wishes, &table, &hosts, &leased), None, "nobody else takes any");
+        hosts[1].stopping = false;
+        table.remove(&replica(2));
+        assert_eq!(even_out(&wishes, &table, &hosts, &leased), None, "one is to be placed first");
+    }
+
+    proptest! {
+        #[test]
+        fn evening_out_ends_with_a_difference_of_one_and_never_moves_more_than_it_must(
+            at in proptest::collection::vec(1_u8..6, 1..12),
+        ) {
+            let records: Vec<NodeRecord> = (1..6).map(|n| record(n, 100)).collect();
+            let hosts: Vec<_> = records.iter().map(|record| host(record, Health::Alive)).collect();
+            let wishes = replicas(u32::try_from(at.len()).expect("few"));
+            let mut table: BTreeMap<EntityId, Placement> =
+                wishes.iter().zip(&at).map(|(wish, n)| (wish.entity.clone(), on(*n, 1))).collect();
+            let counts = |table: &BTreeMap<EntityId, Placement>| {
+                (1..6).map(|n| table.values().filter(|it| it.node == node(n)).count()).collect()
+            };
+            let before: Vec<usize> = counts(&table);
+            let mut moves = 0;
+            while let Some(step) = even_out(&wishes, &table, &hosts, &leases(&hosts)) {
+                let Command::Place { entity, node, .. } = step else { panic!("only places") };
+                table.insert(entity, Placement { node, epoch: Epoch(2) });
+                moves += 1;
+                prop_assert!(moves <= at.len());
+            }
+            let after: Vec<usize> = counts(&table);
+            let (most, least) = (after.iter().max().expect("5"), after.iter().min().expect("5"));
+            prop_assert!(most - least <= 1, "{after:?}");
+            let mut wanted: Vec<usize> = (0..5).map(|n| (at.len() + n) / 5).collect();
+            wanted.sort_unstable();
+            let mut sorted = before.clone();
+            sorted.sort_unstable();
+            let fewest: usize = sorted.iter().zip(&wanted).map(|(is, to)| is.saturating_sub(*to)).sum();
+            prop_assert_eq!(moves, fewest);
+        }
+
+        #[test]
+        fn new_replicas_differ_by_one_at_most_on_nodes_that_can_take_them(
+            count in 1_u32..12, nodes in 1_u8..6, capacities in proptest::collection::vec(1_u32..400, 5),
+        ) {
+            let records: Vec<NodeRecord> =
+                (1..=nodes).zip(&capacities).map(|(n, capacity)| record(n, *capacity)).collect();
+            let hosts: Vec<_> = records.iter().map(|record| host(record, Health::Alive)).collect();
+            let steps = plan(&replicas(count), &BTreeMap::new(), &hosts, &leases(&hosts));
+            let on = |n| targets(&steps).iter().filter(|(_, to)| *to == node(n)).count();
+            let counts: Vec<usize> = (1..=nodes).map(on).collect();
+            prop_assert_eq!(counts.iter().sum::<usize>(), count as usize);
+            let spread = counts.iter().max().expect("some") - counts.iter().min().expect("some");
+            prop_assert!(spread <= 1, "{:?}", counts);
+        }
     }
 
     #[test]

@@ -61,6 +61,9 @@ const CALL_TIME: Duration = MAX_DEADLINE.saturating_add(Duration::from_secs(10))
 /// Most bytes of what is applied: a manifest in JSON, and settings with all their labels.
 const APPLY_BODY: usize = 4 * limits::MANIFEST_BYTES;
 
+/// Most bytes of a number of replicas in JSON.
+const SCALE_BODY: usize = 1 << 10;
+
 /// How long it may take to restart a firmware or to roll it back: three writes and two reads of
 /// the store, each of which may wait for an election.
 const STEER_TIME: Duration = Duration::from_secs(40);
@@ -104,6 +107,7 @@ pub(super) fn routes(node: Arc<dyn ApiNode>, stop: CancellationToken) -> Router 
     let steered = Router::new()
         .route("/v1/firmware/{name}/restart", post(firmware::restart))
         .route("/v1/firmware/{name}/rollback", post(firmware::roll_back));
+    let scaled = Router::new().route("/v1/firmware/{name}/scale", post(firmware::scale));
     let departures = Router::new()
         .route("/v1/nodes/{id}/leave", post(node::leave))
         .route("/v1/nodes/{id}/stay", post(node::stay));
@@ -119,6 +123,7 @@ pub(super) fn routes(node: Arc<dyn ApiNode>, stop: CancellationToken) -> Router 
         .merge(bounded(departures, LEAVE_TIME, 0))
         .merge(bounded(applied, DEPLOY_TIME, APPLY_BODY))
         .merge(bounded(steered, STEER_TIME, 0))
+        .merge(bounded(scaled, STEER_TIME, SCALE_BODY))
         .merge(bounded(sessions(), SESSION_TIME, limits::MESSAGE_BYTES));
     // The node itself bounds the time until the first byte of a backup.
     let backups = Router::new().route("/v1/store/backup", get(store::backup));

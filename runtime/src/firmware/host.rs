@@ -33,9 +33,10 @@
 //! | message | from | answer |
 //! |---|---|---|
 //! | `Deliver` | [`HostHandle::deliver`] | the reply, or the error, of one message |
-//! | `Prepared`, `Fenced`, `Happened`, `JobEnded`, `ProcessLost` | a task of the actor | none |
+//! | `Prepared`, `Fenced`, `Happened`, `JobEnded`, `Checked`, `ProcessLost` | a task of the actor | none |
 //! | `Rest` | a timer | none |
 //! | `Fail` | [`HostHandle::fail`] | none |
+//! | `Check` | [`HostHandle::check`] | that it was taken |
 //!
 //! Not done, and why: what is written to or deleted from a session of an entity through the API
 //! while a message of that entity is under way may be missing from what the guest reads, and be
@@ -43,6 +44,7 @@
 
 mod events;
 mod job;
+pub(super) mod liveness;
 mod message;
 mod prepare;
 mod serving;
@@ -58,7 +60,7 @@ use odeum_proto::{
     call::{CallError, CallReply, CallRequest},
 };
 
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 use self::{
     events::{Event, Outstanding},
@@ -144,6 +146,7 @@ pub(super) fn host(name: String, parts: HostParts) -> (HostHandle, ChildSpec) {
         outstanding: Outstanding::default(),
         used: Instant::now(),
         is_watched: false,
+        failed_checks: 0,
     });
     let spec = spec
         .capacity(MAILBOX)
@@ -177,6 +180,15 @@ enum HostMessage {
     Fail {
         failure: GuestFailure,
     },
+    Check {
+        /// Told when this is taken.
+        taken: oneshot::Sender<()>,
+    },
+    Checked {
+        /// The server that was asked.
+        life: u64,
+        said: Result<(), String>,
+    },
     ProcessLost {
         /// The instance that was in it.
         life: u64,
@@ -194,6 +206,8 @@ impl fmt::Debug for HostMessage {
             Self::JobEnded { .. } => "JobEnded",
             Self::Rest => "Rest",
             Self::Fail { .. } => "Fail",
+            Self::Check { .. } => "Check",
+            Self::Checked { .. } => "Checked",
             Self::ProcessLost { .. } => "ProcessLost",
         })
     }
@@ -213,6 +227,8 @@ struct HostActor {
     used: Instant,
     /// Whether `Rest` is on its way.
     is_watched: bool,
+    /// Checks in a row that failed.
+    failed_checks: u32,
 }
 
 /// How the guest stands.
@@ -267,6 +283,8 @@ impl Actor for HostActor {
                 self.parts.erred(&failure);
                 self.crashed(failure)
             }
+            HostMessage::Check { taken } => self.on_check(ctx, taken).await,
+            HostMessage::Checked { life, said } => self.on_checked(life, said),
             HostMessage::ProcessLost { life, failure } => self.on_process_lost(life, failure),
         }
     }

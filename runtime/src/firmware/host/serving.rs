@@ -24,6 +24,11 @@ impl Serving {
         Self { server, slots: Arc::new(Semaphore::new(REQUESTS)) }
     }
 
+    /// What serves.
+    pub(super) fn server(&self) -> &Server {
+        &self.server
+    }
+
     /// Has a request answered beside the actor.
     pub(super) fn begin(
         &self,

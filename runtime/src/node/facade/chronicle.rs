@@ -5,21 +5,21 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt as _, future::join_all, stream};
+use futures::{StreamExt, future::join_all, stream};
 use odeum_cluster::{
     membership::MembershipHandle,
     store::StoreHandle,
     transport::{Class, Service, TransportHandle},
 };
 use odeum_proto::{
-    EntityId, Epoch, Name, NodeId,
+    EntityId, Epoch, Name, NodeId, Recipient, ReplicaId,
     chronicle::{Begin, Happening, Lines, Question, What},
     store::Placement,
 };
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{NodeFacade, REPORT_DEADLINE};
+use super::{super::rollout::REPORT_DEADLINE, NodeFacade};
 use crate::{
     api::{
         LogFeed, Problem,
@@ -43,6 +43,9 @@ const QUIET: Duration = Duration::from_secs(15);
 /// Answers of a node that no longer runs a firmware that are read: all that its ring has.
 const LAST_ANSWERS: usize = 64;
 
+/// How many questions for events are asked at once.
+const QUESTIONS: usize = 64;
+
 /// How many digits of a package are shown: as many as tables show.
 const DIGITS: usize = 12;
 
@@ -60,7 +63,7 @@ impl Witnesses {
     async fn lines(
         &self,
         node: &NodeId,
-        name: &Name,
+        name: &ReplicaId,
         from: Begin,
         wait: Duration,
     ) -> Option<Lines> {
@@ -73,7 +76,7 @@ impl Witnesses {
         self.ask(node, &question, wait + slack).await
     }
 
-    async fn events(&self, node: &NodeId, name: &Name) -> Vec<Happening> {
+    async fn events(&self, node: &NodeId, name: &ReplicaId) -> Vec<Happening> {
         if *node == self.own {
             return self.chronicles.events(name);
         }
@@ -107,44 +110,83 @@ impl NodeFacade {
     }
 
     /// Keeps that something was done to a firmware through this node.
-    pub(super) fn happened(&self, name: &Name, epoch: Option<Epoch>, what: What) {
+    pub(super) fn happened(&self, name: &ReplicaId, epoch: Option<Epoch>, what: What) {
         self.firmware.chronicles.happened(name, epoch.unwrap_or(Epoch(0)), what);
     }
 
     /// What became of a firmware on any of the nodes that are there.
-    pub(super) async fn events(&self, name: &Name) -> Result<Vec<FirmwareEvent>, Problem> {
-        self.check_deployed(name)?;
+    pub(super) async fn events(&self, of: &Recipient) -> Result<Vec<FirmwareEvent>, Problem> {
+        let replicas = self.meant(of)?;
         let witnesses = self.witnesses();
         let live = self.membership.now();
         let others = live.live().filter(|node| **node != witnesses.own);
         let nodes: Vec<&NodeId> = std::iter::once(&witnesses.own).chain(others).collect();
-        let asked = nodes.into_iter().map(|node| {
-            let witnesses = &witnesses;
-            async move { (node, witnesses.events(node, name).await) }
-        });
-        let mut all: Vec<(Happening, &NodeId)> = Vec::new();
-        for (node, events) in join_all(asked).await {
-            all.extend(events.into_iter().map(|event| (event, node)));
+        let mut each: Vec<(&NodeId, &ReplicaId)> = Vec::new();
+        for node in nodes {
+            each.extend(replicas.iter().map(|replica| (node, replica)));
+        }
+        let mut all: Vec<(Happening, &NodeId, u32)> = Vec::new();
+        for some in each.chunks(QUESTIONS) {
+            let asked = some.iter().map(|(node, replica)| witnesses.events(node, replica));
+            for ((node, replica), events) in some.iter().zip(join_all(asked).await) {
+                let number = replica.number();
+                all.extend(events.into_iter().map(|event| (event, *node, number)));
+            }
         }
         // Stable: what one node saw in the same millisecond stays in its order.
-        all.sort_by_key(|(event, _)| (event.at_ms, event.epoch));
-        Ok(all.into_iter().map(|(event, node)| told(event, node)).collect())
+        all.sort_by_key(|(event, ..)| (event.at_ms, event.epoch));
+        Ok(all.into_iter().map(|(event, node, number)| told(event, node, number)).collect())
     }
 
-    /// The lines of a firmware, from wherever it is.
-    pub(super) async fn logs(&self, name: Name, options: LogOptions) -> Result<LogFeed, Problem> {
-        self.check_deployed(&name)?;
-        let LogOptions { tail, since, follow, after } = options;
+    /// The lines of a firmware, from wherever it is: those of all replicas as they come, or of one.
+    pub(super) async fn logs(&self, of: Recipient, options: LogOptions) -> Result<LogFeed, Problem> {
+        let mut replicas = self.meant(&of)?;
+        if options.follow && of.replica().is_none() {
+            return Ok(self.follow_all(of.firmware().clone(), options));
+        }
+        match (replicas.len(), replicas.pop()) {
+            (1, Some(replica)) => self.reader(replica, &options).begun().await,
+            (_, last) => Ok(self.lines_of(replicas.into_iter().chain(last), &options).await),
+        }
+    }
+
+    /// The lines that are there of all of these, by their times.
+    async fn lines_of(
+        &self,
+        replicas: impl Iterator<Item = ReplicaId>,
+        options: &LogOptions,
+    ) -> LogFeed {
+        let readers = replicas.map(|it| stream::unfold(self.reader(it, options), Reader::next));
+        let all: Vec<LogLine> = stream::select_all(readers.map(StreamExt::boxed)).collect().await;
+        let (mut lines, mut others): (Vec<LogLine>, Vec<LogLine>) =
+            all.into_iter().partition(|line| matches!(line, LogLine::Line { .. }));
+        let at = |line: &LogLine| match line {
+            LogLine::Line { at, .. } => at.clone(),
+            _ => String::new(),
+        };
+        // Stable: what one replica said in the same millisecond stays in its order.
+        lines.sort_by_key(at);
+        let tail = options.tail.and_then(|tail| usize::try_from(tail).ok()).unwrap_or(usize::MAX);
+        lines.drain(..lines.len().saturating_sub(tail));
+        // What ends the answer comes last.
+        others.sort_by_key(|line| matches!(line, LogLine::End { .. }));
+        lines.extend(others);
+        stream::iter(lines).boxed()
+    }
+
+    fn reader(&self, replica: ReplicaId, options: &LogOptions) -> Reader {
+        let number = replica.number();
+        let after = options.after.as_ref().and_then(|after| after.of(number)).cloned();
         let mut reader = Reader {
             store: self.store.clone(),
             witnesses: self.witnesses(),
-            entity: EntityId::firmware(name.clone()),
-            name,
-            follow,
+            entity: replica.entity(),
+            replica,
+            follow: options.follow,
             at: None,
             first: Some(Begin::Last {
-                lines: tail.unwrap_or(u32::MAX),
-                within_ms: since.map(|since| super::super::millis(since.0)),
+                lines: options.tail.unwrap_or(u32::MAX),
+                within_ms: options.since.map(|since| super::super::millis(since.0)),
             }),
             cursors: BTreeMap::new(),
             seen: Epoch(0),
@@ -154,19 +196,67 @@ impl NodeFacade {
             is_waiting: false,
             is_over: false,
         };
-        if let Some(LogCursor { node, ring, number, epoch }) = after {
+        if let Some(LogCursor { node, ring, number, epoch, .. }) = after {
             reader.first = None;
             reader.seen = epoch;
             reader.cursors.insert(node, (ring, number));
         }
-        if !follow {
-            // What cannot be read at all is told by the status of the answer.
-            reader.step().await;
-            if let (true, Some(LogLine::End { reason })) = (reader.is_over, reader.lines.front()) {
-                return Err(Problem::Unavailable { reason: reason.as_str().into() });
+        reader
+    }
+
+    /// The lines of all replicas as they come; those of later ones from their beginning.
+    fn follow_all(&self, name: Name, options: LogOptions) -> LogFeed {
+        let known = self.replicas(&name);
+        let readers = ReplicaId::all(&name, known)
+            .map(|it| stream::unfold(self.reader(it, &options), Reader::next).boxed());
+        let readers = stream::select_all(readers);
+        let later = LogOptions { tail: None, since: None, after: None, ..options };
+        let template = self.reader(ReplicaId::first(name.clone()), &later);
+        let all = Merged { name, known, readers, template, is_over: false };
+        stream::unfold(all, Merged::next).boxed()
+    }
+}
+
+/// Lines of all replicas of a firmware.
+struct Merged {
+    name: Name,
+    /// How many replicas are read.
+    known: u32,
+    readers: stream::SelectAll<stream::BoxStream<'static, LogLine>>,
+    /// What the reader of another replica is made of.
+    template: Reader,
+    is_over: bool,
+}
+
+impl Merged {
+    async fn next(mut self) -> Option<(LogLine, Self)> {
+        let mut changes = self.template.store.changes();
+        while !self.is_over {
+            let replicas = self.template.store.view(|state| {
+                state.firmware().get(&self.name).map_or(0, |spec| spec.replicas)
+            });
+            for number in self.known.saturating_add(1)..=replicas {
+                let Some(replica) = ReplicaId::new(self.name.clone(), number) else { break };
+                let reader = self.template.of(replica);
+                self.readers.push(stream::unfold(reader, Reader::next).boxed());
+            }
+            // One that went and comes back is read again.
+            self.known = replicas;
+            tokio::select! {
+                biased;
+                line = self.readers.next() => match line {
+                    // A replica has gone, and the others go on.
+                    Some(LogLine::End { .. }) if replicas > 0 => {}
+                    Some(line) => {
+                        self.is_over = matches!(line, LogLine::End { .. });
+                        return Some((line, self));
+                    }
+                    None => changes.changed().await.ok()?,
+                },
+                changed = changes.changed() => changed.ok()?,
             }
         }
-        Ok(stream::unfold(reader, Reader::next).boxed())
+        None
     }
 }
 
@@ -175,7 +265,7 @@ impl NodeFacade {
 struct Reader {
     store: StoreHandle,
     witnesses: Witnesses,
-    name: Name,
+    replica: ReplicaId,
     entity: EntityId,
     follow: bool,
     /// Where it was when it was read last.
@@ -196,6 +286,38 @@ struct Reader {
 }
 
 impl Reader {
+    /// One like this for another replica, which has not begun.
+    fn of(&self, replica: ReplicaId) -> Self {
+        Self {
+            store: self.store.clone(),
+            witnesses: self.witnesses.clone(),
+            entity: replica.entity(),
+            replica,
+            follow: self.follow,
+            at: None,
+            first: Some(Begin::Last { lines: u32::MAX, within_ms: None }),
+            cursors: BTreeMap::new(),
+            seen: Epoch(0),
+            lines: VecDeque::new(),
+            has_begun: false,
+            quiet_since: Instant::now(),
+            is_waiting: false,
+            is_over: false,
+        }
+    }
+
+    /// The lines of this replica alone. What cannot be read at all is told by the status of the
+    /// answer.
+    async fn begun(mut self) -> Result<LogFeed, Problem> {
+        if !self.follow {
+            self.step().await;
+            if let (true, Some(LogLine::End { reason })) = (self.is_over, self.lines.front()) {
+                return Err(Problem::Unavailable { reason: reason.as_str().into() });
+            }
+        }
+        Ok(stream::unfold(self, Self::next).boxed())
+    }
+
     async fn next(mut self) -> Option<(LogLine, Self)> {
         loop {
             if let Some(line) = self.lines.pop_front() {
@@ -213,7 +335,7 @@ impl Reader {
     async fn step(&mut self) {
         let (is_deployed, placement) = self.placement();
         match placement {
-            _ if !is_deployed => self.end(format!("firmware {} is deleted", self.name)),
+            _ if !is_deployed => self.end(format!("firmware {} is deleted", self.replica)),
             None => self.wait_for_a_node().await,
             Some(placement) => self.read(placement).await,
         }
@@ -226,14 +348,15 @@ impl Reader {
     fn say_progress(&mut self) {
         let cursor = self.at.as_ref().and_then(|at| {
             let (ring, number) = self.cursors.get(&at.node).copied()?;
-            Some(LogCursor { node: at.node.clone(), ring, number, epoch: self.seen })
+            let replica = self.replica.number();
+            Some(LogCursor { node: at.node.clone(), ring, number, epoch: self.seen, replica })
         });
         self.lines.push_back(LogLine::Progress { cursor });
     }
 
     fn placement(&self) -> (bool, Option<Placement>) {
         self.store.view(|state| {
-            let is_deployed = state.firmware().contains_key(&self.name);
+            let is_deployed = state.spec_of(&self.replica).is_some();
             (is_deployed, state.placements().get(&self.entity).cloned())
         })
     }
@@ -245,7 +368,7 @@ impl Reader {
     }
 
     async fn wait_for_a_node(&mut self) {
-        let reason = format!("firmware {} waits for a node", self.name);
+        let reason = format!("firmware {} waits for a node", self.replica);
         if !self.follow {
             return self.end(reason);
         }
@@ -267,7 +390,8 @@ impl Reader {
         self.is_waiting = false;
         if let Some(before) = self.at.replace(placement.clone()).filter(|at| at.node != *node) {
             self.read_the_rest_of(&before.node).await;
-            self.lines.push_back(LogLine::Moved { node: node.clone(), epoch: *epoch });
+            let replica = self.replica.number();
+            self.lines.push_back(LogLine::Moved { node: node.clone(), epoch: *epoch, replica });
         }
         let wait = if self.follow && self.has_begun && self.lines.is_empty() {
             READ_WAIT
@@ -275,7 +399,7 @@ impl Reader {
             Duration::ZERO
         };
         let answer = tokio::select! {
-            lines = self.witnesses.lines(node, &self.name, self.begin(node), wait) => lines,
+            lines = self.witnesses.lines(node, &self.replica, self.begin(node), wait) => lines,
             // The line that was waited for comes from elsewhere. None is lost: it is asked for
             // again.
             () = self.until_placed_otherwise(Some(&placement)), if self.follow => return,
@@ -284,7 +408,7 @@ impl Reader {
             if self.follow {
                 sleep(RETRY_PAUSE).await;
             } else {
-                self.end(format!("{node}, which runs {}, does not answer", self.name));
+                self.end(format!("{node}, which runs {}, does not answer", self.replica));
             }
             return;
         };
@@ -302,7 +426,7 @@ impl Reader {
     async fn read_the_rest_of(&mut self, node: &NodeId) {
         for _ in 0..LAST_ANSWERS {
             let begin = self.begin(node);
-            let lines = self.witnesses.lines(node, &self.name, begin, Duration::ZERO).await;
+            let lines = self.witnesses.lines(node, &self.replica, begin, Duration::ZERO).await;
             let Some(lines) = lines.filter(|lines| !lines.lines.is_empty()) else { return };
             self.take(node, lines);
         }
@@ -318,17 +442,18 @@ impl Reader {
         if ring == 0 {
             return;
         }
+        let replica = self.replica.number();
         self.first = None;
         self.cursors.insert(node.clone(), (ring, number));
         if missed > 0 {
             self.lines.push_back(LogLine::Missed { node: node.clone(), lines: missed });
         }
-        self.lines.extend(lines.into_iter().map(|line| LogLine::of(node, ring, line)));
+        self.lines.extend(lines.into_iter().map(|line| LogLine::of(node, ring, replica, line)));
     }
 }
 
 /// An event in words.
-fn told(event: Happening, node: &NodeId) -> FirmwareEvent {
+fn told(event: Happening, node: &NodeId, replica: u32) -> FirmwareEvent {
     let Happening { at_ms, first_ms, count, epoch, what } = event;
     let short =
         |digest: odeum_proto::Digest| digest.to_string().chars().take(DIGITS).collect::<String>();
@@ -343,9 +468,22 @@ fn told(event: Happening, node: &NodeId) -> FirmwareEvent {
         What::Restarted { times: 1 } => ("restarted", "for the first time".to_owned()),
         What::Restarted { times } => ("restarted", format!("{times} times by now")),
         What::GivenUp { reason } => ("given-up", reason),
-        What::RolledBack { from, to } => {
-            ("rolled-back", format!("package {} is undone, {} is back", short(from), short(to)))
+        What::RolledBack { from, to, reason } => {
+            let what = format!("package {} is undone, {} comes back", short(from), short(to));
+            ("rolled-back", if reason.is_empty() { what } else { format!("{what}: {reason}") })
         }
+        What::Updating { to, done: 0, of } => {
+            ("updating", format!("{of} replicas are to run package {}", short(to)))
+        }
+        What::Updating { to, done, of } => {
+            ("updating", format!("{done} of {of} have begun with package {}", short(to)))
+        }
+        What::Updated { to } => {
+            ("updated", format!("all replicas run package {}, and are ready", short(to)))
+        }
+        What::Scaled { replicas: 1 } => ("scaled", "there is to be 1 replica".to_owned()),
+        What::Scaled { replicas } => ("scaled", format!("there are to be {replicas} replicas")),
+        What::NotAlive { reason } => ("not-alive", reason),
         What::Idle => ("idle", "no message for a while: its instance ended".to_owned()),
         What::Woken => ("woken", "a message came".to_owned()),
         What::Exceeded { reason } => ("exceeded", reason),
@@ -358,6 +496,7 @@ fn told(event: Happening, node: &NodeId) -> FirmwareEvent {
         first_at: moment(first_ms),
         count,
         node: node.clone(),
+        replica,
         epoch,
         event: event.to_owned(),
         text,
