@@ -168,9 +168,10 @@ impl RouterHandle {
         }
         call.remaining = call.remaining.min(LONGEST_DEADLINE);
         let (entity, after) = (call.entity.clone(), call.remaining);
-        let asked =
-            self.actor
-            .ask(after + ANSWER_GRACE, |reply| RouterMessage::Call { call, choice, reply }).await;
+        let asked = self
+            .actor
+            .ask(after + ANSWER_GRACE, |reply| RouterMessage::Call { call, choice, reply })
+            .await;
         asked.unwrap_or_else(|error| {
             Err(match error {
                 AskError::Deadline => CallError::DeadlineExceeded { entity, after },
@@ -376,9 +377,8 @@ impl RouterParts {
             ReplicaId::all(name, replicas).map(seen).collect::<Vec<_>>()
         });
         let seen = |(replica, placement): (ReplicaId, Option<Placement>)| {
-            let is_here = |at: &Placement| {
-                self.activations.epoch(&replica.entity()) == Some(at.epoch)
-            };
+            let is_here =
+                |at: &Placement| self.activations.epoch(&replica.entity()) == Some(at.epoch);
             let may_answer = placement.is_some_and(|at| match at.node == self.local {
                 true => is_here(&at),
                 false => !self.is_down(&at.node),

@@ -28,8 +28,8 @@ use odeum_proto::log::{
 };
 use odeum_proto::session::{Commit, DataAction, DataOutcome, Quota, SessionRefusal, Write};
 use odeum_proto::store::{
-    Command, FirmwareLimits, FirmwarePolicy, FirmwareSpec, Liveness, Measure, NodeRecord,
-    Outcome, Refusal, Remedy, RestartBudget, RollbackBudget, ShardMove, Threshold,
+    Command, FirmwareLimits, FirmwarePolicy, FirmwareSpec, Liveness, Measure, NodeRecord, Outcome,
+    Refusal, Remedy, RestartBudget, RollbackBudget, ShardMove, Threshold,
 };
 use odeum_proto::{
     BlobOwner, ClusterId, Digest, DiskId, EntityId, EntityKind, Epoch, GroupId, Incarnation, Label,

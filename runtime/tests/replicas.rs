@@ -66,11 +66,18 @@ fn nodes(it: &FirmwareSummary) -> BTreeSet<String> {
 }
 
 /// One message to the firmware, or to a replica of it.
-async fn said(cluster: &Cluster, via: &str, to: &str, message: &str, key: Option<&str>) -> (u64, String) {
+async fn said(
+    cluster: &Cluster,
+    via: &str,
+    to: &str,
+    message: &str,
+    key: Option<&str>,
+) -> (u64, String) {
     let options =
         CallOptions { key: key.map(str::to_owned), deadline: LONG, ..CallOptions::default() };
     let answer = cluster.api(via).call(&to, message.as_bytes().to_vec(), &options).await;
-    let answer = answer.unwrap_or_else(|error| panic!("{error:?}\n{}", cluster.last_words()));
+    assert!(answer.is_ok(), "{answer:?}\n{}", cluster.last_words());
+    let answer = answer.expect("it is");
     (count(&answer), answer.node.to_string())
 }
 
@@ -181,7 +188,8 @@ async fn replicas_are_spread_and_reached_and_keep_their_sessions_when_nodes_die(
 
     // When it is back, it gets one of them, and the others stay.
     cluster.start(&lost, None).await;
-    let again = until(&cluster, &via, "one on each again", |it| is_whole(it) && nodes(it).len() == 3);
+    let again =
+        until(&cluster, &via, "one on each again", |it| is_whole(it) && nodes(it).len() == 3);
     let again = again.await;
     let stayed = |number: usize| again.instances[number].epoch == moved.instances[number].epoch;
     assert_eq!((0..3).filter(|number| stayed(*number)).count(), 2, "one moved");
@@ -189,7 +197,8 @@ async fn replicas_are_spread_and_reached_and_keep_their_sessions_when_nodes_die(
 
     // Fewer of them: the highest go, and know what they knew when they come back.
     let api = cluster.api(&via);
-    let scale = async |to| api.scale_firmware(&name("shop"), &ScaleBody { replicas: replicas(to) }).await;
+    let scale =
+        async |to| api.scale_firmware(&name("shop"), &ScaleBody { replicas: replicas(to) }).await;
     scale(1).await.expect("scaled");
     let one = until(&cluster, &via, "a single one", |it| it.replicas == 1 && is_whole(it)).await;
     assert_eq!(one.instances[0].epoch, again.instances[0].epoch, "it goes on undisturbed");
@@ -238,8 +247,12 @@ async fn an_update_takes_one_replica_at_a_time_from_callers_and_survives_its_lea
     assert!(done.digest != new && done.instances.iter().all(|one| one.digest == done.digest));
     let added = callers.end().await;
     assert_eq!(counts(&cluster, &via).await.iter().sum::<u64>(), added, "each counted once");
-    let told = events(&cluster, &via).await;
-    assert!(told.iter().any(|(event, ..)| event == "updated"), "{told:?}");
+    cluster
+        .until("the word that it is done", PATIENCE, async || {
+            let told = events(&cluster, &via).await;
+            told.iter().any(|(event, ..)| event == "updated").then_some(())
+        })
+        .await;
 }
 
 /// One that does not start.

@@ -100,7 +100,10 @@ mod tests {
 
     fn seen(ready: &[bool]) -> Vec<Seen> {
         let replica = |n: u32| ReplicaId::new("shop".parse().expect("a name"), n).expect("one");
-        (1..).zip(ready).map(|(n, ready)| Seen { replica: replica(n), may_answer: *ready }).collect()
+        (1..)
+            .zip(ready)
+            .map(|(n, ready)| Seen { replica: replica(n), may_answer: *ready })
+            .collect()
     }
 
     fn number(entity: Option<EntityId>) -> u32 {

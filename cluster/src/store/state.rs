@@ -25,9 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use odeum_proto::shard::shard_of;
 use odeum_proto::store::{Command, FirmwareSpec, NodeRecord, Outcome, Placement, Refusal};
-use odeum_proto::{
-    ClusterId, DiskId, EntityId, EntityKind, Epoch, Name, NodeId, Revision, limits,
-};
+use odeum_proto::{ClusterId, DiskId, EntityId, EntityKind, Epoch, Name, NodeId, Revision, limits};
 use serde::{Deserialize, Serialize};
 
 pub use blob::{BlobIndex, BlobRecord};
@@ -78,33 +76,30 @@ impl State {
             Command::RemoveNode { node } => {
                 self.remove_node(node).map(|()| self.laid_out(revision, true))
             }
-            Command::PutFirmware(spec) => self.put_firmware(spec).map(|changed| {
-                self.own_packages(revision, &spec.name);
-                self.laid_out(revision, changed)
-            }),
-            Command::RollBack { name, failed } => self.roll_back(name, *failed).map(|changed| {
-                self.own_packages(revision, name);
-                self.laid_out(revision, changed)
-            }),
+            Command::PutFirmware(spec) => {
+                let done = self.put_firmware(spec);
+                self.redeployed(revision, &spec.name, done)
+            }
+            Command::RollBack { name, failed } => {
+                let done = self.roll_back(name, *failed);
+                self.redeployed(revision, name, done)
+            }
+            Command::DeleteFirmware { name } => {
+                let done = self.delete_firmware(name).map(|()| true);
+                self.redeployed(revision, name, done)
+            }
             Command::Settle { replica, kept } => {
-                let changed = self.settle(replica, *kept);
-                self.own_packages(revision, replica.firmware());
-                Ok(self.laid_out(revision, changed))
+                let done = Ok(self.settle(replica, *kept));
+                self.redeployed(revision, replica.firmware(), done)
             }
-            Command::Scale { name, replicas } => self.scale(name, *replicas).map(|changed| {
-                self.own_packages(revision, name);
-                self.laid_out(revision, changed)
-            }),
+            Command::Scale { name, replicas } => {
+                let done = self.scale(name, *replicas);
+                self.redeployed(revision, name, done)
+            }
             Command::Advance { replica, expected, behind } => {
-                self.advance(replica, *expected, *behind).map(|()| {
-                    self.own_packages(revision, replica.firmware());
-                    self.laid_out(revision, true)
-                })
+                let done = self.advance(replica, *expected, *behind).map(|()| true);
+                self.redeployed(revision, replica.firmware(), done)
             }
-            Command::DeleteFirmware { name } => self.delete_firmware(name).map(|()| {
-                self.own_packages(revision, name);
-                self.laid_out(revision, true)
-            }),
             Command::Place { entity, node, expected } => {
                 self.place(entity, node, *expected).map(|epoch| {
                     self.layout = revision;
@@ -223,6 +218,20 @@ impl State {
                 Ok(())
             }
         }
+    }
+
+    /// The outcome of a command that may have changed what a firmware runs: it owns what it needs
+    /// from then on.
+    fn redeployed(
+        &mut self,
+        revision: Revision,
+        name: &Name,
+        done: Result<bool, Refusal>,
+    ) -> Result<Outcome, Refusal> {
+        done.map(|changed| {
+            self.own_packages(revision, name);
+            self.laid_out(revision, changed)
+        })
     }
 
     /// The outcome of a command that was not refused and may have changed the layout.

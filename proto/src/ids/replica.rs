@@ -192,7 +192,9 @@ mod tests {
         assert_eq!(replica("counter.1"), replica("counter"));
         assert_eq!(replica("counter.2").entity().to_string(), "firmware/counter.2");
         assert!("counter.2".parse::<Name>().is_err());
-        for text in ["counter.", "counter.0", "counter.02", "counter.+2", "counter.2.3", ".2", "c.999"] {
+        for text in
+            ["counter.", "counter.0", "counter.02", "counter.+2", "counter.2.3", ".2", "c.999"]
+        {
             assert!(text.parse::<ReplicaId>().is_err(), "{text}");
         }
     }
@@ -211,7 +213,10 @@ mod tests {
         let owned = |text: &str| SessionId::owned_by(&replica(text).entity(), "2/x").expect("one");
         assert_eq!(owned("counter").as_str(), "counter/2/x");
         assert_eq!(owned("counter.2").as_str(), "counter.2/2/x");
-        assert_eq!(owned("counter.2").owner(), SessionId::owner_text(&replica("counter.2").entity()));
+        assert_eq!(
+            owned("counter.2").owner(),
+            SessionId::owner_text(&replica("counter.2").entity())
+        );
     }
 
     #[test]

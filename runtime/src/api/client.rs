@@ -19,10 +19,9 @@ use serde::de::DeserializeOwned;
 use super::types::{
     ActorNode, Applied, ApplyBody, BlobPage, CallAnswer, CallOptions, DEADLINE_HEADER,
     DeployOptions, Deployed, EPOCH_HEADER, ErrorBody, FirmwareDescription, FirmwareEvent,
-    FirmwareSettings, FirmwareSummary, KEY_HEADER, LinksReport, NODE_HEADER, NodeStatus, NodeSummary,
-    REPLAYED_HEADER, REQUEST_HEADER, Renewed, RolledBack, SESSION_HEADER, SETTINGS_HEADER, ScaleBody,
-    Scaled,
-    StoreReport,
+    FirmwareSettings, FirmwareSummary, KEY_HEADER, LinksReport, NODE_HEADER, NodeStatus,
+    NodeSummary, REPLAYED_HEADER, REQUEST_HEADER, Renewed, RolledBack, SESSION_HEADER,
+    SETTINGS_HEADER, ScaleBody, Scaled, StoreReport,
 };
 
 pub use contents::SetOptions;

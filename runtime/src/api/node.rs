@@ -23,8 +23,7 @@ use super::{
     types::{
         After, Applied, ApplyBody, BlobPage, CompactReport, Deployed, FirmwareDescription,
         FirmwareEvent, FirmwareSettings, FirmwareSummary, LinksReport, LogLine, LogOptions,
-        NodeStatus, NodeSummary, Renewed, Restored, RolledBack, Scaled, SessionPage,
-        StoreReport,
+        NodeStatus, NodeSummary, Renewed, Restored, RolledBack, Scaled, SessionPage, StoreReport,
     },
 };
 use crate::doctor::Facts;
@@ -143,8 +142,7 @@ pub trait ApiNode: Send + Sync + 'static {
     fn events(&self, of: Recipient) -> BoxFuture<'_, Result<Vec<FirmwareEvent>, Problem>>;
 
     /// What a firmware has logged, and what it logs if that is to be followed.
-    fn logs(&self, of: Recipient, options: LogOptions)
-    -> BoxFuture<'_, Result<LogFeed, Problem>>;
+    fn logs(&self, of: Recipient, options: LogOptions) -> BoxFuture<'_, Result<LogFeed, Problem>>;
 
     /// Changes how many replicas of a firmware there are.
     fn scale(&self, name: Name, replicas: u32) -> BoxFuture<'_, Result<Scaled, Problem>>;

@@ -17,8 +17,7 @@ use made_up::Sessions;
 use odeum_actors::{Kind, Phase, Strategy, Supervisor, SupervisorSpec, Tree};
 use odeum_cluster::{router::choice::Choice, store::Consistency};
 use odeum_proto::{
-    Digest, EntityId, Epoch, Incarnation, Name, NodeId, Recipient, RequestId, Revision,
-    SessionId,
+    Digest, EntityId, Epoch, Incarnation, Name, NodeId, Recipient, RequestId, Revision, SessionId,
     call::{CallError, CallReply, CallRequest},
     limits,
     session::{DataAction, DataOutcome},

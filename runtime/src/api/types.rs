@@ -29,8 +29,8 @@ pub use backup::{
 };
 pub use blob::{BlobPage, BlobSummary, BlobUsage};
 pub use call::{
-    CallAnswer, CallOptions, DEADLINE_HEADER, DEFAULT_DEADLINE, EPOCH_HEADER, KEY_HEADER, MAX_DEADLINE,
-    NODE_HEADER, REPLAYED_HEADER, REQUEST_HEADER, SESSION_HEADER,
+    CallAnswer, CallOptions, DEADLINE_HEADER, DEFAULT_DEADLINE, EPOCH_HEADER, KEY_HEADER,
+    MAX_DEADLINE, NODE_HEADER, REPLAYED_HEADER, REQUEST_HEADER, SESSION_HEADER,
 };
 pub use change::{
     BatchAnswer, BatchBody, Changed, CompareBody, DefinitionBody, OperationBody, OperationResult,
@@ -55,8 +55,8 @@ pub use session::{
     SessionSummary, SessionVariable, VariableHistory, VariablePage,
 };
 pub use settings::{
-    Applied, ApplyBody, Change, Difference, FirmwareSettings, LimitSettings, Replicas, RestartSettings,
-    SETTINGS_HEADER, UpdateSettings,
+    Applied, ApplyBody, Change, Difference, FirmwareSettings, LimitSettings, Replicas,
+    RestartSettings, SETTINGS_HEADER, UpdateSettings,
 };
 pub use store::{GroupHealth, GroupReport, MemberReport, StoreReport};
 pub use watch::{After, WatchChange, WatchLine, WatchWhat};

@@ -82,10 +82,13 @@ fn read_stdin() -> Result<Vec<u8>, CliError> {
 }
 
 fn key(text: &str) -> Result<String, String> {
-    match text.chars().all(|it| it.is_ascii_graphic()) && (1..=limits::KEY_BYTES).contains(&text.len()) {
+    match text.chars().all(|it| it.is_ascii_graphic())
+        && (1..=limits::KEY_BYTES).contains(&text.len())
+    {
         true => Ok(text.to_owned()),
         false => Err(format!(
-            "it must be printable ASCII without spaces, {} bytes at most", limits::KEY_BYTES
+            "it must be printable ASCII without spaces, {} bytes at most",
+            limits::KEY_BYTES
         )),
     }
 }

@@ -100,7 +100,9 @@ fn told_of(update: &UpdateReport) -> String {
     let UpdateReport { done, of, behind } = update;
     let behind: Vec<String> = behind.iter().map(ToString::to_string).collect();
     let behind = behind.join(", ");
-    format!("{done} of {of} replicas run this package or have begun with it; still to come: {behind}")
+    format!(
+        "{done} of {of} replicas run this package or have begun with it; still to come: {behind}"
+    )
 }
 
 fn facts_of(package: &PackageReport) -> Vec<(&'static str, String)> {

@@ -88,9 +88,7 @@ pub(super) async fn get(invocation: &Invocation, command: GetCommand) -> Result<
         }
         GetCommand::Links { peer } => links::show(invocation, &api.links().await?, peer),
         GetCommand::Firmware { name: Some(name) } => {
-            invocation.out.result(&api.firmware_of(&name).await?, |one| {
-                one_table(one)
-            })
+            invocation.out.result(&api.firmware_of(&name).await?, one_table)
         }
         GetCommand::Firmware { name: None } => {
             invocation.out.result(&api.firmware().await?, |all| firmware_table(all))
@@ -172,17 +170,7 @@ fn one_table(firmware: &FirmwareSummary) -> String {
 /// The replicas of a firmware.
 pub(super) fn replicas_table(firmware: &FirmwareSummary) -> String {
     table(
-        [
-            "REPLICA",
-            "STATE",
-            "NODE",
-            "EPOCH",
-            "RESTARTS",
-            "CPU",
-            "MEMORY",
-            "DIGEST",
-            "LAST ERROR",
-        ],
+        ["REPLICA", "STATE", "NODE", "EPOCH", "RESTARTS", "CPU", "MEMORY", "DIGEST", "LAST ERROR"],
         firmware.instances.iter().map(|one| {
             [
                 cell(format!("{}.{}", firmware.name, one.replica)),

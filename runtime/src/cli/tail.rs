@@ -129,11 +129,7 @@ async fn read(
 }
 
 /// Prints a line; whether anybody still reads.
-fn print(
-    invocation: &Invocation,
-    name: Option<&Name>,
-    line: &LogLine,
-) -> Result<bool, CliError> {
+fn print(invocation: &Invocation, name: Option<&Name>, line: &LogLine) -> Result<bool, CliError> {
     invocation.out.line(line, |line| {
         let LogLine::Line { at, replica, level, stream, text, .. } = line else { return None };
         let what = match stream {
@@ -141,7 +137,11 @@ fn print(
             LogStream::Stdout | LogStream::Stderr => stream.to_string(),
         };
         let text = super::out::single_line(text);
-        Some(if let Some(name) = name { format!("{at}  {name}.{replica}  {what:6}  {text}") } else { format!("{at}  {what:6}  {text}") })
+        Some(if let Some(name) = name {
+            format!("{at}  {name}.{replica}  {what:6}  {text}")
+        } else {
+            format!("{at}  {what:6}  {text}")
+        })
     })
 }
 

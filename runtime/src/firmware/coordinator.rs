@@ -413,7 +413,11 @@ impl CoordinatorActor {
                         return;
                     }
                     Ok(_) => {
-                        facts.happened(What::RolledBack { from: failed, to, reason: last.to_string() });
+                        facts.happened(What::RolledBack {
+                            from: failed,
+                            to,
+                            reason: last.to_string(),
+                        });
                         return;
                     }
                     Err(error) => {
@@ -532,7 +536,10 @@ impl CoordinatorActor {
             }
         }
         // One that was given up is not there.
-        futures::future::join_all(names.iter().map(async |name| self.hosts.remove(&name.to_string()).await)).await;
+        futures::future::join_all(
+            names.iter().map(async |name| self.hosts.remove(&name.to_string()).await),
+        )
+        .await;
     }
 
     fn prefetch(&mut self, ctx: &mut Context<Self>, digest: Digest) {

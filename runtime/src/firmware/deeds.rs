@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{future::BoxFuture, stream::BoxStream};
 use odeum_proto::{
-    EntityId, Recipient, RequestId, ReplicaId,
+    EntityId, Recipient, ReplicaId, RequestId,
     call::{CallError, CallReply, CallRequest},
 };
 use serde::{Deserialize, Serialize};

@@ -8,8 +8,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use odeum_cluster::store::{Consistency, Remembered, StoreError, StoreHandle};
 use odeum_proto::{
-    Digest, EntityId, Epoch, Incarnation, Name, NodeId, ReplicaId, RequestId, Revision,
-    SessionId,
+    Digest, EntityId, Epoch, Incarnation, Name, NodeId, ReplicaId, RequestId, Revision, SessionId,
     session::{Commit, DataAction, DataOutcome},
     store::{Command, FirmwareSpec, Outcome},
 };

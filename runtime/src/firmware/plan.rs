@@ -63,11 +63,10 @@ pub(super) fn commands(
     running: &BTreeMap<ReplicaId, Running>,
     at_hand: &BTreeSet<Digest>,
 ) -> Vec<Command> {
-    let here =
-        |wanted: &Wanted| {
-            let (replica, spec) = (wanted.replica.clone(), wanted.spec.clone());
-            wanted.epoch.map(|epoch| Running { replica, spec, epoch })
-        };
+    let here = |wanted: &Wanted| {
+        let (replica, spec) = (wanted.replica.clone(), wanted.spec.clone());
+        wanted.epoch.map(|epoch| Running { replica, spec, epoch })
+    };
     let should: BTreeMap<&ReplicaId, Running> =
         wanted.iter().filter_map(|w| Some((&w.replica, here(w)?))).collect();
     let stops = running

@@ -5,9 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{
-    FutureExt as _, future::BoxFuture,
-};
+use futures::{FutureExt as _, future::BoxFuture};
 use odeum_actors::Supervisor;
 use odeum_cluster::{
     blobs::{BlobError, Blobs},
@@ -49,8 +47,8 @@ use crate::{
         ApiNode, BackupFeed, Deployment, Feed, Listing, LogFeed, Problem, Received, Sight, Subject,
         types::{
             After, Applied, ApplyBody, BlobPage, CompactReport, Deployed, FirmwareDescription,
-            FirmwareEvent, FirmwareSummary, LinksReport, LogOptions, NodeStatus,
-            NodeSummary, Renewed, Restored, RolledBack, Scaled, SessionPage, StoreReport, StoreSummary,
+            FirmwareEvent, FirmwareSummary, LinksReport, LogOptions, NodeStatus, NodeSummary,
+            Renewed, Restored, RolledBack, Scaled, SessionPage, StoreReport, StoreSummary,
         },
     },
     config::{FirmwareConfig, NodeConfig},
@@ -173,9 +171,12 @@ impl NodeFacade {
             self.forget_outcome(&replica.entity()).await?;
         }
         let is_same = self.store.view(|state| state.firmware().get(&spec.name) == Some(&spec));
+        // Of several, those that do well are not disturbed for nothing.
+        let well =
+            if is_same && spec.replicas > 1 { self.at_work(&spec.name).await? } else { vec![] };
         self.write(Command::PutFirmware(spec)).await?;
         for (replica, at) in before.into_iter().filter(|_| is_same) {
-            if let Some(placement) = at {
+            if let Some(placement) = at.filter(|_| !well.contains(&replica.number())) {
                 self.renew(&replica.entity(), placement).await?;
             }
         }
@@ -312,7 +313,11 @@ impl ApiNode for NodeFacade {
         self.scale(name, replicas).boxed()
     }
 
-    fn logs(&self, name: Recipient, options: LogOptions) -> BoxFuture<'_, Result<LogFeed, Problem>> {
+    fn logs(
+        &self,
+        name: Recipient,
+        options: LogOptions,
+    ) -> BoxFuture<'_, Result<LogFeed, Problem>> {
         self.logs(name, options).boxed()
     }
 

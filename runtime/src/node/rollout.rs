@@ -148,11 +148,15 @@ impl RolloutActor {
         let sights: Vec<Sight> = parts.store.view(|state| {
             let hosts = placement::hosts(state, &live, &parts.reports.local, false);
             let leased: planner::Leased = state.leased().map(|(node, ..)| node.clone()).collect();
-            let names = state.firmware().values().filter(|spec| spec.replicas > 1 || self.is_told(&spec.name));
+            let names = state
+                .firmware()
+                .values()
+                .filter(|spec| spec.replicas > 1 || self.is_told(&spec.name));
             let behind = state.updates().map(|(name, _)| name);
             let names: BTreeSet<&Name> = names.map(|spec| &spec.name).chain(behind).collect();
             names.into_iter().filter_map(|name| sight(state, name, &hosts, &leased)).collect()
         });
+        self.told.retain(|name, _| sights.iter().any(|sight| sight.name == *name));
         let is_due = |sight: &&Sight| {
             let is_behind = sight.replicas.iter().any(|(.., is_behind)| *is_behind);
             is_behind || sight.spread.is_some() || self.told.contains_key(&sight.name)

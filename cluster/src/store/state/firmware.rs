@@ -51,9 +51,8 @@ impl State {
     #[must_use]
     pub fn former_of(&self, replica: &ReplicaId) -> Option<&FirmwareSpec> {
         let number = replica.number();
-        let is_over = |update: &Update| {
-            update.behind.contains_key(&number) || update.stood.contains(&number)
-        };
+        let is_over =
+            |update: &Update| update.behind.contains_key(&number) || update.stood.contains(&number);
         let is_over = self.updates.get(replica.firmware()).is_some_and(is_over);
         self.former(replica.firmware()).filter(|_| !is_over)
     }
@@ -110,7 +109,7 @@ impl State {
         if spec.size > package {
             return Err(too_much("bytes of a package", spec.size, package));
         }
-        check_replicas(spec.replicas)?;
+        self.check_replicas(&spec.name, spec.replicas)?;
         let Some(before) = self.firmware.get(&spec.name).cloned() else {
             at_most("firmwares", self.firmware.len() + 1, limits::FIRMWARES)?;
             self.born.insert(spec.name.clone(), self.last_epoch);
@@ -166,7 +165,7 @@ impl State {
     /// Whether anything changed by it.
     pub(super) fn scale(&mut self, name: &Name, replicas: u32) -> Result<bool, Refusal> {
         self.check_not_restoring()?;
-        check_replicas(replicas)?;
+        self.check_replicas(name, replicas)?;
         let unknown = || Refusal::UnknownFirmware { name: name.clone() };
         let spec = self.firmware.get_mut(name).ok_or_else(unknown)?;
         let before = std::mem::replace(&mut spec.replicas, replicas);
@@ -202,8 +201,7 @@ impl State {
         self.former.remove(name);
         self.updates.remove(name);
         self.born.remove(name);
-        self.placements
-            .retain(|entity, _| entity.replica().is_none_or(|it| it.firmware() != name));
+        self.placements.retain(|entity, _| entity.replica().is_none_or(|it| it.firmware() != name));
         Ok(())
     }
 
@@ -213,6 +211,23 @@ impl State {
         let behind = self.updates.get(name).into_iter().flat_map(|update| update.behind.values());
         let specs = self.firmware.get(name).into_iter().chain(self.former.get(name)).chain(behind);
         specs.map(|spec| spec.digest).collect()
+    }
+
+    /// Whether a firmware may have so many, beside those of all others.
+    pub(super) fn check_replicas(&self, name: &Name, replicas: u32) -> Result<(), Refusal> {
+        if replicas == 0 {
+            return Err(Refusal::NoReplica);
+        }
+        if replicas > limits::REPLICAS {
+            return Err(too_much(
+                "replicas of a firmware",
+                replicas.into(),
+                limits::REPLICAS.into(),
+            ));
+        }
+        let others = self.firmware.values().filter(|spec| spec.name != *name);
+        let others: usize = others.map(|spec| spec.replicas as usize).sum();
+        at_most("replicas of all firmwares", others + replicas as usize, limits::ALL_REPLICAS)
     }
 
     fn deployed(&self, name: &Name) -> Result<&FirmwareSpec, Refusal> {
@@ -274,15 +289,5 @@ impl State {
     fn renew_replica(&mut self, replica: &ReplicaId) {
         let changed = replica.entity();
         self.renew_placements(|entity, _| *entity == changed);
-    }
-}
-
-fn check_replicas(replicas: u32) -> Result<(), Refusal> {
-    match replicas {
-        0 => Err(Refusal::NoReplica),
-        replicas if replicas > limits::REPLICAS => {
-            Err(too_much("replicas of a firmware", replicas.into(), limits::REPLICAS.into()))
-        }
-        _ => Ok(()),
     }
 }

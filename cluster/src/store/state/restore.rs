@@ -124,12 +124,13 @@ impl State {
         if let Some(known) = firmware.iter().find(|known| known.spec.size > package) {
             return Err(too_much("bytes of a package", known.spec.size, package));
         }
-        let replicas = limits::REPLICAS;
-        let is_out = |known: &&KnownFirmware| !(1..=replicas).contains(&known.spec.replicas);
-        if let Some(known) = firmware.iter().find(is_out) {
-            let got = known.spec.replicas.into();
-            return Err(too_much("replicas of a firmware", got, replicas.into()));
+        // Nothing else is deployed yet.
+        let mut all = 0;
+        for KnownFirmware { spec, .. } in firmware {
+            self.check_replicas(&spec.name, spec.replicas)?;
+            all += spec.replicas as usize;
         }
+        at_most("replicas of all firmwares", all, limits::ALL_REPLICAS)?;
         for KnownFirmware { spec, born } in firmware {
             self.firmware.insert(spec.name.clone(), spec.clone());
             self.born.insert(spec.name.clone(), *born);

@@ -15,8 +15,7 @@ use odeum_proto::call::{CallError, CallReply, CallRequest};
 use odeum_proto::session::{Commit, DataOutcome};
 use odeum_proto::store::{FirmwareLimits, FirmwarePolicy, FirmwareSpec, Outcome, RestartBudget};
 use odeum_proto::{
-    Digest, EntityId, Epoch, Incarnation, Name, NodeId, ReplicaId, RequestId, Revision,
-    SessionId,
+    Digest, EntityId, Epoch, Incarnation, Name, NodeId, ReplicaId, RequestId, Revision, SessionId,
 };
 use odeum_runtime::firmware::{
     Activate, Chronicles, Engine, FetchError, FirmwareHandle, FirmwareParts, Grants, HostHandle,

@@ -70,7 +70,11 @@ impl ApiClient {
     ///
     /// # Errors
     /// See [`ApiError`]; an unknown firmware is [`ApiError::Refused`] with status 404.
-    pub async fn logs(&self, name: &impl Display, options: &LogOptions) -> Result<LogLines, ApiError> {
+    pub async fn logs(
+        &self,
+        name: &impl Display,
+        options: &LogOptions,
+    ) -> Result<LogLines, ApiError> {
         let LogOptions { tail, since, follow, after } = options;
         let pairs = [
             ("tail", tail.map(|lines| lines.to_string())),

@@ -22,8 +22,8 @@ use crate::{
     api::{
         problem::Problem,
         types::{
-            DEADLINE_HEADER, DEFAULT_DEADLINE, EPOCH_HEADER, KEY_HEADER, MAX_DEADLINE,
-            NODE_HEADER, REPLAYED_HEADER, SESSION_HEADER,
+            DEADLINE_HEADER, DEFAULT_DEADLINE, EPOCH_HEADER, KEY_HEADER, MAX_DEADLINE, NODE_HEADER,
+            REPLAYED_HEADER, SESSION_HEADER,
         },
     },
     config::HumanDuration,

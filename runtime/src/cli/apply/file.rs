@@ -177,7 +177,8 @@ fn declared(
             reason: format!("source {source:?}: {reason}").into(),
         };
         let source = located(folder, &source).map_err(|error| bad(error.to_string()))?;
-        let settings = FirmwareSettings { labels, replicas, limits, restart, health, update, transient };
+        let settings =
+            FirmwareSettings { labels, replicas, limits, restart, health, update, transient };
         Ok(Declared { place: file.into(), name, source, settings })
     };
     document.firmware.into_iter().map(entry).collect()

@@ -121,7 +121,7 @@ impl HostActor {
                 authority: "localhost".to_owned(),
                 path: path.clone(),
                 headers: Vec::new(),
-                body: Vec::new().into(),
+                body: Vec::new(),
             };
             let said = match timeout(liveness.timeout, server.serve(request)).await {
                 Err(_) => Err(format!("GET {path} had no answer within {:?}", liveness.timeout)),
@@ -170,10 +170,7 @@ impl HostActor {
 }
 
 /// How long a host may take to come to its next message: all that it may be at.
-pub(in crate::firmware) fn patience(
-    spec: &FirmwareSpec,
-    liveness: &Liveness,
-) -> Duration {
+pub(in crate::firmware) fn patience(spec: &FirmwareSpec, liveness: &Liveness) -> Duration {
     let message = spec.limits.message_time + 2 * super::STORE_DEADLINE;
     liveness.timeout + spec.policy.boot_time + message
 }

@@ -78,11 +78,7 @@ mod tests {
             ("isolation = 'process'", Abi::Firmlet, None),
             ("[update]\nmax-unavailable = 2", Abi::WasiHttp, None),
             ("[health]\nliveness = { interval = '1s' }", Abi::Firmlet, Some(Abi::WasiCli)),
-            (
-                "[health.liveness]\ninterval = '1s'\npath = '/'",
-                Abi::WasiHttp,
-                Some(Abi::ActorCore),
-            ),
+            ("[health.liveness]\ninterval = '1s'\npath = '/'", Abi::WasiHttp, Some(Abi::ActorCore)),
         ] {
             let manifest = manifest(lines);
             assert_eq!(beyond(&manifest, has), None, "{lines}");

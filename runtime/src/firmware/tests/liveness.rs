@@ -88,10 +88,7 @@ async fn a_guest_that_says_several_times_that_it_is_ill_is_started_again() {
     stage.deploy("moody", MOODY.as_bytes()).await;
     stage.said("moody", "r1", "ill").await;
     let error = restarted(&stage, "moody").await;
-    assert_eq!(
-        error,
-        "it is not alive: 3 checks in a row failed, the last one because I am ill"
-    );
+    assert_eq!(error, "it is not alive: 3 checks in a row failed, the last one because I am ill");
     assert_eq!(failed_checks(&stage, "moody"), 3, "its next instance is well");
 }
 
@@ -156,5 +153,8 @@ async fn a_server_is_asked_for_its_path_and_has_to_answer_with_2xx() {
     stage.until_state("good", HostState::Running).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     let status = stage.status("good").await.expect("is there");
-    assert_eq!((status.state, status.restarts, failed_checks(&stage, "good")), (HostState::Running, 0, 0));
+    assert_eq!(
+        (status.state, status.restarts, failed_checks(&stage, "good")),
+        (HostState::Running, 0, 0)
+    );
 }

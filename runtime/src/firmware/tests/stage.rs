@@ -31,8 +31,7 @@ use tokio::sync::{broadcast, watch};
 use crate::firmware::{
     Activate, Checked, Chronicles, Engine, FetchError, FirmwareHandle, FirmwareParts,
     FirmwareStatus, Grants, HostHandle, HostState, Launcher, Ledger, Message, PackageSource, Reach,
-    Wanted,
-    firmware,
+    Wanted, firmware,
 };
 use crate::package::trust::Trust;
 

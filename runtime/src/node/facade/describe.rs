@@ -65,9 +65,13 @@ impl NodeFacade {
         let lost = lost.and_then(|one| ReplicaId::new(name.clone(), one.replica));
         let waits_for = lost.map(|replica| {
             let reason = self.waits_for(&replica);
-            if summary.replicas > 1 { format!("replica {}: {reason}", replica.number()) } else { reason }
+            if summary.replicas > 1 {
+                format!("replica {}: {reason}", replica.number())
+            } else {
+                reason
+            }
         });
-        let update = (!behind.is_empty()).then(|| UpdateReport {
+        let update = (!behind.is_empty()).then_some(UpdateReport {
             done: summary.updated,
             of: summary.replicas,
             behind,

@@ -5,17 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::{FutureExt as _, future::join_all};
 use odeum_cluster::store::State;
 use odeum_proto::{
-    NodeId, ReplicaId,
+    Name, NodeId, ReplicaId,
     report::{FirmwareReport, HostState},
     store::{FirmwareSpec, Placement},
 };
 
 use super::NodeFacade;
-use crate::{
-    api::{
-        Problem,
-        types::{FirmwareState, FirmwareSummary, ReplicaSummary},
-    },
+use crate::api::{
+    Problem,
+    types::{FirmwareState, FirmwareSummary, ReplicaSummary},
 };
 
 /// A firmware as the store has it.
@@ -29,9 +27,9 @@ struct Deployed {
 
 impl NodeFacade {
     pub(super) async fn firmware(&self) -> Result<Vec<FirmwareSummary>, Problem> {
-        let deployed: Vec<Deployed> = self.store.view(|state| {
-            state.firmware().values().map(|spec| deployed(state, spec)).collect()
-        });
+        let deployed: Vec<Deployed> = self
+            .store
+            .view(|state| state.firmware().values().map(|spec| deployed(state, spec)).collect());
         let places = deployed.iter().flat_map(|one| &one.replicas);
         let owners: BTreeSet<NodeId> =
             places.filter_map(|(.., at)| Some(at.as_ref()?.node.clone())).collect();
@@ -54,6 +52,18 @@ impl NodeFacade {
             firmware_summary(&one.spec, instances, one.updated)
         };
         Ok(deployed.into_iter().map(summary).collect())
+    }
+}
+
+impl NodeFacade {
+    /// The replicas of a firmware that take messages.
+    pub(super) async fn at_work(&self, name: &Name) -> Result<Vec<u32>, Problem> {
+        let all = self.firmware().await?;
+        let it = all.into_iter().find(|one| one.name == *name);
+        let at_work = |one: &ReplicaSummary| {
+            matches!(one.state, FirmwareState::Running | FirmwareState::Idle).then_some(one.replica)
+        };
+        Ok(it.map(|it| it.instances.iter().filter_map(at_work).collect()).unwrap_or_default())
     }
 }
 

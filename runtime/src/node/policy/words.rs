@@ -163,14 +163,8 @@ mod tests {
         let limits =
             FirmwareLimits { memory_bytes: 16 << 20, message_time: Duration::from_secs(1) };
         let name = "counter".parse().expect("a name");
-        let spec = FirmwareSpec {
-            name,
-            digest: Digest::of(b"x"),
-            size: 1,
-            limits,
-            policy,
-            replicas: 1,
-        };
+        let spec =
+            FirmwareSpec { name, digest: Digest::of(b"x"), size: 1, limits, policy, replicas: 1 };
         let keys = in_force(&spec);
         assert_eq!(keys["limits.memory"], "16 MiB");
         assert_eq!(keys["health.cpu"], "above 90 % of a core for 30s: restart");

@@ -102,7 +102,10 @@ mod tests {
     fn nothing_is_taken_from_callers_while_a_node_does_not_answer() {
         assert_eq!(next(&[(true, Ready), (true, Unknown), (true, Ready)], 1), Step::Wait);
         assert_eq!(next(&[(true, Unknown); 3], 3), Step::Wait);
-        assert_eq!(next(&[(true, Ready), (true, Unknown), (true, Ready)], 2), Step::Advance(vec![1]));
+        assert_eq!(
+            next(&[(true, Ready), (true, Unknown), (true, Ready)], 2),
+            Step::Advance(vec![1])
+        );
     }
 
     #[test]
@@ -128,7 +131,8 @@ mod tests {
     fn events() -> impl Strategy<Value = Vec<Event>> {
         let event = prop_oneof![
             (0_usize..8).prop_map(Event::Recovers),
-            (0_usize..8, prop_oneof![Just(Down), Just(Unknown)]).prop_map(|(n, f)| Event::Lost(n, f)),
+            (0_usize..8, prop_oneof![Just(Down), Just(Unknown)])
+                .prop_map(|(n, f)| Event::Lost(n, f)),
             Just(Event::NewLeader),
             Just(Event::Look),
             Just(Event::Look),

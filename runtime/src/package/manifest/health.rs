@@ -64,7 +64,9 @@ pub struct UrlPath(Box<str>);
 
 /// A text that is no path of a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is no path: it begins with `/` and has printable ASCII without spaces behind it, {most} bytes at most")]
+#[error(
+    "{given:?} is no path: it begins with `/` and has printable ASCII without spaces behind it, {most} bytes at most"
+)]
 pub struct UrlPathError {
     given: Box<str>,
     most: usize,

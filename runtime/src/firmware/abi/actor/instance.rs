@@ -142,7 +142,7 @@ async fn instantiate(
     let actor = Actor::new(&mut *store, &instance)?;
     let liveness = instance.get_export_index(&mut *store, None, LIVENESS);
     let alive = liveness.and_then(|it| instance.get_export_index(&mut *store, Some(&it), "alive"));
-    let alive = alive.map(|alive| instance.get_typed_func(&mut *store, &alive)).transpose()?;
+    let alive = alive.map(|alive| instance.get_typed_func(&mut *store, alive)).transpose()?;
     Ok((actor, alive))
 }
 

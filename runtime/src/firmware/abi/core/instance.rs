@@ -22,13 +22,16 @@ pub(in crate::firmware) struct CoreInstance<W: Send + 'static> {
 /// How the guest is given a message.
 enum Entry {
     /// As `runtime/wit/odeum-actor-core.md` has it.
-    Handle {
-        alloc: TypedFunc<i32, i32>,
-        handle: TypedFunc<(i32, i32), i32>,
-        alive: Option<TypedFunc<(), i32>>,
-    },
+    Handle(Box<Functions>),
     /// As `runtime/wit/odeum-wasi-reactor.md` has it for guests that were written for nobody.
     ByName(ByName),
+}
+
+struct Functions {
+    alloc: TypedFunc<i32, i32>,
+    handle: TypedFunc<(i32, i32), i32>,
+    /// Says whether the guest is well, when it can.
+    alive: Option<TypedFunc<(), i32>>,
 }
 
 impl<W: Send + 'static> CoreInstance<W> {
@@ -102,14 +105,17 @@ impl<W: Send + 'static> CoreInstance<W> {
 
     async fn ask(&mut self) -> wasmtime::Result<i32> {
         match &self.entry {
-            Entry::Handle { alive: Some(alive), .. } => alive.call_async(&mut self.store, ()).await,
-            Entry::Handle { alive: None, .. } | Entry::ByName(_) => Ok(0),
+            Entry::Handle(functions) => match &functions.alive {
+                Some(alive) => alive.call_async(&mut self.store, ()).await,
+                None => Ok(0),
+            },
+            Entry::ByName(_) => Ok(0),
         }
     }
 
     async fn call(&mut self, message: &[u8]) -> wasmtime::Result<i32> {
-        let (alloc, handle) = match &self.entry {
-            Entry::Handle { alloc, handle, .. } => (alloc, handle),
+        let Functions { alloc, handle, .. } = match &self.entry {
+            Entry::Handle(functions) => functions.as_ref(),
             Entry::ByName(by_name) => return by_name.call(&mut self.store, message).await,
         };
         // The caller bounds a message to `limits::MESSAGE_BYTES`, far from i32's end.
@@ -169,5 +175,5 @@ async fn instantiate<W: Send + 'static>(
         Some(alive) => Some(alive.typed::<(), i32>(&*store)?),
         None => None,
     };
-    Ok(Entry::Handle { alloc, handle, alive })
+    Ok(Entry::Handle(Box::new(Functions { alloc, handle, alive })))
 }
