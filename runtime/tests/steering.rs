@@ -120,7 +120,7 @@ fn the_replicas_of_a_firmware_are_told_reached_and_scaled() {
     let said = node.done(&["run", &echo(folder.path(), 2), "--name", "echo", "--replicas", "2"]);
     assert!(said.contains("echo is running, 2 of 2 replicas, on n1"), "{said}");
     for to in ["echo.1", "echo.2", "echo.2"] {
-        assert_eq!(node.done(&["call", to, to]), to);
+        assert_eq!(node.done(&["call", to, to]).trim_end(), to);
     }
     let told = node.done(&["get", "firmware", "echo"]);
     for part in ["2/2", "echo.1", "echo.2", "running"] {
