@@ -28,7 +28,7 @@ use std::{
 
 use odeum_actors::{Actor, ActorError, ChildSpec, Context, child};
 use odeum_proto::{
-    EntityId, EntityKind, Name, NodeId, Revision,
+    EntityKind, Name, NodeId, ReplicaId, Revision,
     store::{Command, FirmwareSpec, Outcome},
 };
 use tokio::{sync::watch, time::timeout};
@@ -226,17 +226,13 @@ impl PlacementActor {
     }
 
     /// What to place, and whom to remove.
-    fn plan<'a>(&self, state: &'a State, sight: &Sight) -> (Vec<Command>, Vec<NodeId>) {
+    fn plan(&self, state: &State, sight: &Sight) -> (Vec<Command>, Vec<NodeId>) {
         let mut hosts = hosts(state, &sight.live, &self.local, sight.grace_is_over);
         for host in hosts.iter_mut().filter(|host| sight.given_up.contains(&host.record.id)) {
             host.health = Health::Down;
         }
         let leased: Leased = state.leased().map(|(node, ..)| node.clone()).collect();
-        let wish = |(name, spec): (&Name, &'a FirmwareSpec)| Wish {
-            entity: EntityId::firmware(name.clone()),
-            labels: &spec.policy.labels,
-        };
-        let wishes: Vec<Wish<'_>> = state.firmware().iter().map(wish).collect();
+        let wishes = wishes(state, None);
         let table = Table { placements: state.placements(), moves: state.moves() };
         let now = Instant::now();
         let mut steps =
@@ -265,6 +261,19 @@ impl PlacementActor {
                 tracing::warn!(step = %text, %error, "placement not committed");
             }
         }
+    }
+}
+
+/// The replicas that want a node: those of one firmware, or all.
+#[must_use]
+pub fn wishes<'a>(state: &'a State, firmware: Option<&Name>) -> Vec<Wish<'a>> {
+    let wish = |(replica, spec): (ReplicaId, &'a FirmwareSpec)| Wish {
+        entity: replica.entity(),
+        labels: &spec.policy.labels,
+    };
+    match firmware {
+        Some(name) => state.replicas_of(name).map(wish).collect(),
+        None => state.replicas().map(wish).collect(),
     }
 }
 

@@ -18,6 +18,7 @@
 //! [`Doorway`] from the table of activations alone, because a call that could be forwarded again
 //! could travel in circles.
 
+pub mod choice;
 pub mod route;
 
 use std::{
@@ -31,7 +32,7 @@ use dashmap::{DashMap, DashSet};
 use futures::future::BoxFuture;
 use odeum_actors::{Actor, ActorError, AskError, ChildSpec, Context, Handle, Reply, child};
 use odeum_proto::{
-    EntityId, Epoch, NodeId,
+    EntityId, Epoch, NodeId, ReplicaId,
     call::{CallError, CallReply, CallRequest},
     codec, limits,
     store::Placement,
@@ -41,7 +42,10 @@ use tokio::{
     time::timeout,
 };
 
-use self::route::{Sight, Step, next_step};
+use self::{
+    choice::{Choice, Choosing, Seen},
+    route::{Sight, Step, next_step},
+};
 use crate::{
     membership::{LiveSet, MemberState},
     store::{Health, StoreHandle},
@@ -187,15 +191,30 @@ impl RouterHandle {
     /// # Errors
     /// [`CallError`]; when a [retryable](CallError::is_retryable) one comes back, time ran out
     /// while the cause lasted.
-    pub async fn call(&self, mut call: CallRequest) -> Result<CallReply, CallError> {
+    pub async fn call(&self, call: CallRequest) -> Result<CallReply, CallError> {
+        self.call_one(call, Choice::This).await
+    }
+
+    /// As [`call`](Self::call), to the entity that `choice` names among the replicas of a firmware,
+    /// whose first one the call names.
+    ///
+    /// # Errors
+    /// As those of [`call`](Self::call).
+    pub async fn call_one(
+        &self,
+        mut call: CallRequest,
+        choice: Choice,
+    ) -> Result<CallReply, CallError> {
         if call.body.len() > limits::MESSAGE_BYTES {
             let got = call.body.len();
             return Err(CallError::TooLarge { got, limit: limits::MESSAGE_BYTES });
         }
         call.remaining = call.remaining.min(LONGEST_DEADLINE);
         let (entity, after) = (call.entity.clone(), call.remaining);
-        let asked =
-            self.actor.ask(after + ANSWER_GRACE, |reply| RouterMessage::Call { call, reply }).await;
+        let asked = self
+            .actor
+            .ask(after + ANSWER_GRACE, |reply| RouterMessage::Call { call, choice, reply })
+            .await;
         asked.unwrap_or_else(|error| {
             Err(match error {
                 AskError::Deadline => CallError::DeadlineExceeded { entity, after },
@@ -234,18 +253,21 @@ pub fn router(parts: RouterParts) -> (RouterHandle, ChildSpec) {
     let (actor, spec) = child("Router", move || RouterActor {
         parts: parts.clone(),
         permits: Arc::new(Semaphore::new(CALLS_IN_FLIGHT)),
+        turn: 0,
     });
     (RouterHandle { actor, activations }, spec.capacity(CALLS_IN_FLIGHT))
 }
 
 #[derive(Debug)]
 enum RouterMessage {
-    Call { call: CallRequest, reply: Reply<Result<CallReply, CallError>> },
+    Call { call: CallRequest, choice: Choice, reply: Reply<Result<CallReply, CallError>> },
 }
 
 struct RouterActor {
     parts: RouterParts,
     permits: Arc<Semaphore>,
+    /// Whose turn it is among replicas that are all the same to a caller.
+    turn: u32,
 }
 
 impl Actor for RouterActor {
@@ -257,7 +279,7 @@ impl Actor for RouterActor {
         message: RouterMessage,
     ) -> Result<(), ActorError> {
         match message {
-            RouterMessage::Call { call, reply } => self.on_call(ctx, call, reply),
+            RouterMessage::Call { call, choice, reply } => self.on_call(ctx, call, choice, reply),
         }
         Ok(())
     }
@@ -265,9 +287,10 @@ impl Actor for RouterActor {
 
 impl RouterActor {
     fn on_call(
-        &self,
+        &mut self,
         ctx: &mut Context<Self>,
         call: CallRequest,
+        choice: Choice,
         reply: Reply<Result<CallReply, CallError>>,
     ) {
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
@@ -275,8 +298,10 @@ impl RouterActor {
             return;
         };
         let parts = self.parts.clone();
+        self.turn = self.turn.wrapping_add(1);
+        let choosing = Choosing::new(choice, self.turn);
         ctx.spawn(async move {
-            reply.send(parts.carry(call).await);
+            reply.send(parts.carry(call, choosing).await);
             drop(permit);
         });
     }
@@ -284,8 +309,13 @@ impl RouterActor {
 
 impl RouterParts {
     /// One call from its entry to its end.
-    async fn carry(self, call: CallRequest) -> Result<CallReply, CallError> {
+    async fn carry(
+        self,
+        mut call: CallRequest,
+        mut choosing: Choosing,
+    ) -> Result<CallReply, CallError> {
         let after = call.remaining;
+        let named = call.entity.clone();
         let deadline = Instant::now() + after;
         let mut confirmed = false;
         let mut pause = FIRST_PAUSE;
@@ -304,6 +334,7 @@ impl RouterParts {
                 let entity = call.entity;
                 return Err(last.unwrap_or(CallError::DeadlineExceeded { entity, after }));
             }
+            call.entity = self.choose(&named, &mut choosing);
             let sight = self.look(&call.entity, confirmed);
             let attempt = CallRequest { remaining, ..call.clone() };
             let step = match moved.take() {
@@ -313,8 +344,16 @@ impl RouterParts {
                 None => next_step(&call.entity, &self.local, &sight),
             };
             let result = match step {
-                Step::Deliver(_) => self.deliver(attempt).await,
-                Step::Send(node) => self.send(&node, attempt).await.map_err(not_there),
+                Step::Deliver(_) => {
+                    let result = self.deliver(attempt).await;
+                    choosing.tried(result.as_ref().err());
+                    result
+                }
+                Step::Send(node) => {
+                    let result = self.send(&node, attempt).await;
+                    choosing.tried(result.as_ref().err());
+                    result.map_err(not_there)
+                }
                 Step::Confirm => match self.store.barrier(remaining).await {
                     Ok(_) => {
                         confirmed = true;
@@ -322,10 +361,11 @@ impl RouterParts {
                     }
                     Err(error) => Err(CallError::NoQuorum { reason: error.to_string().into() }),
                 },
-                Step::Hold(reason) => Err(CallError::Unavailable {
-                    entity: call.entity.clone(),
-                    reason: reason.into(),
-                }),
+                Step::Hold(reason) => {
+                    choosing.held();
+                    let (entity, reason) = (call.entity.clone(), reason.into());
+                    Err(CallError::Unavailable { entity, reason })
+                }
                 Step::Fail(error) => return Err(error),
             };
             match result {
@@ -373,13 +413,40 @@ impl RouterParts {
 
     fn look(&self, entity: &EntityId, confirmed: bool) -> Sight {
         let (deployed, placement) = self.store.view(|state| {
-            let firmware = entity.firmware_name();
-            let deployed = firmware.is_some_and(|name| state.firmware().contains_key(name));
+            let replica = entity.replica();
+            let deployed = replica.is_some_and(|replica| state.spec_of(&replica).is_some());
             (deployed, state.placements().get(entity).cloned())
         });
         let owner_down = placement.as_ref().is_some_and(|placement| self.is_down(&placement.node));
         let active_here = self.activations.epoch(entity);
         Sight { deployed, placement, active_here, owner_down, confirmed }
+    }
+
+    /// The replica to which an attempt goes.
+    fn choose(&self, named: &EntityId, choosing: &mut Choosing) -> EntityId {
+        let Some(first) = named.replica().filter(|_| choosing.is_open()) else {
+            return named.clone();
+        };
+        let name = first.firmware();
+        let replicas = self.store.view(|state| {
+            let replicas = state.firmware().get(name).map_or(1, |spec| spec.replicas);
+            let seen = |replica: ReplicaId| {
+                let placement = state.placements().get(&replica.entity());
+                (replica, placement.cloned())
+            };
+            ReplicaId::all(name, replicas).map(seen).collect::<Vec<_>>()
+        });
+        let seen = |(replica, placement): (ReplicaId, Option<Placement>)| {
+            let is_here =
+                |at: &Placement| self.activations.epoch(&replica.entity()) == Some(at.epoch);
+            let may_answer = placement.is_some_and(|at| match at.node == self.local {
+                true => is_here(&at),
+                false => !self.is_down(&at.node),
+            });
+            Seen { replica, may_answer }
+        };
+        let seen: Vec<Seen> = replicas.into_iter().map(seen).collect();
+        choosing.next(&seen).unwrap_or_else(|| named.clone())
     }
 
     /// Whether a message that was not answered in time could not have been: what it changes is

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Digest, Epoch, Name};
+use crate::ids::{Digest, Epoch, ReplicaId};
 
 /// Most bytes of texts in one answer, but for a single line that has more: some frames of the wire
 /// would fit, and nobody should wait for them behind it.
@@ -19,8 +19,8 @@ pub const ANSWER_LINES: usize = 4_096;
 pub enum Question {
     /// Lines that a firmware has logged; answered by [`Lines`].
     Log {
-        /// The firmware.
-        name: Name,
+        /// The replica of a firmware.
+        name: ReplicaId,
         /// Which of them.
         from: Begin,
         /// How long to wait until there is at least one, in milliseconds.
@@ -28,8 +28,8 @@ pub enum Question {
     },
     /// What became of a firmware; answered by a list of [`Happening`].
     Events {
-        /// The firmware.
-        name: Name,
+        /// The replica of a firmware.
+        name: ReplicaId,
     },
 }
 
@@ -165,6 +165,8 @@ pub enum What {
         from: Digest,
         /// The one that came back.
         to: Digest,
+        /// Why.
+        reason: String,
     },
     /// It had no message for a while, and its instance ended until the next one.
     Idle,
@@ -184,6 +186,30 @@ pub enum What {
     Stopped,
     /// Somebody had it started anew.
     Renewed,
+    /// An update is under way.
+    Updating {
+        /// The package.
+        to: Digest,
+        /// How many replicas have begun with it.
+        done: u32,
+        /// Of how many.
+        of: u32,
+    },
+    /// An update has reached all replicas, and they are ready.
+    Updated {
+        /// The package.
+        to: Digest,
+    },
+    /// Somebody changed how many replicas there are.
+    Scaled {
+        /// To how many.
+        replicas: u32,
+    },
+    /// It did not show that it is alive.
+    NotAlive {
+        /// How.
+        reason: String,
+    },
 }
 
 #[cfg(test)]
@@ -195,7 +221,7 @@ mod tests {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    fn name() -> Name {
+    fn name() -> ReplicaId {
         "counter".parse().expect("a name")
     }
 
@@ -252,13 +278,17 @@ mod tests {
             What::Crashed { reason: text() },
             What::Restarted { times: 2 },
             What::GivenUp { reason: text() },
-            What::RolledBack { from: digest, to: digest },
+            What::RolledBack { from: digest, to: digest, reason: text() },
             What::Idle,
             What::Woken,
             What::Exceeded { reason: text() },
             What::Completed { code: -1 },
             What::Stopped,
             What::Renewed,
+            What::Updating { to: digest, done: 1, of: 3 },
+            What::Updated { to: digest },
+            What::Scaled { replicas: 3 },
+            What::NotAlive { reason: text() },
         ];
         for (number, what) in all.into_iter().enumerate() {
             let happening = Happening { at_ms: 3, first_ms: 2, count: 1, epoch: Epoch(7), what };

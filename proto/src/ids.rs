@@ -3,12 +3,16 @@
 //!
 //! Names are validated where they enter, decoding included: a value of these types is valid.
 
+mod replica;
+
 use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::limits;
+
+pub use replica::{Recipient, ReplicaId};
 
 /// A name that cannot be one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -167,7 +171,7 @@ text_id! {
 
 text_id! {
     /// A session: replicated state with typed variables. A firmware's sessions are
-    /// `<firmware>/<name>`, those of another entity `<kind>:<length of key>:<key>/<name>`, so that
+    /// `<firmware>/<name>` (of a further replica `<firmware>.<number>/<name>`), those of another entity `<kind>:<length of key>:<key>/<name>`, so that
     /// no two entities ever write the same one.
     SessionId, "session id", |what, text| {
         check_printable(what, text, limits::SESSION_ID_BYTES)
@@ -246,12 +250,12 @@ impl SessionId {
     #[must_use]
     pub fn owner_text(owner: &EntityId) -> String {
         let (kind, key) = (owner.kind(), owner.key());
-        match owner.firmware_name() {
-            Some(firmware) => firmware.to_owned(),
-            // No firmware has a colon in its name. The length tells where the key ends, since
-            // both the key and the name may have `/` in them.
-            None => format!("{kind}:{}:{key}", key.as_str().len()),
+        if owner.is_firmware() {
+            return key.to_string();
         }
+        // No firmware has a colon in its name. The length tells where the key ends, since both the
+        // key and the name may have `/` in them.
+        format!("{kind}:{}:{key}", key.as_str().len())
     }
 
     /// What stands for its owner: the text before the first `/` that is not in the owner's key,
@@ -399,11 +403,10 @@ impl EntityId {
         &self.key
     }
 
-    /// The firmware it would be, if its kind is [`EntityKind::FIRMWARE`]. Whether there is one of
-    /// that name is for the table of firmware to say.
+    /// Whether it is what a firmware package runs as.
     #[must_use]
-    pub fn firmware_name(&self) -> Option<&str> {
-        (self.kind.as_str() == EntityKind::FIRMWARE).then_some(self.key.as_str())
+    pub fn is_firmware(&self) -> bool {
+        self.kind.as_str() == EntityKind::FIRMWARE
     }
 }
 

@@ -28,6 +28,6 @@ pub mod wire;
 
 pub use ids::{
     BackupId, BlobOwner, ClusterId, Digest, DiskId, EntityId, EntityKey, EntityKind, Epoch,
-    GroupId, IdError, Incarnation, Label, LogTime, Name, NodeId, RequestId, Revision, SessionId,
-    TopicName,
+    GroupId, IdError, Incarnation, Label, LogTime, Name, NodeId, Recipient, ReplicaId, RequestId,
+    Revision, SessionId, TopicName,
 };

@@ -113,6 +113,14 @@ pub const ENTITIES: usize = 1_000_000;
 /// Most firmwares of a cluster. Every node knows and plans all of them.
 pub const FIRMWARES: usize = 1_024;
 
+/// Most replicas of one firmware. Each is an instance with sessions of its own, and what each should
+/// run during an update is in the memory of every node.
+pub const REPLICAS: u32 = 128;
+
+/// Most replicas of all firmwares together. Every node knows and plans all of them, and may have to
+/// run them.
+pub const ALL_REPLICAS: usize = 8_192;
+
 /// Most shards of a kind. A node takes over a shard at a time, and every node knows where all of
 /// them are: 4,096 are four for each of the most [`NODES`], and 50 kB in the largest log entry.
 pub const SHARDS_PER_KIND: u16 = 4_096;

@@ -2,16 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Epoch, Name};
+use crate::ids::{Epoch, ReplicaId};
 
 /// Most bytes of the last error in a report. The whole text is in the log of the node.
 pub const ERROR_BYTES: usize = 2_048;
 
-/// One firmware on the node that answers.
+/// One replica of a firmware on the node that answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FirmwareReport {
     /// Its name.
-    pub name: Name,
+    pub name: ReplicaId,
     /// The activation.
     pub epoch: Epoch,
     /// How it fares.

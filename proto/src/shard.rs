@@ -36,6 +36,15 @@ fn group(owner: &str, groups: u16) -> GroupId {
     if groups == 0 { GroupId::Control } else { GroupId::Data(spread(owner, groups)) }
 }
 
+/// How much `text` prefers the replica of that number: the one with the most is the one that it
+/// selects. With one replica more only the texts that prefer that one go elsewhere.
+///
+/// Source: Thaler, Ravishankar 1998, "Using name-based mappings to increase hit rates".
+#[must_use]
+pub fn rendezvous(text: &str, replica: u32) -> u64 {
+    mixed(mixed(fnv(text.as_bytes())) ^ mixed(u64::from(replica)))
+}
+
 fn spread(text: &str, shards: u16) -> u16 {
     let product = u128::from(mixed(fnv(text.as_bytes()))) * u128::from(shards);
     // Below `shards`, because the factor is below 2^64.
@@ -75,6 +84,19 @@ mod tests {
         assert_eq!(shards(1_000), [510, 431, 256, 663, 920, 624]);
         assert_eq!(shards(1), [0; 6]);
         assert_eq!(shards(0), [0; 6]);
+    }
+
+    /// When this fails, undo the change: a request that is sent again would come to another replica.
+    #[test]
+    fn a_text_selects_the_same_replica_for_ever_and_all_are_selected_alike() {
+        let select = |text: &str, of: u32| {
+            (1..=of).max_by_key(|number| rendezvous(text, *number)).expect("some")
+        };
+        let mut count = [0_u32; 5];
+        for n in 0..5_000 {
+            count[select(&format!("order-{n}"), 5) as usize - 1] += 1;
+        }
+        assert!(count.iter().all(|count| (800..1_200).contains(count)), "{count:?}");
     }
 
     /// A shard with far more entities than others would make its node busier than its share.

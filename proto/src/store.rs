@@ -17,13 +17,13 @@ use serde::{Deserialize, Serialize};
 use crate::backup::Restore;
 use crate::ids::{
     BlobOwner, ClusterId, Digest, DiskId, EntityId, EntityKind, Epoch, Incarnation, Label, Name,
-    NodeId, Revision,
+    NodeId, ReplicaId, Revision,
 };
 use crate::session::{DataCommand, DataOutcome};
 
 pub use firmware::{
-    FirmwareLimits, FirmwarePolicy, FirmwareSpec, Measure, Remedy, RestartBudget, RollbackBudget,
-    Threshold,
+    FirmwareLimits, FirmwarePolicy, FirmwareSpec, Liveness, Measure, Remedy, RestartBudget,
+    RollbackBudget, Threshold,
 };
 pub use moves::Move;
 pub use refusal::Refusal;
@@ -99,9 +99,11 @@ pub enum Command {
         /// The node.
         node: NodeId,
     },
-    /// Deploys or updates a firmware. The package before it is kept until the next update.
+    /// Deploys or updates a firmware. The package before it is kept until the next update. A single
+    /// replica runs the new one at once; of several each goes on as it is until it is its turn
+    /// ([`Advance`](Self::Advance)).
     PutFirmware(FirmwareSpec),
-    /// Removes a firmware and its placement; its sessions stay.
+    /// Removes a firmware and the placements of its replicas; its sessions stay.
     DeleteFirmware {
         /// Its name.
         name: Name,
@@ -199,19 +201,39 @@ pub enum Command {
     },
     /// A step of bringing a backup into the cluster.
     Restore(Restore),
-    /// Brings back what was deployed before, if `failed` is what is deployed now.
+    /// Brings back what was deployed before, if `failed` is what is deployed now: an update like
+    /// others, but for that nothing is kept to come back after it.
     RollBack {
         /// The firmware.
         name: Name,
         /// Its package that is not to be.
         failed: Digest,
     },
-    /// Forgets what was deployed before, if `kept` is what is deployed now: it has stood the test.
+    /// A package has stood the test on a replica, if `kept` is what is deployed now. When it has on
+    /// all of them, what was deployed before is forgotten.
     Settle {
-        /// The firmware.
-        name: Name,
+        /// The replica.
+        replica: ReplicaId,
         /// Its package.
         kept: Digest,
+    },
+    /// Changes how many replicas there are. The highest numbers go first; their sessions stay.
+    Scale {
+        /// The firmware.
+        name: Name,
+        /// How many.
+        replicas: u32,
+    },
+    /// The next step of an update: a replica that runs what was deployed before runs what is
+    /// deployed now, under a new epoch.
+    Advance {
+        /// The replica.
+        replica: ReplicaId,
+        /// The epoch that the planner saw; `None` when it was not placed.
+        expected: Option<Epoch>,
+        /// How many replicas the planner saw that had not been updated: somebody else may have
+        /// taken a step since.
+        behind: u32,
     },
     /// Begins to move an entity, if its epoch is still the expected one. It stays where it is until
     /// its node has it switched.
@@ -280,7 +302,9 @@ impl std::fmt::Display for Command {
             Self::EndLease { node, epoch, .. } => write!(f, "end lease {epoch} of {node}"),
             Self::CloseLease { node, epoch } => write!(f, "close lease {epoch} of {node}"),
             Self::Restore(restore) => restore.fmt(f),
-            Self::Settle { name, kept } => write!(f, "settle {name} with {kept}"),
+            Self::Settle { replica, kept } => write!(f, "settle {replica} with {kept}"),
+            Self::Scale { name, replicas } => write!(f, "scale {name} to {replicas}"),
+            Self::Advance { replica, .. } => write!(f, "update {replica}"),
             Self::RollBack { name, failed } => write!(f, "roll back {name} from {failed}"),
             Self::BeginMove { entity, to, .. } => write!(f, "begin to move {entity} to {to}"),
             Self::Switch { entity, to, .. } => write!(f, "switch {entity} to {to}"),

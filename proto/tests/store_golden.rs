@@ -10,6 +10,7 @@
 //!
 //! | wire version | why it was raised |
 //! |---|---|
+//! | 6 | a firmware has replicas, each with a package of its own while an update is under way |
 //! | 3 | sessions have groups of their own in the store, with commands and outcomes of their own |
 //! | 2 | the record of a node says which kinds it hosts, its labels, zone and capacity; logs and snapshots of version 1 are refused by their format number |
 
@@ -27,12 +28,12 @@ use odeum_proto::log::{
 };
 use odeum_proto::session::{Commit, DataAction, DataOutcome, Quota, SessionRefusal, Write};
 use odeum_proto::store::{
-    Command, FirmwareLimits, FirmwarePolicy, FirmwareSpec, Measure, NodeRecord, Outcome, Refusal,
-    Remedy, RestartBudget, RollbackBudget, ShardMove, Threshold,
+    Command, FirmwareLimits, FirmwarePolicy, FirmwareSpec, Liveness, Measure, NodeRecord, Outcome,
+    Refusal, Remedy, RestartBudget, RollbackBudget, ShardMove, Threshold,
 };
 use odeum_proto::{
     BlobOwner, ClusterId, Digest, DiskId, EntityId, EntityKind, Epoch, GroupId, Incarnation, Label,
-    LogTime, Name, NodeId, Revision, codec, wire,
+    LogTime, Name, NodeId, ReplicaId, Revision, codec, wire,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -49,6 +50,10 @@ fn node() -> NodeId {
 
 fn name() -> Name {
     "counter".parse().expect("valid")
+}
+
+fn replica() -> ReplicaId {
+    "counter.2".parse().expect("valid")
 }
 
 fn entity() -> EntityId {
@@ -117,6 +122,13 @@ fn policy() -> FirmwarePolicy {
             },
         ],
         labels: BTreeMap::from([(label("disk"), label("ssd"))]),
+        max_unavailable: 2,
+        liveness: Some(Liveness {
+            interval: Duration::from_secs(10),
+            timeout: Duration::from_secs(1),
+            failures: 3,
+            path: Some("/healthz".to_owned()),
+        }),
     }
 }
 
@@ -128,6 +140,7 @@ fn commands() -> Vec<Command> {
         size: 4,
         limits,
         policy: policy(),
+        replicas: 3,
     };
     let commit = Commit {
         entity: entity(),
@@ -183,7 +196,9 @@ fn commands() -> Vec<Command> {
         Command::EndLease { node: node(), epoch: Epoch(7), renewed: Some(Revision(300)) },
         Command::CloseLease { node: node(), epoch: Epoch(7) },
         Command::RollBack { name: name(), failed: Digest::of(b"wasm") },
-        Command::Settle { name: name(), kept: Digest::of(b"wasm") },
+        Command::Settle { replica: replica(), kept: Digest::of(b"wasm") },
+        Command::Scale { name: name(), replicas: 3 },
+        Command::Advance { replica: replica(), expected: Some(Epoch(7)), behind: 2 },
     ]
     .into_iter()
     .chain(backup::restores())
@@ -197,6 +212,8 @@ fn refusals() -> Vec<Refusal> {
         Refusal::OldIncarnation { node: node(), is: Incarnation(3), claimed: Incarnation(2) },
         Refusal::StaleEpoch { entity: entity(), is: Some(Epoch(7)), claimed: None },
         Refusal::UnknownFirmware { name: name() },
+        Refusal::StaleUpdate { name: name() },
+        Refusal::NoReplica,
         Refusal::UnknownNode { node: node() },
         Refusal::TooMuch { what: "bytes".into(), got: 300, limit: 256 },
         Refusal::NotDeployed { entity: "lamp/hall/3".parse().expect("valid") },

@@ -113,6 +113,8 @@ enum Command {
     Logs(tail::LogsArgs),
     /// Start a firmware anew where it is
     Restart(steer::RestartArgs),
+    /// Change how many replicas of a firmware there are
+    Scale(steer::ScaleArgs),
     /// Bring back the package that was deployed before
     Rollback(steer::RollbackArgs),
     /// Create, read, write and delete sessions and what is in them
@@ -200,6 +202,7 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitCode,
         Command::Describe(command) => describe::describe(invocation, command).await,
         Command::Logs(args) => tail::logs(invocation, args).await,
         Command::Restart(args) => steer::restart(invocation, args).await,
+        Command::Scale(args) => steer::scale(invocation, args).await,
         Command::Rollback(args) => steer::rollback(invocation, args).await,
         Command::Session(command) => session::session(invocation, command).await,
         Command::Watch(args) => watch::watch(invocation, args).await,

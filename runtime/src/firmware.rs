@@ -5,6 +5,44 @@
 //! writes while it handles a message is buffered (`effect`) and committed whole, together with the
 //! reply, or not at all. A guest that traps or exceeds a limit costs its own instance and that one
 //! message. It runs inside the node, or in a process of its own (`process`).
+//!
+//! # Replicas
+//!
+//! A firmware has one replica or several. Each is an entity of its own, with its own placement,
+//! epoch, sessions and remembered requests, because that is what single activation, fencing and
+//! exactly-once effects are about: so everything here knows replicas
+//! ([`ReplicaId`](odeum_proto::ReplicaId)) and no firmware beside them. The first has the firmware's own name (`firmware/counter`, sessions
+//! `counter/…`): with one replica nothing is another than it would be without the word. The others
+//! have a number behind it (`firmware/counter.2`, sessions `counter.2/…`), which nobody can deploy
+//! anything under, since no [`Name`](odeum_proto::Name) has a dot.
+//!
+//! * **Where they are**: spread over the nodes as evenly as capacity and labels allow, with the
+//!   fewest moves ([`odeum_cluster::placement::planner`]); one that a lost node had comes back on
+//!   another, and when there is a node with two fewer one is moved, as long as all are ready.
+//! * **Who gets a message**: the one that is named (`counter.2`); else the one that its key selects,
+//!   or its idempotency key, always the same, ready or not; else any that is ready
+//!   ([`odeum_cluster::router::choice`]). What one guest sends to another firmware is selected by the
+//!   sender, so that it stays in order. HTTP requests go to any, as they have no state.
+//! * **What comes to all of them**: what is published, be it in the cluster or by a broker, comes to
+//!   each replica that has subscribed. A job runs once in each.
+//! * **How many**: with fewer the highest numbers end, and with more they come back to their
+//!   sessions. Selection by a key moves as few keys as can be, and their sessions stay where they
+//!   were; a request that is sent again across such a change may come to another replica and have
+//!   its effect there, too.
+//! * **Updates** reach them a few at a time: which package each runs is in the log, and who leads
+//!   takes the next step when those before are ready (`node/rollout`). A version that crashes too
+//!   often on any of them is undone on all.
+//!
+//! Not done, and why: sessions that all replicas share. Two activations that write the same variables
+//! would need a commit that says what it has read, and could not keep anything in memory; who wants
+//! one state has one replica, or a key.
+//!
+//! # Liveness
+//!
+//! Where a manifest has `[health] liveness`, the guest is asked between messages whether it is well,
+//! if it exports something to be asked (`odeum_alive`, `odeum:actor/liveness`, a path of its HTTP);
+//! of another one it is seen whether its host comes to its next message. Some failures in a row are a
+//! crash like others (`host/liveness`).
 
 mod abi;
 mod bridge;
@@ -48,7 +86,7 @@ pub use bridge::{BrokerAccess, Publication, Publisher};
 pub use cache::{CacheHandle, Checked, FetchError, PackageSource};
 pub use chronicle::{Chronicles, GuestLog, LogBounds};
 pub use coordinator::CoordinatorHandle;
-pub use deeds::{Deed, Reach};
+pub use deeds::{Deed, Message, Reach};
 pub use effect::{Answer, Effect, Variables};
 pub use engine::{Engine, TICK};
 pub use error::{CacheError, EngineError, GuestFailure, GuestLimit, Hint, PackageError};

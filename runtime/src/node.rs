@@ -19,6 +19,7 @@ mod links;
 mod policy;
 mod ports;
 mod reports;
+mod rollout;
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -218,7 +219,20 @@ async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Tree, Supervisor)
 
     let tree = Tree::default();
     let places = facts::Places { certs, data: data_dir };
-    let facade = NodeFacade::new(&cluster, firmware, config, places, tree.clone());
+    let reports = rollout::Reports {
+        local: cluster.record.id.clone(),
+        coordinator: firmware.coordinator.clone(),
+        membership: cluster.membership.clone(),
+        transport: cluster.transport.clone(),
+    };
+    let rollout = rollout::spec(rollout::RolloutParts {
+        store: cluster.store.clone(),
+        reports: reports.clone(),
+        chronicles: firmware.chronicles.clone(),
+    });
+    // It comes last: a crash of it touches no firmware.
+    let firmware_supervisor = firmware_supervisor.child(rollout);
+    let facade = NodeFacade::new(&cluster, (firmware, reports), config, places, tree.clone());
     let http = api::spec(listening, Arc::new(facade), config.api.drain.0);
     let mut root = SupervisorSpec::new("Node", Strategy::OneForOne);
     for supervisor in supervisors {

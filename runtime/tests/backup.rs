@@ -243,8 +243,11 @@ async fn a_cluster_of_three_is_restored_into_one_of_two_with_its_packages_on_bot
     let old = Cluster::of(3, &[]).await;
     old.deploy("n2", "counter", counter()).await;
     let five: RequestId = "five".parse().expect("valid");
-    let options =
-        CallOptions { request: Some(five), session: None, deadline: Duration::from_secs(20) };
+    let options = CallOptions {
+        request: Some(five),
+        deadline: Duration::from_secs(20),
+        ..CallOptions::default()
+    };
     let counter_name = cluster::name("counter");
     let body = || b"add 5".to_vec();
     old.api("n3").call(&counter_name, body(), &options).await.expect("counted");

@@ -34,7 +34,7 @@ use odeum_proto::{
 };
 use odeum_runtime::firmware::{
     Activate, Chronicles, Engine, FetchError, FirmwareHandle, FirmwareParts, Grants, HostHandle,
-    Launcher, PackageSource, Reach, firmware,
+    Launcher, Message, PackageSource, Reach, firmware,
 };
 use odeum_runtime::package::{build, trust::Trust};
 use tokio::sync::watch;
@@ -72,8 +72,8 @@ impl PackageSource for Alone {
 }
 
 impl Reach for Alone {
-    fn call(&self, call: CallRequest) -> BoxFuture<'static, Result<CallReply, CallError>> {
-        Box::pin(async { Err(CallError::NotFound { entity: call.entity }) })
+    fn call(&self, message: Message) -> BoxFuture<'static, Result<CallReply, CallError>> {
+        Box::pin(async { Err(CallError::NotFound { entity: message.call.entity }) })
     }
 
     fn publish(
@@ -178,7 +178,7 @@ impl Node {
             ..RestartBudget::default()
         };
         let policy = FirmwarePolicy { restarts, ..FirmwarePolicy::default() };
-        let spec = FirmwareSpec { name, digest, size, limits, policy };
+        let spec = FirmwareSpec { name, digest, size, limits, policy, replicas: 1 };
         let node = "n1".parse().expect("valid");
         for command in
             [Command::PutFirmware(spec), Command::Place { entity: entity(), node, expected: None }]

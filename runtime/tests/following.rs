@@ -123,7 +123,7 @@ async fn who_reads_too_slowly_is_told_how_many_lines_it_missed() {
     for number in 0..10 {
         say(&cluster, "n1", &number.to_string()).await;
     }
-    let options = LogOptions { after: Some(cursor), ..LogOptions::default() };
+    let options = LogOptions { after: Some(cursor.into()), ..LogOptions::default() };
     let mut lines = api.logs(&name("echo"), &options).await.expect("lines");
     let mut all = Vec::new();
     while let Some(line) = lines.next().await.expect("a line") {

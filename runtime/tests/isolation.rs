@@ -191,6 +191,27 @@ fn command(body: &str) -> String {
 }
 
 #[tokio::test]
+async fn a_guest_is_asked_whether_it_is_well_wherever_it_runs() {
+    let probe = Arrival::Probed { within: TIME };
+    for isolation in BOTH {
+        let actor = started(isolation, "", guest("actor-component")).await;
+        let (actor, answer) = actor.handle(probe, session(&[])).await.expect("answers");
+        assert!(matches!(answer, Answer::Done(_)), "{isolation}: {answer:?}");
+        let (actor, _) = actor.handle(b"sick tired", session(&[])).await.expect("handles");
+        let (actor, answer) = actor.handle(probe, session(&[])).await.expect("answers");
+        let Answer::Refused { reason, .. } = answer else { panic!("{isolation}: {answer:?}") };
+        assert_eq!(&*reason, "tired", "{isolation}");
+        let (actor, _) = actor.handle(b"sick spin", session(&[])).await.expect("handles");
+        let failure = actor.handle(probe, session(&[])).await.map(|_| ()).expect_err("is ended");
+        assert!(matches!(failure, GuestFailure::Limit(_)), "{isolation}: {failure}");
+        // One that exports nothing to be asked is well.
+        let counter = started(isolation, "", guest("counter")).await;
+        let (_, answer) = counter.handle(probe, session(&[])).await.expect("answers");
+        assert!(matches!(answer, Answer::Done(_)), "{isolation}: {answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_same_guest_says_the_same_in_both() {
     let mut said: Vec<Vec<Result<Answer, GuestFailure>>> = Vec::new();
     for isolation in BOTH {

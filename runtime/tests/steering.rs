@@ -114,6 +114,51 @@ fn what_a_guest_logs_and_why_it_crashed_is_told_by_its_node() {
 }
 
 #[test]
+fn the_replicas_of_a_firmware_are_told_reached_and_scaled() {
+    let folder = folder();
+    let node = Up::n1(folder.path()).start();
+    let said = node.done(&["run", &echo(folder.path(), 2), "--name", "echo", "--replicas", "2"]);
+    assert!(said.contains("echo is running, 2 of 2 replicas, on n1"), "{said}");
+    for to in ["echo.1", "echo.2", "echo.2"] {
+        assert_eq!(node.done(&["call", to, to]).trim_end(), to);
+    }
+    let told = node.done(&["get", "firmware", "echo"]);
+    for part in ["2/2", "echo.1", "echo.2", "running"] {
+        assert!(told.contains(part), "{part} is missing:\n{told}");
+    }
+    let lines = node.done(&["logs", "echo"]);
+    assert_eq!(lines.lines().filter(|line| line.contains("  echo.2  info ")).count(), 2, "{lines}");
+    let second = node.done(&["logs", "echo.2", "-o", "json"]);
+    assert!(second.lines().count() == 2 && second.contains("\"replica\":2"), "{second}");
+    let restarted = node.done(&["restart", "echo"]);
+    for part in ["echo.1 is restarted on n1", "echo.2 is restarted on n1"] {
+        assert!(restarted.contains(part), "{restarted}");
+    }
+    assert!(
+        node.done(&["restart", "echo.2"]).starts_with("echo.2 is restarted on n1, and running")
+    );
+
+    let said = node.done(&["scale", "echo", "--replicas", "1"]);
+    assert_eq!(said.trim_end(), "echo is scaled from 2 to 1, and running on n1");
+    let gone = "no replica echo.2: echo has 1 of them";
+    for command in [&["logs", "echo.2"][..], &["get", "events", "echo.2"], &["restart", "echo.2"]] {
+        let said = node.refused(command);
+        assert!(said.contains(gone), "{command:?}: {said}");
+    }
+    assert!(node.refused(&["call", "echo.2", "x"]).contains("there is no firmware/echo.2"));
+    for number in ["0", "129", "many"] {
+        let refused = node.run(&["scale", "echo", "--replicas", number]);
+        assert_eq!(refused.status.code(), Some(2), "{number}");
+    }
+    let events = events(&node);
+    assert!(events.contains(&"scaled".to_owned()), "{events:?}");
+    // Deployed again without a number it has as many as before.
+    node.done(&["scale", "echo", "--replicas", "3"]);
+    node.done(&["run", &echo(folder.path(), 1), "--name", "echo"]);
+    assert_eq!(described(&node)["ready"], 3);
+}
+
+#[test]
 fn a_name_that_is_not_deployed_is_told_with_the_nearest() {
     let folder = folder();
     let node = Up::n1(folder.path()).start();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use odeum_proto::NodeId;
+use odeum_proto::{NodeId, ReplicaId};
 use odeum_proto::store::{Command, Outcome, Refusal};
 use tokio::time::timeout;
 
@@ -103,16 +103,15 @@ fn holdings(state: &State, node: &NodeId) -> (usize, usize) {
             && !state.draining().contains(&other.id)
     };
     let takers: Vec<_> = state.nodes().values().filter(takes).collect();
-    let fits = |name: &str| {
-        let spec = state.firmware().iter().find(|(it, _)| it.as_str() == name);
-        let labels = spec.map(|(_, spec)| &spec.policy.labels);
+    let fits = |replica: &ReplicaId| {
+        let labels = state.spec_of(replica).map(|spec| &spec.policy.labels);
         takers.iter().any(|taker| {
             let mut wanted = labels.into_iter().flatten();
             wanted.all(|(label, value)| taker.labels.get(label) == Some(value))
         })
     };
     let on_it = state.placements().iter().filter(|(_, place)| place.node == *node);
-    let firmware = on_it.filter(|(entity, _)| entity.firmware_name().is_some_and(fits)).count();
+    let firmware = on_it.filter(|(entity, _)| entity.replica().as_ref().is_some_and(fits)).count();
     let hosted = state
         .kinds()
         .iter()

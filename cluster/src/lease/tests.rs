@@ -49,6 +49,7 @@ fn founded(nodes: usize) -> (State, Revision) {
         size: 1,
         limits: FirmwareLimits { memory_bytes: 1, message_time: MS },
         policy: FirmwarePolicy::default(),
+        replicas: 1,
     });
     let mut state = State::default();
     let commands = (0..nodes).map(record).map(Command::PutNode).chain([firmware]);

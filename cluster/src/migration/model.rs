@@ -88,6 +88,7 @@ impl World {
                 message_time: std::time::Duration::from_secs(1),
             },
             policy: FirmwarePolicy::default(),
+            replicas: 1,
         };
         for command in [
             Command::PutNode(record(1, 100)),

@@ -12,7 +12,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use odeum_proto::{
-    EntityId, EntityKind, Epoch, Label, NodeId,
+    EntityId, EntityKind, Epoch, Label, Name, NodeId,
     store::{Command, Move, NodeRecord, Placement},
 };
 
@@ -48,7 +48,7 @@ pub struct Host<'a> {
     pub draining: bool,
 }
 
-/// A deployed firmware that wants a node.
+/// A replica of a deployed firmware that wants a node.
 #[derive(Debug, Clone)]
 pub struct Wish<'a> {
     /// It.
@@ -146,8 +146,8 @@ impl Table<'_> {
 
 /// Firmware to place anew or to move, in the order of the entities' names.
 ///
-/// * An entity that is not placed goes to the node with the fewest entities for its weight, ties
-///   to the smaller id.
+/// * An entity that is not placed goes to the node with the fewest replicas of the same firmware,
+///   of those to the one with the fewest entities for its weight, ties to the smaller id.
 /// * An entity on a node that is [`Health::Down`], or is not in `hosts`, is moved by the same rule
 ///   when the node has no lease any more.
 /// * One on a node that leaves, stops or is drained, or that has not the labels that it wants, goes
@@ -172,23 +172,23 @@ pub fn plan(
         let leaves = host.is_some_and(|host| is_wrong(host) && sees(host));
         !leaves && !is_lost(&placement.node, hosts, leased)
     };
+    let is_to_place =
+        |wish: &&Wish<'_>| table.placements.get(&wish.entity).is_none_or(|it| !stays(wish, it));
+    let to_place: Vec<&Wish<'_>> = wishes.iter().filter(is_to_place).collect();
+    if to_place.is_empty() {
+        return Vec::new();
+    }
+    let mut siblings = siblings(table);
     let mut loads: Vec<Load<'_>> = hosts
         .iter()
         .filter(|host| host.takes(leased) > 0)
-        .map(|host| Load {
-            record: host.record,
-            count: table.load(&host.record.id),
-            weight: host.takes(leased),
-        })
+        .map(|host| Load::of(host, table, leased))
         .collect();
 
     let mut under_way: BTreeMap<&NodeId, usize> = BTreeMap::new();
     let mut steps = Vec::new();
-    for wish in wishes {
+    for wish in to_place {
         let placed = table.placements.get(&wish.entity);
-        if placed.is_some_and(|placed| stays(wish, placed)) {
-            continue;
-        }
         // One that is lost with its node can be given away by nobody.
         let giver = placed.filter(|placed| !is_lost(&placed.node, hosts, leased));
         let way = giver.map_or(Way::Anew, |_| way(&wish.entity));
@@ -199,9 +199,18 @@ pub fn plan(
             }
             *moves += 1;
         }
+        let firmware = wish.entity.replica().map(|replica| replica.firmware().clone());
+        let of_same = |load: &Load<'_>| {
+            let on = firmware.clone().map(|name| (name, load.record.id.clone()));
+            on.and_then(|on| siblings.get(&on).copied()).unwrap_or_default()
+        };
         let can = loads.iter_mut().filter(|load| wish.fits(load.record));
-        let Some(load) = can.min_by(|a, b| a.compare(b)) else { continue };
+        let least = can.min_by(|a, b| of_same(a).cmp(&of_same(b)).then_with(|| a.compare(b)));
+        let Some(load) = least else { continue };
         load.count += 1;
+        if let Some(name) = firmware {
+            *siblings.entry((name, load.record.id.clone())).or_default() += 1;
+        }
         let (entity, node) = (wish.entity.clone(), load.record.id.clone());
         let expected: Option<Epoch> = placed.map(|p| p.epoch);
         steps.push(match expected.filter(|_| way == Way::Move) {
@@ -210,6 +219,60 @@ pub fn plan(
         });
     }
     steps
+}
+
+/// The move that makes the replicas of one firmware more evenly spread, all of which are in `wishes`:
+/// from the node that has most of them to one that has at least two fewer, because with one fewer
+/// nothing would be gained. Nothing while one of them moves or is not where it can stay.
+#[must_use]
+pub fn even_out(
+    wishes: &[Wish<'_>],
+    table: Table<'_>,
+    hosts: &[Host<'_>],
+    leased: &Leased,
+) -> Option<Command> {
+    let takers: Vec<&Host<'_>> = hosts.iter().filter(|host| host.takes(leased) > 0).collect();
+    let mut on: BTreeMap<&NodeId, Vec<(&Wish<'_>, Epoch)>> =
+        takers.iter().map(|host| (&host.record.id, Vec::new())).collect();
+    for wish in wishes {
+        let placed = table.placements.get(&wish.entity).filter(|_| !table.is_moving(&wish.entity))?;
+        on.get_mut(&placed.node)?.push((wish, placed.epoch));
+    }
+    let most = on.values().map(Vec::len).max()?;
+    // The last of them: the first one is the one that most callers know.
+    let crowded = on.values().filter(|here| here.len() == most).flat_map(|here| here.iter().rev());
+    for (wish, epoch) in crowded {
+        let has_room = |host: &&&Host<'_>| {
+            on.get(&host.record.id).is_some_and(|here| here.len() + 2 <= most)
+                && wish.fits(host.record)
+        };
+        let least = takers.iter().filter(has_room).min_by(|a, b| {
+            let of_same = |host: &Host<'_>| on.get(&host.record.id).map_or(0, Vec::len);
+            of_same(a)
+                .cmp(&of_same(b))
+                .then_with(|| Load::of(a, table, leased).compare(&Load::of(b, table, leased)))
+        });
+        if let Some(host) = least {
+            let (entity, node) = (wish.entity.clone(), host.record.id.clone());
+            return Some(Command::BeginMove { entity, to: node, expected: *epoch });
+        }
+    }
+    None
+}
+
+/// How many replicas of each firmware are on each node.
+fn siblings(table: Table<'_>) -> BTreeMap<(Name, NodeId), u64> {
+    let mut siblings = BTreeMap::new();
+    for (entity, placement) in table.placements {
+        if let Some(replica) = entity.replica() {
+            // Where it will be.
+            let made = table.moves.get(entity).filter(|made| made.is_under_way());
+            let node = made.map_or(&placement.node, |made| &made.to).clone();
+            let on = (replica.firmware().clone(), node);
+            *siblings.entry(on).or_default() += 1;
+        }
+    }
+    siblings
 }
 
 /// Nodes that are to leave and hold nothing any more that others can take, to be removed one after
@@ -244,7 +307,12 @@ struct Load<'a> {
     weight: u32,
 }
 
-impl Load<'_> {
+impl<'a> Load<'a> {
+    fn of(host: &Host<'a>, table: Table<'_>, leased: &Leased) -> Self {
+        let count = table.load(&host.record.id);
+        Self { record: host.record, count, weight: host.takes(leased) }
+    }
+
     /// Which of two would be less busy with one entity more.
     fn compare(&self, other: &Self) -> Ordering {
         let cross = |a: &Self, b: &Self| (a.count + 1).saturating_mul(b.weight.into());
@@ -255,244 +323,4 @@ impl Load<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use odeum_proto::Revision;
-
-    use super::*;
-    use crate::placement::fixtures::{leases, node, record};
-
-    fn host(record: &NodeRecord, health: Health) -> Host<'_> {
-        Host { record, health, leaving: false, stopping: false, draining: false }
-    }
-
-    fn plan(
-        wishes: &[Wish<'_>],
-        placements: &BTreeMap<EntityId, Placement>,
-        hosts: &[Host<'_>],
-        leased: &Leased,
-    ) -> Vec<Command> {
-        let table = Table { placements, moves: &BTreeMap::new() };
-        super::plan(wishes, table, hosts, leased, |_| Way::Move)
-    }
-
-    fn entity(n: u8) -> EntityId {
-        format!("firmware/e{n}").parse().expect("valid")
-    }
-
-    static ANYWHERE: BTreeMap<Label, Label> = BTreeMap::new();
-
-    fn wishes(numbers: impl IntoIterator<Item = u8>) -> Vec<Wish<'static>> {
-        let wish = |n| Wish { entity: entity(n), labels: &ANYWHERE };
-        numbers.into_iter().map(wish).collect()
-    }
-
-    fn on(n: u8, epoch: u64) -> Placement {
-        Placement { node: node(n), epoch: Epoch(epoch) }
-    }
-
-    fn targets(steps: &[Command]) -> Vec<(EntityId, NodeId)> {
-        steps
-            .iter()
-            .map(|step| match step {
-                Command::Place { entity, node, .. } => (entity.clone(), node.clone()),
-                Command::BeginMove { entity, to, .. } => (entity.clone(), to.clone()),
-                other => panic!("a plan only places: {other:?}"),
-            })
-            .collect()
-    }
-
-    #[test]
-    fn new_entities_are_spread_by_capacity() {
-        let records = [record(1, 300), record(2, 100), record(3, 0)];
-        let hosts = records.each_ref().map(|record| host(record, Health::Alive));
-        let steps = plan(&wishes(0..8), &BTreeMap::new(), &hosts, &leases(&hosts));
-        let on = |n| targets(&steps).iter().filter(|(_, to)| *to == node(n)).count();
-        assert_eq!((on(1), on(2), on(3)), (6, 2, 0));
-    }
-
-    #[test]
-    fn a_down_node_loses_its_entities_and_an_unknown_one_keeps_them() {
-        let records = [record(1, 100), record(2, 100), record(3, 100)];
-        let hosts = [
-            host(&records[0], Health::Down),
-            host(&records[1], Health::Unknown),
-            host(&records[2], Health::Alive),
-        ];
-        let table = BTreeMap::from([(entity(1), on(1, 4)), (entity(2), on(2, 9))]);
-        let steps = plan(&wishes([1, 2]), &table, &hosts, &leases(&hosts));
-        let expected =
-            Command::Place { entity: entity(1), node: node(3), expected: Some(Epoch(4)) };
-        assert_eq!(steps, [expected]);
-    }
-
-    #[test]
-    fn nothing_is_taken_from_a_node_before_its_lease_is_over_though_it_is_down_or_removed() {
-        let records = [record(1, 100), record(2, 100)];
-        let hosts = [host(&records[0], Health::Down), host(&records[1], Health::Alive)];
-        // The third is on record no more.
-        let table = BTreeMap::from([(entity(1), on(1, 4)), (entity(3), on(3, 5))]);
-        let mut leased = Leased::from([node(1), node(2), node(3)]);
-        let planned = |leased: &Leased| targets(&plan(&wishes([1, 3]), &table, &hosts, leased));
-        assert_eq!(planned(&leased), []);
-        leased.remove(&node(3));
-        assert_eq!(planned(&leased), [(entity(3), node(2))]);
-        leased.remove(&node(1));
-        assert_eq!(planned(&leased), [(entity(1), node(2)), (entity(3), node(2))]);
-        leased.remove(&node(2));
-        assert_eq!(planned(&leased), [], "nobody can take them");
-    }
-
-    #[test]
-    fn a_leaving_node_gives_its_entities_to_those_that_stay() {
-        let records = [record(1, 100), record(2, 100)];
-        let mut hosts = records.each_ref().map(|record| host(record, Health::Alive));
-        hosts[0].leaving = true;
-        let table = BTreeMap::from([(entity(1), on(1, 4))]);
-        let steps = plan(&wishes([1, 2]), &table, &hosts, &leases(&hosts));
-        assert_eq!(targets(&steps), [(entity(1), node(2)), (entity(2), node(2))]);
-        hosts[1].leaving = true;
-        let steps = plan(&wishes([1]), &table, &hosts, &leases(&hosts));
-        assert!(steps.is_empty(), "nobody stays");
-    }
-
-    #[test]
-    fn what_its_node_can_give_away_moves_and_what_is_lost_begins_anew() {
-        let records = [record(1, 100), record(2, 100), record(3, 100)];
-        let mut hosts = records.each_ref().map(|record| host(record, Health::Alive));
-        hosts[2].health = Health::Down;
-        let table = BTreeMap::from([(entity(1), on(1, 4)), (entity(3), on(3, 6))]);
-        let leased = Leased::from([node(1), node(2)]);
-        let moves = Command::BeginMove { entity: entity(1), to: node(2), expected: Epoch(4) };
-        let anew = Command::Place { entity: entity(3), node: node(2), expected: Some(Epoch(6)) };
-        let empty: [fn(&mut Host<'_>); 3] =
-            [|it| it.leaving = true, |it| it.stopping = true, |it| it.draining = true];
-        for empty in empty {
-            let mut hosts = hosts;
-            empty(&mut hosts[0]);
-            let steps = plan(&wishes([1, 3]), &table, &hosts, &leased);
-            assert_eq!(steps, [moves.clone(), anew.clone()]);
-        }
-    }
-
-    #[test]
-    fn what_is_on_its_way_or_could_not_move_waits_and_some_day_begins_anew() {
-        let records = [record(1, 100), record(2, 100)];
-        let mut hosts = records.each_ref().map(|record| host(record, Health::Alive));
-        hosts[0].draining = true;
-        let placements = BTreeMap::from([(entity(1), on(1, 4)), (entity(2), on(1, 5))]);
-        let (from, to, epoch, began) = (node(1), node(2), Epoch(4), Revision(9));
-        let made = Move { from, to, epoch, began, switched: None };
-        let moves = BTreeMap::from([(entity(1), made)]);
-        let table = Table { placements: &placements, moves: &moves };
-        let steps = |way| super::plan(&wishes([1, 2]), table, &hosts, &leases(&hosts), |_| way);
-        let second = Command::BeginMove { entity: entity(2), to: node(2), expected: Epoch(5) };
-        assert_eq!(steps(Way::Move), [second]);
-        assert_eq!(steps(Way::Wait), []);
-        assert_eq!(targets(&steps(Way::Anew)), [(entity(1), node(2)), (entity(2), node(2))]);
-    }
-
-    #[test]
-    fn a_node_gives_so_many_away_at_a_time() {
-        let records = [record(1, 100), record(2, 100)];
-        let mut hosts = records.each_ref().map(|record| host(record, Health::Alive));
-        hosts[0].draining = true;
-        let table: BTreeMap<_, _> = (0..40).map(|n| (entity(n), on(1, u64::from(n) + 1))).collect();
-        let steps = plan(&wishes(0..40), &table, &hosts, &leases(&hosts));
-        assert_eq!(steps.len(), MOVES_AT_ONCE);
-    }
-
-    #[test]
-    fn a_leaving_node_goes_when_it_holds_nothing_and_others_stay() {
-        let lamp: EntityKind = "lamp".parse().expect("valid");
-        let mut records = [record(1, 100), record(2, 100), record(3, 100)];
-        records[2].kinds.insert(lamp.clone(), 2);
-        let mut hosts = records.each_ref().map(|record| host(record, Health::Alive));
-        let mut table = BTreeMap::from([(entity(1), on(1, 4))]);
-        let mut kinds = BTreeMap::from([(lamp, KindState::new(2))]);
-        assert!(departures(&wishes([1]), &table, &kinds, &hosts).is_empty());
-        for host in &mut hosts[..2] {
-            host.leaving = true;
-        }
-        assert_eq!(departures(&wishes([1]), &table, &kinds, &hosts), [node(2)]);
-        kinds.values_mut().for_each(|kind| kind.put(0, on(2, 5)));
-        assert!(departures(&wishes([1]), &table, &kinds, &hosts).is_empty());
-        let no_lamps = record(3, 100);
-        let others = [hosts[0], hosts[1], host(&no_lamps, Health::Alive)];
-        assert_eq!(
-            departures(&wishes([1]), &table, &kinds, &others),
-            [node(2)],
-            "nobody can take its shard"
-        );
-        table.clear();
-        hosts[2].leaving = true;
-        assert!(departures(&wishes([1]), &table, &kinds, &hosts).is_empty(), "nobody would stay");
-    }
-
-    #[test]
-    fn a_firmware_goes_where_its_labels_are_and_waits_where_there_are_none() {
-        let label = |text: &str| text.parse::<Label>().expect("valid");
-        let mut records = [record(1, 100), record(2, 100)];
-        records[1].labels.insert(label("disk"), label("ssd"));
-        let ssd = BTreeMap::from([(label("disk"), label("ssd"))]);
-        let tape = BTreeMap::from([(label("disk"), label("tape"))]);
-        let wishes = [
-            Wish { entity: entity(1), labels: &ssd },
-            Wish { entity: entity(2), labels: &tape },
-            Wish { entity: entity(3), labels: &ANYWHERE },
-        ];
-        let table = BTreeMap::from([(entity(1), on(1, 4))]);
-        let mut hosts = records.each_ref().map(|record| host(record, Health::Alive));
-        let steps = plan(&wishes, &table, &hosts, &leases(&hosts));
-        assert_eq!(targets(&steps), [(entity(1), node(2)), (entity(3), node(1))]);
-        // Nobody can take it, so it goes with its node and does not keep it.
-        let table = BTreeMap::from([(entity(1), on(2, 4))]);
-        hosts[1].leaving = true;
-        assert!(plan(&wishes[..1], &table, &hosts, &leases(&hosts)).is_empty());
-        assert_eq!(departures(&wishes, &table, &BTreeMap::new(), &hosts), [node(2)]);
-    }
-
-    #[test]
-    fn nothing_is_planned_while_nobody_is_alive() {
-        let table = BTreeMap::from([(entity(1), on(1, 1))]);
-        let (gone, leased) = (record(1, 100), Leased::new());
-        assert!(plan(&wishes([1]), &table, &[host(&gone, Health::Down)], &leased).is_empty());
-    }
-
-    proptest! {
-        #[test]
-        fn only_the_unplaced_and_the_lost_move_and_only_to_the_alive_with_a_lease(
-            placed in proptest::collection::btree_map(0_u8..12, (1_u8..6, 1_u64..9), 0..12),
-            health in proptest::collection::vec((0_u8..3, any::<bool>(), any::<bool>()), 5),
-        ) {
-            let health_of = |n: u8| match health[usize::from(n - 1)].0 {
-                0 => Health::Alive,
-                1 => Health::Unknown,
-                _ => Health::Down,
-            };
-            let leaves = |n: u8| health[usize::from(n - 1)].1;
-            let records: Vec<NodeRecord> = (1..6).map(|n| record(n, 100)).collect();
-            let hosts: Vec<_> = (1..).zip(&records).map(|(n, record)| {
-                let (health, leaving) = (health_of(n), leaves(n));
-                Host { record, health, leaving, stopping: false, draining: false }
-            }).collect();
-            let table: BTreeMap<_, _> =
-                placed.iter().map(|(e, (n, epoch))| (entity(*e), on(*n, *epoch))).collect();
-            let has_lease = |n: u8| health[usize::from(n - 1)].2;
-            let leased: Leased = (1..6).filter(|n| has_lease(*n)).map(node).collect();
-            let steps = plan(&wishes(0..12), &table, &hosts, &leased);
-            let number = |node: &NodeId| node.as_str()[1..].parse::<u8>().expect("a number");
-            for (moved, to) in targets(&steps) {
-                let to = number(&to);
-                prop_assert!(health_of(to) == Health::Alive && !leaves(to) && has_lease(to));
-                if let Some(at) = table.get(&moved) {
-                    let from = number(&at.node);
-                    let knows = health_of(from) == Health::Alive && leaves(from);
-                    let may_not = !has_lease(from) && (health_of(from) == Health::Down || leaves(from));
-                    prop_assert!(knows || may_not, "it may be at work there");
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -8,10 +8,11 @@
 //! keeps its term) nor from the placement itself (deleting a firmware forgets it). So whatever
 //! happened to an entity before, its next epoch is higher than all it ever had.
 //!
-//! Firmware is placed one by one. Entities of other kinds are placed by shard: a row per shard of
+//! Each replica of a firmware is placed by itself. Entities of other kinds are placed by shard: a row per shard of
 //! the kind, however many entities there are.
 
 mod blob;
+mod firmware;
 mod kind;
 mod lease;
 mod moves;
@@ -25,12 +26,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use odeum_proto::shard::shard_of;
 use odeum_proto::store::{Command, FirmwareSpec, Move, NodeRecord, Outcome, Placement, Refusal};
-use odeum_proto::{
-    ClusterId, Digest, DiskId, EntityId, EntityKind, Epoch, Name, NodeId, Revision, limits,
-};
+use odeum_proto::{ClusterId, DiskId, EntityId, EntityKind, Epoch, Name, NodeId, Revision, limits};
 use serde::{Deserialize, Serialize};
 
 pub use blob::{BlobIndex, BlobRecord};
+pub use firmware::Update;
 pub use kind::KindState;
 pub use lease::{NodeLease, Renewal};
 pub use restore::Restored;
@@ -51,6 +51,8 @@ pub struct State {
     firmware: BTreeMap<Name, FirmwareSpec>,
     /// What was deployed before under each name, with another package.
     former: BTreeMap<Name, FirmwareSpec>,
+    /// How far their last updates are, where there is something to tell.
+    updates: BTreeMap<Name, Update>,
     /// The last epoch before each firmware came under its name.
     born: BTreeMap<Name, Epoch>,
     placements: BTreeMap<EntityId, Placement>,
@@ -80,23 +82,30 @@ impl State {
             Command::RemoveNode { node } => {
                 self.remove_node(node).map(|()| self.laid_out(revision, true))
             }
-            Command::PutFirmware(spec) => self.put_firmware(spec).map(|changed| {
-                self.own_packages(revision, &spec.name);
-                self.laid_out(revision, changed)
-            }),
-            Command::RollBack { name, failed } => self.roll_back(name, *failed).map(|changed| {
-                self.own_packages(revision, name);
-                self.laid_out(revision, changed)
-            }),
-            Command::Settle { name, kept } => {
-                let changed = self.settle(name, *kept);
-                self.own_packages(revision, name);
-                Ok(self.laid_out(revision, changed))
+            Command::PutFirmware(spec) => {
+                let done = self.put_firmware(spec);
+                self.redeployed(revision, &spec.name, done)
             }
-            Command::DeleteFirmware { name } => self.delete_firmware(name).map(|()| {
-                self.own_packages(revision, name);
-                self.laid_out(revision, true)
-            }),
+            Command::RollBack { name, failed } => {
+                let done = self.roll_back(name, *failed);
+                self.redeployed(revision, name, done)
+            }
+            Command::DeleteFirmware { name } => {
+                let done = self.delete_firmware(name).map(|()| true);
+                self.redeployed(revision, name, done)
+            }
+            Command::Settle { replica, kept } => {
+                let done = Ok(self.settle(replica, *kept));
+                self.redeployed(revision, replica.firmware(), done)
+            }
+            Command::Scale { name, replicas } => {
+                let done = self.scale(name, *replicas);
+                self.redeployed(revision, name, done)
+            }
+            Command::Advance { replica, expected, behind } => {
+                let done = self.advance(replica, *expected, *behind).map(|()| true);
+                self.redeployed(revision, replica.firmware(), done)
+            }
             Command::Place { entity, node, expected } => {
                 self.place(entity, node, *expected).map(|epoch| {
                     self.layout = revision;
@@ -179,25 +188,6 @@ impl State {
         &self.nodes
     }
 
-    /// The deployed firmware, by name.
-    #[must_use]
-    pub fn firmware(&self) -> &BTreeMap<Name, FirmwareSpec> {
-        &self.firmware
-    }
-
-    /// What was deployed under that name before its last update, if that brought another package.
-    #[must_use]
-    pub fn former(&self, name: &Name) -> Option<&FirmwareSpec> {
-        self.former.get(name)
-    }
-
-    /// The last epoch before the firmware of that name came to be: all activations of it are later,
-    /// all of former ones of its name are not.
-    #[must_use]
-    pub fn born(&self, name: &Name) -> Option<Epoch> {
-        self.born.get(name).copied()
-    }
-
     /// The nodes that are about to leave.
     #[must_use]
     pub fn leaving(&self) -> &BTreeSet<NodeId> {
@@ -258,6 +248,20 @@ impl State {
         }
     }
 
+    /// The outcome of a command that may have changed what a firmware runs: it owns what it needs
+    /// from then on.
+    fn redeployed(
+        &mut self,
+        revision: Revision,
+        name: &Name,
+        done: Result<bool, Refusal>,
+    ) -> Result<Outcome, Refusal> {
+        done.map(|changed| {
+            self.own_packages(revision, name);
+            self.laid_out(revision, changed)
+        })
+    }
+
     /// The outcome of a command that was not refused and may have changed the layout.
     fn laid_out(&mut self, revision: Revision, changed: bool) -> Outcome {
         if changed {
@@ -266,74 +270,13 @@ impl State {
         applied(revision)
     }
 
-    /// Whether anything changed by it.
-    fn put_firmware(&mut self, spec: &FirmwareSpec) -> Result<bool, Refusal> {
-        self.check_not_restoring()?;
-        let package = limits::PACKAGE_BYTES as u64;
-        if spec.size > package {
-            return Err(too_much("bytes of a package", spec.size, package));
-        }
-        if !self.firmware.contains_key(&spec.name) {
-            at_most("firmwares", self.firmware.len() + 1, limits::FIRMWARES)?;
-            self.born.insert(spec.name.clone(), self.last_epoch);
-        }
-        let before = self.firmware.insert(spec.name.clone(), spec.clone());
-        if before.as_ref() == Some(spec) {
-            return Ok(false);
-        }
-        if let Some(before) = before {
-            if before.digest != spec.digest {
-                self.former.insert(before.name.clone(), before);
-            }
-            self.renew_firmware(&spec.name);
-        }
-        Ok(true)
-    }
-
-    /// Whether anything changed by it: not when something else was deployed in the meantime.
-    fn roll_back(&mut self, name: &Name, failed: Digest) -> Result<bool, Refusal> {
-        let unknown = || Refusal::UnknownFirmware { name: name.clone() };
-        if self.firmware.get(name).ok_or_else(unknown)?.digest != failed {
-            return Ok(false);
-        }
-        let former = self.former.remove(name);
-        let former = former.ok_or_else(|| Refusal::NothingBefore { name: name.clone() })?;
-        self.firmware.insert(name.clone(), former);
-        self.renew_firmware(name);
-        Ok(true)
-    }
-
-    /// Whether anything changed by it.
-    fn settle(&mut self, name: &Name, kept: Digest) -> bool {
-        let is_kept = self.firmware.get(name).is_some_and(|spec| spec.digest == kept);
-        is_kept && self.former.remove(name).is_some()
-    }
-
-    /// Another program: what the one before it left under way must not come late.
-    fn renew_firmware(&mut self, name: &Name) {
-        let changed = EntityId::firmware(name.clone());
-        self.renew_placements(|entity, _| *entity == changed);
-    }
-
-    fn delete_firmware(&mut self, name: &Name) -> Result<(), Refusal> {
-        if self.firmware.remove(name).is_none() {
-            return Err(Refusal::UnknownFirmware { name: name.clone() });
-        }
-        self.former.remove(name);
-        self.born.remove(name);
-        let is_other = |entity: &EntityId| entity.firmware_name() != Some(name.as_str());
-        self.placements.retain(|entity, _| is_other(entity));
-        self.moves.retain(|entity, _| is_other(entity));
-        Ok(())
-    }
-
     fn place(
         &mut self,
         entity: &EntityId,
         node: &NodeId,
         expected: Option<Epoch>,
     ) -> Result<Epoch, Refusal> {
-        if !entity.firmware_name().is_some_and(|name| self.firmware.contains_key(name)) {
+        if entity.replica().is_none_or(|replica| self.spec_of(&replica).is_none()) {
             return Err(Refusal::NotDeployed { entity: entity.clone() });
         }
         if !self.nodes.contains_key(node) {

@@ -226,6 +226,7 @@ async fn deploy(node: &Node) -> Epoch {
         size: 7,
         limits: FirmwareLimits { memory_bytes: 1 << 20, message_time: Duration::from_secs(1) },
         policy: FirmwarePolicy::default(),
+        replicas: 1,
     };
     node.write(Command::PutFirmware(spec)).await;
     let place = Command::Place { entity: entity(), node: node.id.clone(), expected: None };

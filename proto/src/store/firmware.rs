@@ -10,7 +10,7 @@ use crate::ids::{Digest, Label, Name};
 /// A deployed firmware: which package, under which bounds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FirmwareSpec {
-    /// Its name; the entity is `firmware/<name>`.
+    /// Its name; the entity of its first replica is `firmware/<name>`.
     pub name: Name,
     /// The package's content.
     pub digest: Digest,
@@ -20,6 +20,32 @@ pub struct FirmwareSpec {
     pub limits: FirmwareLimits,
     /// What becomes of it.
     pub policy: FirmwarePolicy,
+    /// How many replicas of it there are, from 1 to [`limits::REPLICAS`](crate::limits::REPLICAS).
+    pub replicas: u32,
+}
+
+impl FirmwareSpec {
+    /// Whether a replica of this one is one of `other`, too: all that is told of it but how many
+    /// there are and how they are updated.
+    #[must_use]
+    pub fn runs_like(&self, other: &Self) -> bool {
+        let Self { name, digest, size, limits, policy, replicas: _ } = self;
+        let FirmwarePolicy {
+            restarts,
+            boot_time,
+            idle,
+            rollback,
+            thresholds,
+            labels,
+            max_unavailable: _,
+            liveness,
+        } = policy;
+        let of = &other.policy;
+        (name, digest, size, limits) == (&other.name, &other.digest, &other.size, &other.limits)
+            && (restarts, boot_time, idle) == (&of.restarts, &of.boot_time, &of.idle)
+            && (rollback, thresholds) == (&of.rollback, &of.thresholds)
+            && (labels, liveness) == (&of.labels, &of.liveness)
+    }
 }
 
 /// Bounds on one firmware, from its manifest.
@@ -47,6 +73,24 @@ pub struct FirmwarePolicy {
     pub thresholds: Vec<Threshold>,
     /// Labels that a node must have to run it, with these values.
     pub labels: BTreeMap<Label, Label>,
+    /// Most replicas that an update has not ready at a time, from 1.
+    pub max_unavailable: u32,
+    /// How it is seen whether it is alive; `None` when that is not asked.
+    pub liveness: Option<Liveness>,
+}
+
+/// How it is seen whether a firmware is alive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Liveness {
+    /// Time between two checks.
+    pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// Failed checks in a row that are a crash.
+    pub failures: u32,
+    /// What a guest that serves HTTP is asked for, and has to answer with a status of 2xx; it is
+    /// not asked when `None`.
+    pub path: Option<String>,
 }
 
 /// How often and how soon a crashed firmware is started again.
@@ -136,6 +180,8 @@ impl Default for FirmwarePolicy {
             rollback: RollbackBudget::default(),
             thresholds: Vec::new(),
             labels: BTreeMap::new(),
+            max_unavailable: 1,
+            liveness: None,
         }
     }
 }

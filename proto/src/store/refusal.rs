@@ -215,6 +215,15 @@ pub enum Refusal {
         /// The firmware.
         name: Name,
     },
+    /// A step of an update whose plan is not true any more. Look again.
+    #[error("the update of {name} has gone on since the step was planned")]
+    StaleUpdate {
+        /// The firmware.
+        name: Name,
+    },
+    /// A firmware has at least one replica. Delete it to have none.
+    #[error("a firmware has at least 1 replica: delete it to have none")]
+    NoReplica,
     /// It moves already. Wait until that has ended.
     #[error("{entity} is on its way to {to}")]
     Moving {

@@ -35,6 +35,7 @@ fn firmware() -> Vec<KnownFirmware> {
         size: 4,
         limits,
         policy: policy(),
+        replicas: 3,
     };
     vec![KnownFirmware { spec, born: Epoch(300) }]
 }

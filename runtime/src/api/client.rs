@@ -6,7 +6,10 @@ mod session;
 mod store;
 mod watch;
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt::{self, Display},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use odeum_proto::{Digest, Name, NodeId, RequestId};
@@ -16,9 +19,9 @@ use serde::de::DeserializeOwned;
 use super::types::{
     ActorNode, Applied, ApplyBody, BlobPage, CallAnswer, CallOptions, DEADLINE_HEADER,
     DeployOptions, Deployed, EPOCH_HEADER, ErrorBody, FirmwareDescription, FirmwareEvent,
-    FirmwareSettings, FirmwareSummary, LinksReport, MoveBegun, MoveBody, MoveSummary, NODE_HEADER,
-    NodeStatus, NodeSummary, REPLAYED_HEADER, REQUEST_HEADER, Renewed, RolledBack, SESSION_HEADER,
-    SETTINGS_HEADER, StoreReport,
+    FirmwareSettings, FirmwareSummary, KEY_HEADER, LinksReport, MoveBegun, MoveBody, MoveSummary,
+    NODE_HEADER, NodeStatus, NodeSummary, REPLAYED_HEADER, REQUEST_HEADER, Renewed, RolledBack,
+    SESSION_HEADER, SETTINGS_HEADER, ScaleBody, Scaled, StoreReport,
 };
 
 pub use contents::SetOptions;
@@ -223,8 +226,8 @@ impl ApiClient {
     ///
     /// # Errors
     /// See [`ApiError`]; an unknown one is [`ApiError::Refused`] with status 404.
-    pub async fn firmware_of(&self, name: &Name) -> Result<FirmwareSummary, ApiError> {
-        self.get_json(&["v1", "firmware", name.as_str()]).await
+    pub async fn firmware_of(&self, name: &impl Display) -> Result<FirmwareSummary, ApiError> {
+        self.get_json(&["v1", "firmware", &name.to_string()]).await
     }
 
     /// Deploys what is not deployed so already, if the cluster has the package.
@@ -248,16 +251,16 @@ impl ApiClient {
     ///
     /// # Errors
     /// As [`firmware_of`](Self::firmware_of).
-    pub async fn events(&self, name: &Name) -> Result<Vec<FirmwareEvent>, ApiError> {
-        self.get_json(&["v1", "firmware", name.as_str(), "events"]).await
+    pub async fn events(&self, name: &impl Display) -> Result<Vec<FirmwareEvent>, ApiError> {
+        self.get_json(&["v1", "firmware", &name.to_string(), "events"]).await
     }
 
     /// Starts a firmware anew where it is; a job runs again.
     ///
     /// # Errors
     /// As [`firmware_of`](Self::firmware_of); retryable while it has no node.
-    pub async fn restart_firmware(&self, name: &Name) -> Result<Renewed, ApiError> {
-        let request = self.request(Method::POST, &["v1", "firmware", name.as_str(), "restart"]);
+    pub async fn restart_firmware(&self, name: &impl Display) -> Result<Renewed, ApiError> {
+        let request = self.request(Method::POST, &["v1", "firmware", &name.to_string(), "restart"]);
         self.json(self.send(request.timeout(STEER_TIMEOUT)).await?).await
     }
 
@@ -306,6 +309,15 @@ impl ApiClient {
         self.send(self.request(Method::DELETE, &["v1", "firmware", name.as_str()])).await.map(drop)
     }
 
+    /// Changes how many replicas of a firmware there are.
+    ///
+    /// # Errors
+    /// As [`firmware_of`](Self::firmware_of).
+    pub async fn scale_firmware(&self, name: &Name, body: &ScaleBody) -> Result<Scaled, ApiError> {
+        let request = self.request(Method::POST, &["v1", "firmware", name.as_str(), "scale"]);
+        self.json(self.send(request.timeout(STEER_TIMEOUT).json(body)).await?).await
+    }
+
     /// Sends `body` to the firmware called `name`, wherever it runs, and waits for its reply.
     ///
     /// # Errors
@@ -313,19 +325,22 @@ impl ApiClient {
     /// again: its effect happens once.
     pub async fn call(
         &self,
-        name: &Name,
+        name: &impl Display,
         body: Vec<u8>,
         options: &CallOptions,
     ) -> Result<CallAnswer, ApiError> {
         let id = options.request.clone().unwrap_or_else(RequestId::random);
         let mut request = self
-            .request(Method::POST, &["v1", "firmware", name.as_str(), "call"])
+            .request(Method::POST, &["v1", "firmware", &name.to_string(), "call"])
             .timeout(options.deadline + ANSWER_SLACK)
             .header(REQUEST_HEADER, id.as_str())
             .header(DEADLINE_HEADER, humantime::format_duration(options.deadline).to_string())
             .body(body);
         if let Some(session) = &options.session {
             request = request.header(SESSION_HEADER, session);
+        }
+        if let Some(key) = &options.key {
+            request = request.header(KEY_HEADER, key);
         }
         let answer = self.send(request).await?;
         let (node, epoch, replayed) = self.call_headers(answer.headers())?;

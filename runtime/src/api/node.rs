@@ -8,9 +8,12 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::{future::BoxFuture, stream::BoxStream};
 use odeum_actors::Tree;
-use odeum_cluster::store::{BackupError, Consistency, Session, WatchEvent};
+use odeum_cluster::{
+    router::choice::Choice,
+    store::{BackupError, Consistency, Session, WatchEvent},
+};
 use odeum_proto::{
-    Digest, GroupId, Name, NodeId, RequestId, Revision, SessionId,
+    Digest, GroupId, Name, NodeId, Recipient, RequestId, Revision, SessionId,
     call::{CallError, CallReply, CallRequest},
     session::{DataAction, DataOutcome, Glob},
 };
@@ -21,7 +24,7 @@ use super::{
         After, Applied, ApplyBody, BlobPage, CompactReport, Deployed, FirmwareDescription,
         FirmwareEvent, FirmwareSettings, FirmwareSummary, LinksReport, LogLine, LogOptions,
         MoveBegun, MoveBody, MoveSummary, NodeStatus, NodeSummary, Renewed, Restored, RolledBack,
-        SessionPage, StoreReport,
+        Scaled, SessionPage, StoreReport,
     },
 };
 use crate::doctor::Facts;
@@ -149,13 +152,16 @@ pub trait ApiNode: Send + Sync + 'static {
     fn describe(&self, name: Name) -> BoxFuture<'_, Result<FirmwareDescription, Problem>>;
 
     /// What became of a firmware lately, the oldest first.
-    fn events(&self, name: Name) -> BoxFuture<'_, Result<Vec<FirmwareEvent>, Problem>>;
+    fn events(&self, of: Recipient) -> BoxFuture<'_, Result<Vec<FirmwareEvent>, Problem>>;
 
     /// What a firmware has logged, and what it logs if that is to be followed.
-    fn logs(&self, name: Name, options: LogOptions) -> BoxFuture<'_, Result<LogFeed, Problem>>;
+    fn logs(&self, of: Recipient, options: LogOptions) -> BoxFuture<'_, Result<LogFeed, Problem>>;
+
+    /// Changes how many replicas of a firmware there are.
+    fn scale(&self, name: Name, replicas: u32) -> BoxFuture<'_, Result<Scaled, Problem>>;
 
     /// Starts a firmware anew where it is.
-    fn restart(&self, name: Name) -> BoxFuture<'_, Result<Renewed, Problem>>;
+    fn restart(&self, of: Recipient) -> BoxFuture<'_, Result<Renewed, Problem>>;
 
     /// Brings back what was deployed before.
     fn roll_back(&self, name: Name) -> BoxFuture<'_, Result<RolledBack, Problem>>;
@@ -163,8 +169,13 @@ pub trait ApiNode: Send + Sync + 'static {
     /// Removes a firmware.
     fn remove(&self, name: Name) -> BoxFuture<'_, Result<(), Problem>>;
 
-    /// Sends a message to an entity, wherever it is active.
-    fn call(&self, call: CallRequest) -> BoxFuture<'_, Result<CallReply, CallError>>;
+    /// Sends a message to an entity, wherever it is active: to the one that is named, or to one of
+    /// the replicas whose first it is.
+    fn call(
+        &self,
+        call: CallRequest,
+        choice: Choice,
+    ) -> BoxFuture<'_, Result<CallReply, CallError>>;
 
     /// At most `limit` blobs behind `after`, by digest.
     fn blobs(

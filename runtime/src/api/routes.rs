@@ -64,6 +64,8 @@ const APPLY_BODY: usize = 4 * limits::MANIFEST_BYTES;
 
 /// Most bytes of what is to move where.
 const MOVE_BODY: usize = 4 << 10;
+/// Most bytes of a number of replicas in JSON.
+const SCALE_BODY: usize = 1 << 10;
 
 /// How long it may take to restart a firmware or to roll it back: three writes and two reads of
 /// the store, each of which may wait for an election.
@@ -109,6 +111,7 @@ pub(super) fn routes(node: Arc<dyn ApiNode>, stop: CancellationToken) -> Router 
     let steered = Router::new()
         .route("/v1/firmware/{name}/restart", post(firmware::restart))
         .route("/v1/firmware/{name}/rollback", post(firmware::roll_back));
+    let scaled = Router::new().route("/v1/firmware/{name}/scale", post(firmware::scale));
     let departures = Router::new()
         .route("/v1/nodes/{id}/leave", post(node::leave))
         .route("/v1/nodes/{id}/stay", post(node::stay))
@@ -128,6 +131,7 @@ pub(super) fn routes(node: Arc<dyn ApiNode>, stop: CancellationToken) -> Router 
         .merge(bounded(applied, DEPLOY_TIME, APPLY_BODY))
         .merge(bounded(steered, STEER_TIME, 0))
         .merge(bounded(begun, STEER_TIME, MOVE_BODY))
+        .merge(bounded(scaled, STEER_TIME, SCALE_BODY))
         .merge(bounded(sessions(), SESSION_TIME, limits::MESSAGE_BYTES));
     // The node itself bounds the time until the first byte of a backup.
     let backups = Router::new().route("/v1/store/backup", get(store::backup));

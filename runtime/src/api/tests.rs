@@ -15,9 +15,9 @@ use std::{
 use futures::{StreamExt as _, future::BoxFuture};
 use made_up::Sessions;
 use odeum_actors::{Kind, Phase, Strategy, Supervisor, SupervisorSpec, Tree};
-use odeum_cluster::store::Consistency;
+use odeum_cluster::{router::choice::Choice, store::Consistency};
 use odeum_proto::{
-    Digest, EntityId, Epoch, Incarnation, Name, NodeId, RequestId, Revision, SessionId,
+    Digest, EntityId, Epoch, Incarnation, Name, NodeId, Recipient, RequestId, Revision, SessionId,
     call::{CallError, CallReply, CallRequest},
     limits,
     session::{DataAction, DataOutcome},
@@ -31,7 +31,8 @@ use super::{
         After, Applied, ApplyBody, BlobPage, BlobSummary, BlobUsage, CallOptions, Change,
         DeployOptions, Deployed, ErrorBody, FirmwareDescription, FirmwareEvent, FirmwareSettings,
         FirmwareSummary, LinksReport, LogLine, LogOptions, MoveBegun, MoveBody, MoveSummary,
-        NodeStatus, NodeSummary, Renewed, RolledBack, SessionPage, StoreReport, StoreSummary,
+        NodeStatus, NodeSummary, Renewed, RolledBack, Scaled, SessionPage, StoreReport,
+        StoreSummary,
     },
     *,
 };
@@ -45,6 +46,7 @@ fn id<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
 struct MadeUp {
     refuse: Mutex<Option<CallError>>,
     calls: Mutex<Vec<CallRequest>>,
+    chosen: Mutex<Vec<Choice>>,
     arrived: Signals,
     let_go: Signals,
     sessions: Sessions,
@@ -167,11 +169,15 @@ impl ApiNode for MadeUp {
         Box::pin(async move { self.known(&name).map(|()| unreachable!()) })
     }
 
-    fn events(&self, name: Name) -> BoxFuture<'_, Result<Vec<FirmwareEvent>, Problem>> {
-        Box::pin(async move { self.known(&name).map(|()| vec![]) })
+    fn events(&self, of: Recipient) -> BoxFuture<'_, Result<Vec<FirmwareEvent>, Problem>> {
+        Box::pin(async move { self.known(of.firmware()).map(|()| vec![]) })
     }
 
-    fn logs(&self, _: Name, options: LogOptions) -> BoxFuture<'_, Result<LogFeed, Problem>> {
+    fn scale(&self, name: Name, replicas: u32) -> BoxFuture<'_, Result<Scaled, Problem>> {
+        Box::pin(async move { Ok(Scaled { name, from: 1, to: replicas }) })
+    }
+
+    fn logs(&self, _: Recipient, options: LogOptions) -> BoxFuture<'_, Result<LogFeed, Problem>> {
         let lines = 0..u64::from(options.tail.unwrap_or_default());
         let lines = lines.map(|lines| LogLine::Missed { node: id("n1"), lines });
         let lines = futures::stream::iter(lines.collect::<Vec<_>>());
@@ -182,7 +188,8 @@ impl ApiNode for MadeUp {
         Box::pin(async move { Ok(lines) })
     }
 
-    fn restart(&self, name: Name) -> BoxFuture<'_, Result<Renewed, Problem>> {
+    fn restart(&self, of: Recipient) -> BoxFuture<'_, Result<Renewed, Problem>> {
+        let name = of.firmware().clone();
         Box::pin(async move { Ok(Renewed { name, node: id("n1"), epoch: Epoch(7) }) })
     }
 
@@ -194,8 +201,13 @@ impl ApiNode for MadeUp {
         Box::pin(async move { Err(Problem::NotFound { what: format!("firmware {name}").into() }) })
     }
 
-    fn call(&self, call: CallRequest) -> BoxFuture<'_, Result<CallReply, CallError>> {
+    fn call(
+        &self,
+        call: CallRequest,
+        choice: Choice,
+    ) -> BoxFuture<'_, Result<CallReply, CallError>> {
         Box::pin(async move {
+            self.chosen.lock().expect("not poisoned").push(choice);
             self.calls.lock().expect("not poisoned").push(call.clone());
             if let Some(error) = self.refuse.lock().expect("not poisoned").clone() {
                 return Err(error);
@@ -467,12 +479,13 @@ async fn headers_that_cannot_be_read_are_refused_and_named() {
 async fn a_call_carries_its_key_session_and_deadline_and_its_answer_says_who_gave_it() {
     let served = Served::start().await;
     let options = CallOptions {
+        key: None,
         request: Some(id("my-key")),
         session: Some("alice".to_owned()),
         deadline: Duration::from_millis(1_500),
     };
     let body = vec![0, 0xff, b'x'];
-    let answer = served.client.call(&id("counter"), body.clone(), &options).await.expect("replied");
+    let answer = served.client.call(&"counter", body.clone(), &options).await.expect("replied");
     assert_eq!((answer.body, answer.request), (body.clone(), id("my-key")));
     assert_eq!((answer.node, answer.epoch, answer.replayed), (id("n2"), Epoch(7), true));
 
@@ -487,7 +500,7 @@ async fn a_message_of_the_largest_size_is_taken() {
     let served = Served::start().await;
     let body = vec![7; limits::MESSAGE_BYTES];
     let options = CallOptions::default();
-    let answer = served.client.call(&id("counter"), body.clone(), &options).await;
+    let answer = served.client.call(&"counter", body.clone(), &options).await;
     assert_eq!(answer.expect("replied").body, body);
 }
 
@@ -536,7 +549,7 @@ async fn beyond_the_limit_of_deployments_callers_are_told_to_slow_down() {
 #[tokio::test]
 async fn a_stopping_server_answers_what_is_under_way_and_takes_nothing_new() {
     let served = Served::start().await;
-    let (name, options) = (id("counter"), CallOptions::default());
+    let (name, options) = ("counter", CallOptions::default());
     let under_way = served.client.call(&name, b"wait".to_vec(), &options);
     let stop = async {
         served.node.arrived.wait().await;

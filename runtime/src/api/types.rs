@@ -30,8 +30,8 @@ pub use backup::{
 };
 pub use blob::{BlobPage, BlobSummary, BlobUsage};
 pub use call::{
-    CallAnswer, CallOptions, DEADLINE_HEADER, DEFAULT_DEADLINE, EPOCH_HEADER, MAX_DEADLINE,
-    NODE_HEADER, REPLAYED_HEADER, REQUEST_HEADER, SESSION_HEADER,
+    CallAnswer, CallOptions, DEADLINE_HEADER, DEFAULT_DEADLINE, EPOCH_HEADER, KEY_HEADER,
+    MAX_DEADLINE, NODE_HEADER, REPLAYED_HEADER, REQUEST_HEADER, SESSION_HEADER,
 };
 pub use change::{
     BatchAnswer, BatchBody, Changed, CompareBody, DefinitionBody, OperationBody, OperationResult,
@@ -39,10 +39,12 @@ pub use change::{
 };
 pub(crate) use chronicle::moment;
 pub use chronicle::{
-    CursorError, FirmwareEvent, LogCursor, LogLevel, LogLine, LogOptions, LogStream,
+    CursorError, FirmwareEvent, LogCursor, LogCursors, LogLevel, LogLine, LogOptions, LogStream,
 };
-pub use describe::{FirmwareDescription, PackageReport, Renewed, RolledBack};
-pub use firmware::{DeployOptions, Deployed, FirmwareState, FirmwareSummary};
+pub use describe::{FirmwareDescription, PackageReport, Renewed, RolledBack, UpdateReport};
+pub use firmware::{
+    DeployOptions, Deployed, FirmwareState, FirmwareSummary, ReplicaSummary, ScaleBody, Scaled,
+};
 pub use link::{CertificateSummary, ClassTraffic, LinkReport, LinkState, LinksReport};
 pub use moves::{MoveBegun, MoveBody, MoveState, MoveSummary};
 pub use node::{
@@ -55,8 +57,8 @@ pub use session::{
     SessionSummary, SessionVariable, VariableHistory, VariablePage,
 };
 pub use settings::{
-    Applied, ApplyBody, Change, Difference, FirmwareSettings, LimitSettings, RestartSettings,
-    SETTINGS_HEADER, UpdateSettings,
+    Applied, ApplyBody, Change, Difference, FirmwareSettings, LimitSettings, Replicas,
+    RestartSettings, SETTINGS_HEADER, UpdateSettings,
 };
 pub use store::{GroupHealth, GroupReport, MemberReport, StoreReport};
 pub use watch::{After, WatchChange, WatchLine, WatchWhat};

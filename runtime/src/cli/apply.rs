@@ -15,7 +15,7 @@ use super::{
     CliError, Invocation,
     get::SHORT_DIGEST,
     package::{RegistryArgs, StoreArgs, package_named},
-    run::until_running,
+    run::{Since, places, until_running},
 };
 use crate::{
     api::{
@@ -34,10 +34,11 @@ A file declares one firmware or several, in TOML:
   name = \"counter\"              # when left out: the package's name
   source = \"counter.wasm\"       # as of `odeum run`, relative to this file
   labels = { disk = \"ssd\" }     # only on nodes that have them
+  replicas = 3                  # when left out: as many as before, or 1
   limits = { memory = \"16 MiB\", message-time = \"250ms\" }
   restart = { max-restarts = 5, within = \"1m\", per-hour = 20, pause = \"1s\" }
   health = { boot-time = \"10s\", cpu = { above = 90, lasting = \"30s\", then = \"restart\" } }
-  update = { rollback-restarts = 3, rollback-within = \"5m\" }
+  update = { max-unavailable = 1, rollback-restarts = 3, rollback-within = \"5m\" }
   transient = { idle = \"10m\" }
 
 or the same in YAML, as a list under `firmware:`. The keys are those of a package's odeum.toml; what
@@ -113,8 +114,9 @@ pub(super) async fn apply(invocation: &Invocation, args: ApplyArgs) -> Result<()
 
 /// Waits until it runs; why it does not.
 async fn wait_for(api: &ApiClient, outcome: &mut Outcome, wait: HumanDuration) -> Option<String> {
-    let Applied { name, epoch, .. } = &outcome.applied;
-    match until_running(api, name, *epoch, wait).await {
+    let Applied { name, epoch, digest, .. } = &outcome.applied;
+    let since = Since { epoch: *epoch, digest: Some(*digest) };
+    match until_running(api, name, &since, wait).await {
         Ok(firmware) => {
             outcome.firmware = Some(firmware);
             None
@@ -170,10 +172,7 @@ fn told(outcome: &Outcome) -> String {
         _ => format!("firmware {name} {change}"),
     };
     if let Some(firmware) = &outcome.firmware {
-        text.push_str(&format!(", and {}", firmware.state));
-        if let Some(node) = &firmware.node {
-            text.push_str(&format!(" on {node}"));
-        }
+        text.push_str(&format!(", and {}{}", firmware.state, places(firmware)));
     }
     for difference in differences {
         let side = |value: &Option<String>| match value {

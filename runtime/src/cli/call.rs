@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use clap::Args;
-use odeum_proto::{Name, RequestId, limits};
+use odeum_proto::{Recipient, RequestId, limits};
 use serde_json::json;
 
 use super::{CliError, Invocation};
@@ -15,11 +15,14 @@ use crate::{
 /// Arguments of `odeum call`.
 #[derive(Debug, Args)]
 #[command(after_help = "The reply is written to stdout as it is; `-o json` tells too which node \
-                        gave it.\n\nExample: odeum call counter \"add 2\" --session alice")]
+                        gave it.\n\nOf several replicas \
+                        one gets it: that which --key or --request-id selects, or any.\n\nExamples:\n  \
+                        odeum call counter \"add 2\" --session alice\n  \
+                        odeum call counter.2 get\n  odeum call counter \"add 2\" --key alice")]
 pub(crate) struct CallArgs {
-    /// The firmware, wherever it runs
+    /// The firmware, wherever it runs; NAME.2 is a certain one of its replicas
     #[arg(value_name = "FIRMWARE")]
-    name: Name,
+    name: Recipient,
     /// The message; `-` reads it from stdin
     #[arg(value_name = "MESSAGE", default_value = "", hide_default_value = true)]
     #[arg(allow_hyphen_values = true)]
@@ -27,6 +30,9 @@ pub(crate) struct CallArgs {
     /// The session the message is about [default: the firmware's own]
     #[arg(long)]
     session: Option<String>,
+    /// Selects one of several replicas, the same for the same text [default: the request's name]
+    #[arg(long, value_name = "TEXT", value_parser = key)]
+    key: Option<String>,
     /// Name of this request: sent again under the same name, it takes effect once
     #[arg(long, value_name = "ID")]
     request_id: Option<RequestId>,
@@ -45,6 +51,7 @@ pub(super) async fn call(invocation: &Invocation, args: CallArgs) -> Result<(), 
     let options = CallOptions {
         request: Some(request.clone()),
         session: args.session,
+        key: args.key,
         deadline: args.deadline.0,
     };
     let answer = api.call(&args.name, message, &options).await.map_err(|error| {
@@ -72,6 +79,18 @@ fn read_stdin() -> Result<Vec<u8>, CliError> {
         return Err(CliError::TooLarge { what: "the message".into(), limit: ByteSize(limit) });
     }
     Ok(message)
+}
+
+fn key(text: &str) -> Result<String, String> {
+    match text.chars().all(|it| it.is_ascii_graphic())
+        && (1..=limits::KEY_BYTES).contains(&text.len())
+    {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "it must be printable ASCII without spaces, {} bytes at most",
+            limits::KEY_BYTES
+        )),
+    }
 }
 
 fn deadline(text: &str) -> Result<HumanDuration, String> {

@@ -5,10 +5,10 @@ use odeum_proto::Name;
 
 use super::{
     CliError, Invocation,
-    get::{SHORT_DIGEST, events_table},
+    get::{SHORT_DIGEST, events_table, replicas_table},
 };
 use crate::{
-    api::types::{FirmwareDescription, PackageReport},
+    api::types::{FirmwareDescription, PackageReport, UpdateReport},
     config::ByteSize,
 };
 
@@ -42,12 +42,17 @@ pub(super) async fn describe(
 }
 
 fn told(described: &FirmwareDescription) -> String {
-    let FirmwareDescription { summary, package, policy, former, waits_for, events, .. } = described;
+    let FirmwareDescription { summary, package, policy, former, update, .. } = described;
+    let FirmwareDescription { waits_for, events, .. } = described;
     let state = match summary.exit_code {
         Some(code) => format!("{} with exit code {code}", summary.state),
         None => summary.state.to_string(),
     };
     let mut facts: Vec<(&str, String)> = vec![("name", summary.name.to_string()), ("state", state)];
+    if summary.replicas > 1 {
+        facts.push(("replicas", format!("{} of {} ready", summary.ready, summary.replicas)));
+    }
+    facts.extend(update.as_ref().map(|update| ("update", told_of(update))));
     facts.extend(waits_for.clone().map(|reason| ("waits", reason)));
     facts.extend(summary.node.as_ref().map(|node| ("node", node.to_string())));
     facts.extend(summary.epoch.map(|epoch| ("epoch", epoch.to_string())));
@@ -79,12 +84,25 @@ fn told(described: &FirmwareDescription) -> String {
         .iter()
         .map(|(what, value)| format!("{what:width$}  {}", super::out::single_line(value)))
         .collect();
+    let replicas = match summary.replicas {
+        1 => String::new(),
+        _ => format!("\n\n{}", replicas_table(summary)),
+    };
     let last = events.get(events.len().saturating_sub(EVENTS)..).unwrap_or_default();
     let events = match last {
         [] => "no events are known".to_owned(),
         last => events_table(last),
     };
-    format!("{}\n\n{events}", facts.join("\n"))
+    format!("{}{replicas}\n\n{events}", facts.join("\n"))
+}
+
+fn told_of(update: &UpdateReport) -> String {
+    let UpdateReport { done, of, behind } = update;
+    let behind: Vec<String> = behind.iter().map(ToString::to_string).collect();
+    let behind = behind.join(", ");
+    format!(
+        "{done} of {of} replicas run this package or have begun with it; still to come: {behind}"
+    )
 }
 
 fn facts_of(package: &PackageReport) -> Vec<(&'static str, String)> {

@@ -249,7 +249,7 @@ pub(crate) enum CliError {
     #[error("{name} is deployed and does not run: {reason}")]
     Failed {
         /// The firmware.
-        name: Name,
+        name: String,
         /// Why it does not run.
         reason: Box<str>,
     },
@@ -257,7 +257,7 @@ pub(crate) enum CliError {
     #[error("{name} is deployed and {state} after {waited}{}; watch it with `odeum get firmware`", because(.reason.as_deref()))]
     NotRunning {
         /// The firmware.
-        name: Name,
+        name: String,
         /// How it fares.
         state: crate::api::types::FirmwareState,
         /// How long was waited.

@@ -5,11 +5,12 @@ mod links;
 mod nodes;
 
 use clap::Subcommand;
-use odeum_proto::{Digest, Name, NodeId, SessionId};
+use odeum_proto::{Digest, NodeId, Recipient, SessionId};
 
 use super::{
     CliError, Invocation, migrate,
     out::{cell, table},
+    run::nodes,
     session,
 };
 use crate::{
@@ -37,15 +38,15 @@ pub(crate) enum GetCommand {
     },
     /// Deployed firmware: where it runs and how it fares
     Firmware {
-        /// Only this one
-        name: Option<Name>,
+        /// Only this one, and each of its replicas
+        name: Option<Recipient>,
     },
     /// What became of a firmware lately, on any node: crashes, restarts, updates
     #[command(visible_alias = "event")]
     Events {
-        /// The firmware
+        /// The firmware; NAME.2 is one of its replicas
         #[arg(value_name = "FIRMWARE")]
-        name: Name,
+        name: Recipient,
     },
     /// What moved from node to node lately, and what is on its way
     #[command(visible_alias = "move")]
@@ -90,9 +91,7 @@ pub(super) async fn get(invocation: &Invocation, command: GetCommand) -> Result<
         }
         GetCommand::Links { peer } => links::show(invocation, &api.links().await?, peer),
         GetCommand::Firmware { name: Some(name) } => {
-            invocation.out.result(&api.firmware_of(&name).await?, |one| {
-                firmware_table(std::slice::from_ref(one))
-            })
+            invocation.out.result(&api.firmware_of(&name).await?, one_table)
         }
         GetCommand::Firmware { name: None } => {
             invocation.out.result(&api.firmware().await?, |all| firmware_table(all))
@@ -132,6 +131,7 @@ fn firmware_table(firmware: &[FirmwareSummary]) -> String {
     table(
         [
             "NAME",
+            "READY",
             "STATE",
             "NODE",
             "EPOCH",
@@ -145,12 +145,13 @@ fn firmware_table(firmware: &[FirmwareSummary]) -> String {
         firmware.iter().map(|one| {
             [
                 cell(&one.name),
+                cell(format!("{}/{}", one.ready, one.replicas)),
                 match (one.exit_code, one.pid) {
                     (Some(code), _) => cell(format!("{} ({code})", one.state)),
                     (None, Some(pid)) => cell(format!("{} (process {pid})", one.state)),
                     (None, None) => cell(one.state),
                 },
-                one.node.as_ref().map(ToString::to_string),
+                nodes(one),
                 one.epoch.map(|epoch| epoch.to_string()),
                 one.restarts.map(|restarts| restarts.to_string()),
                 one.cpu_percent.map(|percent| format!("{percent} %")),
@@ -163,8 +164,58 @@ fn firmware_table(firmware: &[FirmwareSummary]) -> String {
     )
 }
 
-/// Events, the oldest first.
+/// One firmware: with several replicas, each of them, too.
+fn one_table(firmware: &FirmwareSummary) -> String {
+    let all = firmware_table(std::slice::from_ref(firmware));
+    if firmware.replicas == 1 {
+        return all;
+    }
+    format!("{all}\n\n{}", replicas_table(firmware))
+}
+
+/// The replicas of a firmware.
+pub(super) fn replicas_table(firmware: &FirmwareSummary) -> String {
+    table(
+        ["REPLICA", "STATE", "NODE", "EPOCH", "RESTARTS", "CPU", "MEMORY", "DIGEST", "LAST ERROR"],
+        firmware.instances.iter().map(|one| {
+            [
+                cell(format!("{}.{}", firmware.name, one.replica)),
+                match (one.exit_code, one.pid) {
+                    (Some(code), _) => cell(format!("{} ({code})", one.state)),
+                    (None, Some(pid)) => cell(format!("{} (process {pid})", one.state)),
+                    (None, None) => cell(one.state),
+                },
+                one.node.as_ref().map(ToString::to_string),
+                one.epoch.map(|epoch| epoch.to_string()),
+                one.restarts.map(|restarts| restarts.to_string()),
+                one.cpu_percent.map(|percent| format!("{percent} %")),
+                one.memory_bytes.map(|bytes| ByteSize(bytes).rounded()),
+                cell(one.digest.to_string().get(..SHORT_DIGEST).unwrap_or_default()),
+                one.last_error.clone(),
+            ]
+        }),
+    )
+}
+
+/// Events, the oldest first. The column of replicas is there when it says something.
 pub(super) fn events_table(events: &[FirmwareEvent]) -> String {
+    if events.iter().any(|event| event.replica > 1) {
+        return table(
+            ["LAST SEEN", "TIMES", "NODE", "REPLICA", "EPOCH", "EVENT", "WHAT"],
+            events.iter().map(|event| {
+                [
+                    cell(&event.at),
+                    cell(event.count),
+                    cell(&event.node),
+                    // What is about all of them has no epoch.
+                    Some(event.replica).filter(|_| event.epoch.0 > 0).map(|it| it.to_string()),
+                    Some(event.epoch).filter(|epoch| epoch.0 > 0).map(|it| it.to_string()),
+                    cell(&event.event),
+                    cell(&event.text),
+                ]
+            }),
+        );
+    }
     table(
         ["LAST SEEN", "TIMES", "NODE", "EPOCH", "EVENT", "WHAT"],
         events.iter().map(|event| {

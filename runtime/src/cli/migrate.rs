@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use odeum_proto::{EntityId, Name, NodeId};
+use odeum_proto::{EntityId, NodeId, ReplicaId};
 use serde_json::json;
 
 use super::{
@@ -31,7 +31,7 @@ Examples:
   odeum migrate counter --to n2
   odeum migrate counter --to n2 --watch    and show how it goes")]
 pub(crate) struct MigrateArgs {
-    /// The firmware, or an entity as KIND/NAME
+    /// The firmware, one of its replicas (`counter.2`), or an entity as KIND/NAME
     #[arg(value_parser = entity)]
     entity: EntityId,
     /// The node that is to have it
@@ -70,8 +70,8 @@ fn entity(text: &str) -> Result<EntityId, String> {
     match text.contains('/') {
         true => text.parse().map_err(|error| format!("{error}")),
         false => {
-            let name: Name = text.parse().map_err(|error| format!("{error}"))?;
-            Ok(EntityId::firmware(name))
+            let replica: ReplicaId = text.parse().map_err(|error| format!("{error}"))?;
+            Ok(replica.entity())
         }
     }
 }

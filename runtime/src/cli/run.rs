@@ -1,9 +1,9 @@
 //! `odeum run`: deploy a firmware and wait until it takes messages, or runs as a job.
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use clap::Args;
-use odeum_proto::{Epoch, Label, Name};
+use odeum_proto::{Digest, Epoch, Label, Name};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     api::{
         client::{ApiClient, ApiError},
-        types::{DeployOptions, FirmwareSettings, FirmwareState, FirmwareSummary},
+        types::{DeployOptions, FirmwareSettings, FirmwareState, FirmwareSummary, Replicas},
     },
     config::{ByteSize, HumanDuration},
     package::source::Source,
@@ -30,6 +30,7 @@ const POLL: Duration = Duration::from_millis(50);
                         file, oci://HOST/NAME:TAG, or what\n`odeum package ls` shows: NAME, \
                         NAME@VERSION, the beginning of a digest.\n\nExamples:\n  odeum run \
                         counter.wasm --memory 16MiB --time 250ms\n  odeum run counter.wasm --label disk=ssd\n  odeum run \
+                        counter.wasm --replicas 3\n  odeum run \
                         oci://localhost:5000/counter:1.0.0")]
 pub(crate) struct RunArgs {
     /// The package, or a module: .wasm, or .wat as text
@@ -47,6 +48,9 @@ pub(crate) struct RunArgs {
     /// Run it on nodes with this label only; may be given several times
     #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
     label: Vec<(Label, Label)>,
+    /// How many replicas of it to run, spread over the nodes [default: as many as before, or 1]
+    #[arg(long, value_name = "N", value_parser = replicas)]
+    replicas: Option<Replicas>,
     /// How long to wait until it runs
     #[arg(long, value_name = "DURATION", default_value = "30s")]
     wait: HumanDuration,
@@ -68,6 +72,7 @@ pub(super) async fn run(invocation: &Invocation, args: RunArgs) -> Result<(), Cl
         time: args.time.map(|time| time.to_string()),
         settings: FirmwareSettings {
             labels: args.label.into_iter().collect(),
+            replicas: args.replicas,
             ..FirmwareSettings::default()
         },
     };
@@ -77,9 +82,10 @@ pub(super) async fn run(invocation: &Invocation, args: RunArgs) -> Result<(), Cl
         }
         other => other.into(),
     })?;
-    let firmware = until_running(&api, &name, deployed.epoch, args.wait).await?;
+    let since = Since { epoch: deployed.epoch, digest: Some(deployed.digest) };
+    let firmware = until_running(&api, &name, &since, args.wait).await?;
     invocation.out.result(&firmware, |firmware| {
-        let node = firmware.node.as_ref().map_or_else(String::new, |node| format!(" on {node}"));
+        let node = places(firmware);
         if let Some(code) = firmware.exit_code {
             return format!("{name} has completed{node} with exit code {code}");
         }
@@ -87,33 +93,73 @@ pub(super) async fn run(invocation: &Invocation, args: RunArgs) -> Result<(), Cl
     })
 }
 
-/// Waits until a firmware runs, in an activation not before `since`.
+/// Where it runs: with several replicas, how many of them on which nodes.
+pub(super) fn places(firmware: &FirmwareSummary) -> String {
+    if firmware.replicas == 1 {
+        return firmware.node.as_ref().map_or_else(String::new, |node| format!(" on {node}"));
+    }
+    let FirmwareSummary { ready, replicas, .. } = firmware;
+    format!(", {ready} of {replicas} replicas, on {}", nodes(firmware).unwrap_or_default())
+}
+
+/// The nodes that it is on, each once.
+pub(super) fn nodes(firmware: &FirmwareSummary) -> Option<String> {
+    let nodes: BTreeSet<&str> =
+        firmware.instances.iter().filter_map(|one| Some(one.node.as_ref()?.as_str())).collect();
+    let nodes: Vec<&str> = nodes.into_iter().collect();
+    (!nodes.is_empty()).then(|| nodes.join(", "))
+}
+
+/// What is waited for.
+#[derive(Debug, Default)]
+pub(super) struct Since {
+    /// An activation not before this one.
+    pub(super) epoch: Option<Epoch>,
+    /// This package, in all replicas.
+    pub(super) digest: Option<Digest>,
+}
+
+/// Waits until all replicas of a firmware run, or the one that is named.
 pub(super) async fn until_running(
     api: &ApiClient,
-    name: &Name,
-    since: Option<Epoch>,
+    name: &impl std::fmt::Display,
+    since: &Since,
     wait: HumanDuration,
 ) -> Result<FirmwareSummary, CliError> {
     let deadline = Instant::now() + wait.0;
     loop {
         let firmware = api.firmware_of(name).await?;
         let reason = firmware.last_error.as_deref().map(Box::from);
-        let is_new = firmware.epoch >= since;
+        let is_undone = since.digest.is_some_and(|digest| digest != firmware.digest);
+        let is_under_way = firmware.updated < firmware.replicas;
+        let is_new = firmware.epoch >= since.epoch && !is_under_way;
         match firmware.state {
-            FirmwareState::Running | FirmwareState::Idle | FirmwareState::Completed if is_new => {
-                return Ok(firmware);
+            // Somebody else may have deployed something, which is as good a reason to go.
+            _ if is_undone => {
+                let reason = format!(
+                    "another package has taken the place of this one: `odeum get events {name}` \
+                     tells why"
+                );
+                return Err(CliError::Failed { name: name.to_string(), reason: reason.into() });
             }
+            state if state.is_ready() && is_new => return Ok(firmware),
             FirmwareState::Failed if is_new => {
                 let reason = reason.unwrap_or_else(|| "no reason is known".into());
-                return Err(CliError::Failed { name: name.clone(), reason });
+                return Err(CliError::Failed { name: name.to_string(), reason });
             }
             state if Instant::now() >= deadline => {
-                let name = name.clone();
+                let name = name.to_string();
                 return Err(CliError::NotRunning { name, state, waited: wait, reason });
             }
             _ => sleep(POLL).await,
         }
     }
+}
+
+/// Reads a number of replicas.
+pub(super) fn replicas(text: &str) -> Result<Replicas, String> {
+    let number: u64 = text.parse().map_err(|_| "it is no number".to_owned())?;
+    Replicas::try_from(number).map_err(|error| error.to_string())
 }
 
 /// The file's name without its extension, as a name: `My_Counter.wasm` is `my-counter`.

@@ -5,14 +5,14 @@
 use std::time::Duration;
 
 use clap::Args;
-use odeum_proto::Name;
+use odeum_proto::{Name, Recipient};
 use tokio::time::{Instant, sleep};
 
 use super::{CliError, Invocation};
 use crate::{
     api::{
         client::{ApiClient, ApiError},
-        types::{LogLine, LogOptions, LogStream},
+        types::{LogCursors, LogLine, LogOptions, LogStream},
     },
     config::HumanDuration,
 };
@@ -28,6 +28,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 Any node can be asked: it asks the one that runs the firmware, which keeps the last lines in memory
 (`firmware.log-lines`, `firmware.log-size`). With -f it goes on when the firmware is restarted and
 when it goes to another node; who reads too slowly is told how many lines it missed. Ends on Ctrl-C.
+Of several replicas the lines of all are printed, with the name of each.
 
 A line has its time, its level (or the output that it was written to) and its text. With `-o json`
 it is as in GET /v1/firmware/NAME/logs; `--after` goes on behind the `cursor` of one.
@@ -37,9 +38,9 @@ Examples:
   odeum logs counter --since 10m
   odeum logs counter -f --tail 0")]
 pub(crate) struct LogsArgs {
-    /// The firmware
+    /// The firmware; NAME.2 is one of its replicas
     #[arg(value_name = "FIRMWARE")]
-    name: Name,
+    name: Recipient,
     /// Go on with what it logs from now on
     #[arg(long, short)]
     follow: bool,
@@ -51,7 +52,7 @@ pub(crate) struct LogsArgs {
     since: Option<HumanDuration>,
     /// Begin behind this line
     #[arg(long, value_name = "CURSOR", conflicts_with_all = ["tail", "since"])]
-    after: Option<crate::api::types::LogCursor>,
+    after: Option<LogCursors>,
 }
 
 /// Why the lines are over for now.
@@ -90,7 +91,7 @@ pub(super) async fn logs(invocation: &Invocation, args: LogsArgs) -> Result<(), 
 async fn read(
     invocation: &Invocation,
     api: &ApiClient,
-    name: &Name,
+    name: &Recipient,
     options: &mut LogOptions,
     last_seen: &mut Option<Instant>,
 ) -> Result<Ended, CliError> {
@@ -99,6 +100,8 @@ async fn read(
         Err(error) => return Ok(Ended::Away(Some(error))),
     };
     *last_seen = Some(Instant::now());
+    let firmware = api.firmware_of(name.firmware()).await?;
+    let several = Some(name.firmware()).filter(|_| firmware.replicas > 1);
     loop {
         let line = match lines.next().await {
             Ok(Some(line)) => line,
@@ -108,12 +111,12 @@ async fn read(
         *last_seen = Some(Instant::now());
         match &line {
             LogLine::Line { cursor, .. } | LogLine::Progress { cursor: Some(cursor) } => {
-                options.after = Some(cursor.clone());
+                options.after.get_or_insert_default().put(cursor.clone());
             }
             _ => {}
         }
         remark(invocation, &line);
-        if !print(invocation, &line)? {
+        if !print(invocation, several, &line)? {
             return Ok(Ended::Enough);
         }
         if let LogLine::End { .. } = line {
@@ -126,14 +129,19 @@ async fn read(
 }
 
 /// Prints a line; whether anybody still reads.
-fn print(invocation: &Invocation, line: &LogLine) -> Result<bool, CliError> {
+fn print(invocation: &Invocation, name: Option<&Name>, line: &LogLine) -> Result<bool, CliError> {
     invocation.out.line(line, |line| {
-        let LogLine::Line { at, level, stream, text, .. } = line else { return None };
+        let LogLine::Line { at, replica, level, stream, text, .. } = line else { return None };
         let what = match stream {
             LogStream::Log | LogStream::Node => level.to_string(),
             LogStream::Stdout | LogStream::Stderr => stream.to_string(),
         };
-        Some(format!("{at}  {what:6}  {}", super::out::single_line(text)))
+        let text = super::out::single_line(text);
+        Some(if let Some(name) = name {
+            format!("{at}  {name}.{replica}  {what:6}  {text}")
+        } else {
+            format!("{at}  {what:6}  {text}")
+        })
     })
 }
 
@@ -143,8 +151,9 @@ fn remark(invocation: &Invocation, line: &LogLine) {
         LogLine::Missed { node, lines } => {
             invocation.out.note(&format!("{lines} lines of {node} are not kept any more"));
         }
-        LogLine::Moved { node, epoch } => {
-            invocation.out.note(&format!("it is on {node} now, in activation {epoch}"));
+        LogLine::Moved { node, epoch, replica } => {
+            let who = if *replica == 1 { "it".to_owned() } else { format!("replica {replica}") };
+            invocation.out.note(&format!("{who} is on {node} now, in activation {epoch}"));
         }
         LogLine::Waiting { reason } | LogLine::End { reason } => invocation.out.note(reason),
         LogLine::Line { .. } | LogLine::Progress { .. } => {}

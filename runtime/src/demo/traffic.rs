@@ -177,6 +177,7 @@ impl Sender {
     /// One message until its acknowledgement, or until it is refused for good.
     async fn deliver(&mut self) -> Result<Ack, Box<str>> {
         let options = CallOptions {
+            key: None,
             request: Some(RequestId::random()),
             session: Some(SESSION.to_owned()),
             deadline: TRY_DEADLINE,

@@ -8,7 +8,7 @@
 
 use std::{fmt, time::Duration};
 
-use odeum_proto::{Name, limits};
+use odeum_proto::{ReplicaId, limits};
 use rumqttc::{AsyncClient, ClientError, Event, EventLoop, MqttOptions, Packet, QoS};
 use tokio::{sync::mpsc, time::sleep};
 
@@ -88,7 +88,7 @@ impl fmt::Debug for BrokerAccess {
 
 /// A connection that is to be [run](Bridge::run).
 pub(super) struct Bridge {
-    firmware: Name,
+    firmware: ReplicaId,
     queue: mpsc::Receiver<Publication>,
     client: AsyncClient,
     events: EventLoop,
@@ -98,7 +98,7 @@ pub(super) struct Bridge {
 /// A bridge of `firmware` to a broker. `id` tells it from other clients of that.
 pub(super) fn bridge(
     access: &BrokerAccess,
-    firmware: &Name,
+    firmware: &ReplicaId,
     id: &str,
     filters: &[MqttFilter],
 ) -> (Publisher, Bridge) {
@@ -136,7 +136,7 @@ impl Bridge {
 
 /// Drives the connection; never ends.
 async fn connect(
-    firmware: &Name,
+    firmware: &ReplicaId,
     client: &AsyncClient,
     mut events: EventLoop,
     filters: &[MqttFilter],

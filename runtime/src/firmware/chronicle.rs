@@ -17,7 +17,7 @@ use std::{
 };
 
 use odeum_proto::{
-    Epoch, Name,
+    Epoch, ReplicaId,
     chronicle::{Begin, Happening, Level, Line, Lines, Stream, What},
 };
 use tokio::{sync::watch, time::timeout};
@@ -48,7 +48,7 @@ pub struct Chronicles(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     bounds: LogBounds,
-    all: Mutex<BTreeMap<Name, Arc<Chronicle>>>,
+    all: Mutex<BTreeMap<ReplicaId, Arc<Chronicle>>>,
     /// Moves on when there is one more.
     added: watch::Sender<u64>,
 }
@@ -75,7 +75,7 @@ impl Chronicles {
     }
 
     /// The one of `name`, which begins if there is none.
-    pub(super) fn of(&self, name: &Name) -> Arc<Chronicle> {
+    pub(super) fn of(&self, name: &ReplicaId) -> Arc<Chronicle> {
         if let Some(there) = self.find(name) {
             return there;
         }
@@ -88,27 +88,27 @@ impl Chronicles {
     }
 
     /// Forgets that of `name`, which is deployed no more.
-    pub(super) fn forget(&self, name: &Name) {
+    pub(super) fn forget(&self, name: &ReplicaId) {
         locked(&self.0.all).remove(name);
     }
 
     /// Something became of `name` by the hand of somebody who asked this node.
-    pub fn happened(&self, name: &Name, epoch: Epoch, what: What) {
+    pub fn happened(&self, name: &ReplicaId, epoch: Epoch, what: What) {
         self.of(name).happened(epoch, what);
     }
 
-    fn find(&self, name: &Name) -> Option<Arc<Chronicle>> {
+    fn find(&self, name: &ReplicaId) -> Option<Arc<Chronicle>> {
         locked(&self.0.all).get(name).cloned()
     }
 
     /// What became of `name` here, the oldest first.
     #[must_use]
-    pub fn events(&self, name: &Name) -> Vec<Happening> {
+    pub fn events(&self, name: &ReplicaId) -> Vec<Happening> {
         self.find(name).map(|it| locked(&it.kept).events.all()).unwrap_or_default()
     }
 
     /// Lines of `name`; waits for the first of them, but not longer than `patience`.
-    pub async fn lines(&self, name: &Name, begin: Begin, patience: Duration) -> Lines {
+    pub async fn lines(&self, name: &ReplicaId, begin: Begin, patience: Duration) -> Lines {
         let found = async {
             let mut added = self.0.added.subscribe();
             loop {
@@ -165,14 +165,14 @@ impl Chronicle {
 /// Where one activation of a firmware writes. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct GuestLog {
-    name: Name,
+    name: ReplicaId,
     /// Shared by all that write for it.
     epoch: Arc<AtomicU64>,
     chronicle: Arc<Chronicle>,
 }
 
 impl GuestLog {
-    pub(super) fn new(name: Name, epoch: Epoch, chronicle: Arc<Chronicle>) -> Self {
+    pub(super) fn new(name: ReplicaId, epoch: Epoch, chronicle: Arc<Chronicle>) -> Self {
         Self { name, epoch: Arc::new(AtomicU64::new(epoch.0)), chronicle }
     }
 
@@ -187,12 +187,12 @@ impl GuestLog {
 
     /// For what runs outside of a node.
     #[must_use]
-    pub fn alone(name: Name) -> Self {
+    pub fn alone(name: ReplicaId) -> Self {
         Self::new(name, Epoch(0), Arc::new(Chronicle::new(LogBounds::default())))
     }
 
-    /// The firmware.
-    pub(super) fn firmware(&self) -> &Name {
+    /// The replica.
+    pub(super) fn firmware(&self) -> &ReplicaId {
         &self.name
     }
 
@@ -222,7 +222,7 @@ fn now_ms() -> u64 {
 mod tests {
     use super::*;
 
-    fn name() -> Name {
+    fn name() -> ReplicaId {
         "counter".parse().expect("a name")
     }
 

@@ -18,6 +18,7 @@
 //! | `Look` | a task of the actor, when the store or the lease changes | none |
 //! | `Ended` | a task of the actor, when a host or its supervisor ends | none |
 //! | `Crashed` | a task of the actor, when a host crashes | none |
+//! | `Stuck` | a task of the actor, when a host does not come to its next message | none |
 //! | `Fetched` | a task of the actor | none |
 //! | `Sample` | a timer | none |
 //! | `GetList` | [`CoordinatorHandle::list`] | the firmware that runs here |
@@ -36,7 +37,7 @@ use odeum_actors::{
 };
 use odeum_cluster::lease::LeaseHandle;
 use odeum_proto::{
-    Digest, EntityId, Epoch, Incarnation, Name, NodeId,
+    Digest, EntityId, Epoch, Incarnation, NodeId, ReplicaId,
     chronicle::What,
     store::{FirmwareSpec, Outcome, Remedy, RestartBudget, Threshold},
 };
@@ -48,7 +49,7 @@ use super::{
     crashes::{Crashes, Verdict},
     deeds::Reach,
     error::GuestFailure,
-    host::{Activate, HostHandle, HostParts, STORE_DEADLINE, host},
+    host::{Activate, HostHandle, HostParts, STORE_DEADLINE, host, liveness},
     ledger::Ledger,
     plan::{self, Command, Running, Wanted},
     process::Launcher,
@@ -163,8 +164,9 @@ pub(super) fn coordinator(
 #[derive(Debug)]
 enum CoordinatorMessage {
     Look,
-    Ended { name: Name, facts: Facts, exit: Exit },
-    Crashed { name: Name, facts: Facts },
+    Ended { name: ReplicaId, facts: Facts, exit: Exit },
+    Crashed { name: ReplicaId, facts: Facts },
+    Stuck { name: ReplicaId, facts: Facts },
     Sample,
     Fetched { digest: Digest, is_here: bool },
     GetList { reply: Reply<Vec<FirmwareStatus>> },
@@ -175,7 +177,7 @@ enum CoordinatorMessage {
 struct CoordinatorActor {
     parts: CoordinatorParts,
     hosts: Supervisor,
-    entries: BTreeMap<Name, Entry>,
+    entries: BTreeMap<ReplicaId, Entry>,
     /// Outlives a crash of this actor, as what its hosts have begun does.
     ran: Arc<Mutex<Ran>>,
     /// As of the last look.
@@ -183,11 +185,11 @@ struct CoordinatorActor {
     /// Packages that are here or on their way.
     at_hand: BTreeSet<Digest>,
     /// Of what ran here.
-    crashes: BTreeMap<Name, Crashes>,
+    crashes: BTreeMap<ReplicaId, Crashes>,
 }
 
 /// The last epoch under which each firmware ran here.
-type Ran = BTreeMap<Name, Epoch>;
+type Ran = BTreeMap<ReplicaId, Epoch>;
 
 /// A firmware that was started here.
 struct Entry {
@@ -244,6 +246,7 @@ impl Actor for CoordinatorActor {
                 self.on_ended(ctx, name, &facts, &exit).await?;
             }
             CoordinatorMessage::Crashed { name, facts } => self.on_crashed(ctx, name, &facts).await,
+            CoordinatorMessage::Stuck { name, facts } => self.on_stuck(ctx, name, &facts).await?,
             CoordinatorMessage::Sample => self.on_sample(ctx).await,
             CoordinatorMessage::Fetched { digest, is_here } => self.on_fetched(digest, is_here),
             CoordinatorMessage::GetList { reply } => reply.send(self.list()),
@@ -269,10 +272,10 @@ impl CoordinatorActor {
             let used: BTreeSet<Digest> = wanted.iter().map(|w| w.spec.digest).collect();
             self.at_hand.retain(|digest| used.contains(digest));
             self.parts.cache.retain(used).await;
-            let is_wanted = |name: &Name| wanted.iter().any(|wanted| wanted.spec.name == *name);
+            let is_wanted = |name: &ReplicaId| wanted.iter().any(|wanted| wanted.replica == *name);
             self.ran().retain(|name, _| is_wanted(name));
             self.crashes.retain(|name, _| is_wanted(name));
-            for gone in self.wanted.iter().map(|it| &it.spec.name).filter(|name| !is_wanted(name)) {
+            for gone in self.wanted.iter().map(|it| &it.replica).filter(|name| !is_wanted(name)) {
                 self.parts.chronicles.forget(gone);
             }
             self.wanted = wanted;
@@ -297,7 +300,7 @@ impl CoordinatorActor {
     async fn on_ended(
         &mut self,
         ctx: &mut Context<Self>,
-        name: Name,
+        name: ReplicaId,
         facts: &Facts,
         exit: &Exit,
     ) -> Result<(), ActorError> {
@@ -328,7 +331,7 @@ impl CoordinatorActor {
     }
 
     /// A crash that the host's supervisor bears.
-    async fn on_crashed(&mut self, ctx: &mut Context<Self>, name: Name, facts: &Facts) {
+    async fn on_crashed(&mut self, ctx: &mut Context<Self>, name: ReplicaId, facts: &Facts) {
         let can_roll_back = self.can_roll_back(&name);
         let Some(entry) = self.entries.get(&name).filter(|entry| entry.facts.are(facts)) else {
             return;
@@ -343,6 +346,25 @@ impl CoordinatorActor {
                 self.end_for_good(&name, &why).await;
             }
         }
+    }
+
+    /// A host that does not come to its next message: it is ended and another one begins.
+    async fn on_stuck(
+        &mut self,
+        ctx: &mut Context<Self>,
+        name: ReplicaId,
+        facts: &Facts,
+    ) -> Result<(), ActorError> {
+        if !self.entries.get(&name).is_some_and(|entry| entry.facts.are(facts)) {
+            return Ok(());
+        }
+        let reason = "its host does not come to its next message";
+        tracing::error!(%name, reason, "firmware is not alive");
+        facts.happened(What::NotAlive { reason: reason.to_owned() });
+        facts.crashed(reason);
+        self.on_crashed(ctx, name.clone(), facts).await;
+        self.stop(vec![name]).await;
+        self.on_look(ctx).await
     }
 
     /// Looks at what each firmware uses, and whether an update has stood the test.
@@ -360,7 +382,7 @@ impl CoordinatorActor {
         for (name, threshold) in exceeded {
             self.on_exceeded(&name, threshold).await;
         }
-        let settled: Vec<(Name, Digest)> = self
+        let settled: Vec<(ReplicaId, Digest)> = self
             .entries
             .iter()
             .filter(|(name, entry)| entry.facts.is_well() && self.can_roll_back(name))
@@ -381,7 +403,7 @@ impl CoordinatorActor {
         }
     }
 
-    async fn on_exceeded(&mut self, name: &Name, threshold: Threshold) {
+    async fn on_exceeded(&mut self, name: &ReplicaId, threshold: Threshold) {
         let failure = GuestFailure::Exceeded { threshold: threshold.clone() };
         if let Some(entry) = self.entries.get(name) {
             entry.facts.happened(What::Exceeded { reason: failure.to_string() });
@@ -398,16 +420,16 @@ impl CoordinatorActor {
     }
 
     /// The package before the one that is deployed.
-    fn former(&self, name: &Name) -> Option<Digest> {
-        self.wanted.iter().find(|wanted| wanted.spec.name == *name)?.former
+    fn former(&self, name: &ReplicaId) -> Option<Digest> {
+        self.wanted.iter().find(|wanted| wanted.replica == *name)?.former
     }
 
-    fn can_roll_back(&self, name: &Name) -> bool {
+    fn can_roll_back(&self, name: &ReplicaId) -> bool {
         self.former(name).is_some()
     }
 
     /// Has the package before come back, however long the store takes: it is safe to repeat.
-    fn roll_back(&self, ctx: &mut Context<Self>, name: &Name) {
+    fn roll_back(&self, ctx: &mut Context<Self>, name: &ReplicaId) {
         let (Some(entry), Some(to)) = (self.entries.get(name), self.former(name)) else { return };
         let (name, failed) = (name.clone(), entry.running.spec.digest);
         let facts = entry.facts.clone();
@@ -416,13 +438,17 @@ impl CoordinatorActor {
         let ledger = Arc::clone(&self.parts.ledger);
         ctx.spawn(async move {
             loop {
-                match ledger.roll_back(&name, failed, STORE_DEADLINE).await {
+                match ledger.roll_back(name.firmware(), failed, STORE_DEADLINE).await {
                     Ok(Outcome::Refused(refusal)) => {
                         tracing::warn!(%name, %refusal, "not rolled back");
                         return;
                     }
                     Ok(_) => {
-                        facts.happened(What::RolledBack { from: failed, to });
+                        facts.happened(What::RolledBack {
+                            from: failed,
+                            to,
+                            reason: last.to_string(),
+                        });
                         return;
                     }
                     Err(error) => {
@@ -435,15 +461,15 @@ impl CoordinatorActor {
     }
 
     /// Ends a host that its supervisor would start again.
-    async fn end_for_good(&mut self, name: &Name, why: &str) {
-        self.hosts.remove(name.as_str()).await.ok();
+    async fn end_for_good(&mut self, name: &ReplicaId, why: &str) {
+        self.hosts.remove(&name.to_string()).await.ok();
         self.give_up(name, why);
     }
 
     /// It stays among what runs, so that it is tried again only when it is deployed or placed anew.
-    fn give_up(&self, name: &Name, why: &str) {
+    fn give_up(&self, name: &ReplicaId, why: &str) {
         let Some(entry) = self.entries.get(name) else { return };
-        let (entity, epoch) = (EntityId::firmware(name.clone()), entry.running.epoch);
+        let (entity, epoch) = (name.entity(), entry.running.epoch);
         let last = entry.status().last_error.unwrap_or_default();
         tracing::error!(%entity, %epoch, why, "firmware given up");
         entry.facts.erred(HostState::Failed, format!("given up after {why}: {last}"));
@@ -467,14 +493,14 @@ impl CoordinatorActor {
     }
 
     fn host_of(&self, entity: &EntityId, epoch: Epoch) -> Option<(HostHandle, FirmwareSpec)> {
-        let entry = self.entries.get(entity.firmware_name()?)?;
+        let entry = self.entries.get(&entity.replica()?)?;
         let is_it = entry.running.epoch == epoch;
         is_it.then(|| (entry.host.clone(), entry.running.spec.clone()))
     }
 
     /// What a host that begins runs its guest with.
     fn setting(&self, running: &Running) -> Setting {
-        let name = &running.spec.name;
+        let name = &running.replica;
         Setting {
             firmware: name.clone(),
             log: GuestLog::new(name.clone(), running.epoch, self.parts.chronicles.of(name)),
@@ -485,8 +511,8 @@ impl CoordinatorActor {
     }
 
     async fn start(&mut self, ctx: &mut Context<Self>, running: Running) -> Result<(), ActorError> {
-        let name = running.spec.name.clone();
-        let entity = EntityId::firmware(name.clone());
+        let name = running.replica.clone();
+        let entity = name.entity();
         let thawed = self
             .parts
             .ledger
@@ -505,6 +531,7 @@ impl CoordinatorActor {
         let again = self.ran().insert(name.clone(), running.epoch) == Some(running.epoch);
         let parts = HostParts {
             node: self.parts.node.clone(),
+            replica: name.clone(),
             entity,
             epoch: running.epoch,
             again,
@@ -521,21 +548,27 @@ impl CoordinatorActor {
         };
         let restarts = running.spec.policy.restarts.clone();
         let (host, host_spec) = host(format!("Host {name}"), parts);
-        let (supervisor, spec) = SupervisorSpec::new(name.as_str(), Strategy::OneForOne)
+        let (supervisor, spec) = SupervisorSpec::new(name.to_string(), Strategy::OneForOne)
             .intensity(restart::intensity(&restarts))
             .child(host_spec)
             .nested();
         let gauge = Gauge::new(now, usage.computed());
+        let is_stuck = stuck(host.clone(), running.spec.clone());
         self.entries
             .insert(name.clone(), Entry { running, facts: facts.clone(), host, usage, gauge });
         self.hosts.add(spec.restart(Restart::Temporary)).await?;
         let actor = ctx.handle().clone();
         ctx.spawn(async move {
-            let mut crashes = facts.crashes();
+            let (mut crashes, mut is_stuck) = (facts.crashes(), std::pin::pin!(is_stuck));
             let exit = loop {
                 tokio::select! {
                     exit = supervisor.finished() => break exit,
                     () = facts.are_over() => break Exit::Normal,
+                    () = &mut is_stuck => {
+                        let (name, facts) = (name.clone(), facts.clone());
+                        let _ = actor.tell(CoordinatorMessage::Stuck { name, facts }).await;
+                        return;
+                    }
                     Ok(()) = crashes.changed() => {
                         let (name, facts) = (name.clone(), facts.clone());
                         let _ = actor.tell(CoordinatorMessage::Crashed { name, facts }).await;
@@ -548,16 +581,19 @@ impl CoordinatorActor {
     }
 
     /// Ends hosts, all at once: each may be at work on a message for a while.
-    async fn stop(&mut self, names: Vec<Name>) {
+    async fn stop(&mut self, names: Vec<ReplicaId>) {
         for name in &names {
             if let Some(entry) = self.entries.remove(name) {
-                let entity = EntityId::firmware(name.clone());
+                let entity = name.entity();
                 self.parts.activate.deactivate(&entity, entry.running.epoch);
                 entry.facts.happened(What::Stopped);
             }
         }
         // One that was given up is not there.
-        futures::future::join_all(names.iter().map(|name| self.hosts.remove(name.as_str()))).await;
+        futures::future::join_all(
+            names.iter().map(async |name| self.hosts.remove(&name.to_string()).await),
+        )
+        .await;
     }
 
     fn prefetch(&mut self, ctx: &mut Context<Self>, digest: Digest) {
@@ -571,5 +607,18 @@ impl CoordinatorActor {
             let is_here = loaded.is_ok();
             let _ = actor.tell(CoordinatorMessage::Fetched { digest, is_here }).await;
         });
+    }
+}
+
+/// Has a guest asked whether it is alive as often as its policy says; ends when its host does not
+/// come to that.
+async fn stuck(host: HostHandle, spec: FirmwareSpec) {
+    let Some(liveness) = &spec.policy.liveness else { return std::future::pending().await };
+    let patience = liveness::patience(&spec, liveness);
+    loop {
+        tokio::time::sleep(liveness.interval).await;
+        if !host.check(patience).await {
+            return;
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{future::BoxFuture, stream::BoxStream};
 use odeum_proto::{
-    Name,
+    EntityId, Recipient, ReplicaId, RequestId,
     call::{CallError, CallReply, CallRequest},
 };
 use serde::{Deserialize, Serialize};
@@ -21,8 +21,8 @@ pub(super) const LONGEST_ASK: Duration = Duration::from_secs(60);
 pub enum Deed {
     /// Send a message that nobody waits for.
     Tell {
-        /// The firmware.
-        to: Name,
+        /// The firmware, or a certain replica of it.
+        to: Recipient,
         /// The message.
         #[serde(with = "at_once")]
         body: Vec<u8>,
@@ -31,8 +31,8 @@ pub enum Deed {
     Ask {
         /// What the outcome is told by.
         number: u64,
-        /// The firmware.
-        to: Name,
+        /// The firmware, or a certain replica of it.
+        to: Recipient,
         /// The message.
         #[serde(with = "at_once")]
         body: Vec<u8>,
@@ -66,10 +66,37 @@ pub enum Deed {
     },
 }
 
+/// A message from a guest to another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The message itself; of a firmware with several replicas it names the first.
+    pub call: CallRequest,
+    /// The replica that sends it, when any replica may have it: all that this one sends goes to the
+    /// same, so that its order is kept.
+    pub spread_by: Option<ReplicaId>,
+}
+
+impl Message {
+    pub(super) fn new(
+        from: &ReplicaId,
+        to: &Recipient,
+        body: Vec<u8>,
+        remaining: Duration,
+    ) -> Self {
+        let entity = match to.replica() {
+            Some(replica) => replica.entity(),
+            None => EntityId::firmware(to.firmware().clone()),
+        };
+        let request = RequestId::random();
+        let call = CallRequest { entity, request, session: None, body, remaining };
+        Self { call, spread_by: to.replica().is_none().then(|| from.clone()) }
+    }
+}
+
 /// The cluster as guests reach it.
 pub trait Reach: Send + Sync + 'static {
     /// Sends a message to a firmware, wherever it runs.
-    fn call(&self, call: CallRequest) -> BoxFuture<'static, Result<CallReply, CallError>>;
+    fn call(&self, message: Message) -> BoxFuture<'static, Result<CallReply, CallError>>;
     /// Publishes to all subscribers.
     fn publish(&self, topic: String, payload: Vec<u8>) -> BoxFuture<'static, Result<(), Box<str>>>;
     /// What is published from now on.

@@ -172,6 +172,14 @@ pub enum GuestFailure {
         /// What it exceeded.
         threshold: Threshold,
     },
+    /// It did not show that it is alive, several times in a row.
+    #[error("it is not alive: {failures} checks in a row failed, the last one because {reason}")]
+    NotAlive {
+        /// How many.
+        failures: u32,
+        /// Why the last one did.
+        reason: Box<str>,
+    },
     /// The process of its own that it ran in ended, or could not be had.
     #[error("its host process failed: {reason}")]
     Process {

@@ -36,9 +36,10 @@
 //! | message | from | answer |
 //! |---|---|---|
 //! | `Deliver` | [`HostHandle::deliver`] | the reply, or the error, of one message |
-//! | `Prepared`, `Fenced`, `Happened`, `JobEnded`, `ProcessLost` | a task of the actor | none |
+//! | `Prepared`, `Fenced`, `Happened`, `JobEnded`, `Checked`, `ProcessLost` | a task of the actor | none |
 //! | `Rest` | a timer | none |
 //! | `Fail` | [`HostHandle::fail`] | none |
+//! | `Check` | [`HostHandle::check`] | that it was taken |
 //! | `Travel` | who moves the guest to another node | what was asked for |
 //!
 //! Not done, and why: what is written to or deleted from a session of an entity through the API
@@ -47,6 +48,7 @@
 
 mod events;
 mod job;
+pub(super) mod liveness;
 mod message;
 mod prepare;
 mod serving;
@@ -63,7 +65,7 @@ use odeum_proto::{
     call::{CallError, CallReply, CallRequest},
 };
 
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 use self::{
     events::{Event, Outstanding},
@@ -151,6 +153,7 @@ pub(super) fn host(name: String, parts: HostParts) -> (HostHandle, ChildSpec) {
         used: Instant::now(),
         is_watched: false,
         travel: Travel::default(),
+        failed_checks: 0,
     });
     let spec = spec
         .capacity(MAILBOX)
@@ -184,6 +187,15 @@ enum HostMessage {
     Fail {
         failure: GuestFailure,
     },
+    Check {
+        /// Told when this is taken.
+        taken: oneshot::Sender<()>,
+    },
+    Checked {
+        /// The server that was asked.
+        life: u64,
+        said: Result<(), String>,
+    },
     ProcessLost {
         /// The instance that was in it.
         life: u64,
@@ -202,6 +214,8 @@ impl fmt::Debug for HostMessage {
             Self::JobEnded { .. } => "JobEnded",
             Self::Rest => "Rest",
             Self::Fail { .. } => "Fail",
+            Self::Check { .. } => "Check",
+            Self::Checked { .. } => "Checked",
             Self::ProcessLost { .. } => "ProcessLost",
             Self::Travel(_) => "Travel",
         })
@@ -224,6 +238,8 @@ struct HostActor {
     is_watched: bool,
     /// How a move from here stands.
     travel: Travel,
+    /// Checks in a row that failed.
+    failed_checks: u32,
 }
 
 /// How the guest stands.
@@ -278,6 +294,8 @@ impl Actor for HostActor {
                 self.parts.erred(&failure);
                 self.crashed(failure)
             }
+            HostMessage::Check { taken } => self.on_check(ctx, taken).await,
+            HostMessage::Checked { life, said } => self.on_checked(life, said),
             HostMessage::ProcessLost { life, failure } => self.on_process_lost(life, failure),
             HostMessage::Travel(ask) => self.on_travel(ctx, ask).await,
         }

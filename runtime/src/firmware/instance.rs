@@ -5,7 +5,7 @@
 
 mod moving;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     abi::{
@@ -57,6 +57,11 @@ pub enum Arrival<'a> {
         /// What.
         payload: &'a [u8],
     },
+    /// It is asked whether it is well.
+    Probed {
+        /// How long it may take to say so.
+        within: Duration,
+    },
     /// One of its timers has run out.
     TimedOut {
         /// Which.
@@ -77,7 +82,8 @@ impl<'a> Arrival<'a> {
         match *self {
             Self::Called { topic, body } => Some((topic, body)),
             Self::Published { topic, payload } => Some((Some(topic), payload)),
-            Self::Started | Self::TimedOut { .. } | Self::Answered { .. } => None,
+            Self::Started | Self::Probed { .. } => None,
+            Self::TimedOut { .. } | Self::Answered { .. } => None,
         }
     }
 }
@@ -174,11 +180,38 @@ impl Instance {
 }
 
 impl Inner {
+    /// Asks it whether it is well; what cannot say so is.
+    async fn alive(
+        self,
+        within: Duration,
+        variables: Arc<dyn Variables>,
+    ) -> Result<(Self, Answer), GuestFailure> {
+        match self {
+            Self::Actor(it) => {
+                let asked = it.handle(Arrival::Probed { within }, variables);
+                let (it, answer) = wasi_p1::waiting(within, asked).await?;
+                Ok((Self::Actor(Box::new(it)), answer))
+            }
+            Self::Core(it) => {
+                let (it, answer) = it.alive(within, variables).await?;
+                Ok((Self::Core(it), answer))
+            }
+            Self::Reactor(it) => {
+                let (it, answer) = wasi_p1::waiting(within, it.alive(within, variables)).await?;
+                Ok((Self::Reactor(it), answer))
+            }
+            Self::Firmlet(it) => Ok((Self::Firmlet(it), Answer::Done(Effect::default()))),
+        }
+    }
+
     async fn handle(
         self,
         arrival: Arrival<'_>,
         variables: Arc<dyn Variables>,
     ) -> Result<(Self, Answer), GuestFailure> {
+        if let Arrival::Probed { within } = arrival {
+            return self.alive(within, variables).await;
+        }
         match (self, arrival.message()) {
             (Self::Actor(it), _) => {
                 let handled = wasi_p1::waiting(it.time(), it.handle(arrival, variables)).await;

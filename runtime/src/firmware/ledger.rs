@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use odeum_cluster::store::{Consistency, Remembered, StoreError, StoreHandle};
 use odeum_proto::{
-    Digest, EntityId, Epoch, Incarnation, Name, NodeId, RequestId, Revision, SessionId,
+    Digest, EntityId, Epoch, Incarnation, Name, NodeId, ReplicaId, RequestId, Revision, SessionId,
     session::{Commit, DataAction, DataOutcome},
     store::{Command, FirmwareSpec, Outcome, Placement},
 };
@@ -18,7 +18,7 @@ use super::plan::Wanted;
 
 /// The replicated store as a host and the coordinator see it.
 pub trait Ledger: Send + Sync + 'static {
-    /// All deployed firmware, and which of it is placed on this life of `node`: nothing until the
+    /// All replicas of deployed firmware, and which of them are placed on this life of `node`: nothing until the
     /// store has recorded it, because the epochs are those of the former one until then.
     fn wanted(&self, node: &NodeId, life: Incarnation) -> Vec<Wanted>;
     /// The epoch under which `entity` is placed, as far as this node knows.
@@ -73,10 +73,10 @@ pub trait Ledger: Send + Sync + 'static {
         failed: Digest,
         deadline: Duration,
     ) -> BoxFuture<'_, Result<Outcome, StoreError>>;
-    /// Forgets what was deployed as `name` before the package `kept`; safe to repeat.
+    /// The package `kept` has stood the test on `replica`; safe to repeat.
     fn settle(
         &self,
-        name: &Name,
+        replica: &ReplicaId,
         kept: Digest,
         deadline: Duration,
     ) -> BoxFuture<'_, Result<Outcome, StoreError>>;
@@ -86,14 +86,13 @@ impl Ledger for StoreHandle {
     fn wanted(&self, node: &NodeId, life: Incarnation) -> Vec<Wanted> {
         self.view(|state| {
             let recorded = state.nodes().get(node).is_some_and(|it| it.incarnation == life);
-            let placed = |spec| {
-                let spec: &FirmwareSpec = spec;
-                let placement = state.placements().get(&EntityId::firmware(spec.name.clone()));
+            let placed = |(replica, spec): (ReplicaId, &FirmwareSpec)| {
+                let placement = state.placements().get(&replica.entity());
                 let epoch = placement.filter(|at| recorded && at.node == *node).map(|at| at.epoch);
-                let former = state.former(&spec.name).map(|former| former.digest);
-                Wanted { spec: spec.clone(), epoch, former }
+                let former = state.former_of(&replica).map(|former| former.digest);
+                Wanted { replica, spec: spec.clone(), epoch, former }
             };
-            state.firmware().values().map(placed).collect()
+            state.replicas().map(placed).collect()
         })
     }
 
@@ -132,8 +131,8 @@ impl Ledger for StoreHandle {
         deadline: Duration,
     ) -> BoxFuture<'_, Result<DataOutcome, StoreError>> {
         let entity = entity.clone();
-        let name = entity.firmware_name().and_then(|name| name.parse().ok());
-        let born = name.and_then(|name| self.view(|state| state.born(&name))).unwrap_or_default();
+        let born = |replica: ReplicaId| self.view(|state| state.born(replica.firmware()));
+        let born = entity.replica().and_then(born).unwrap_or_default();
         Box::pin(async move {
             let group = self.group_of_entity(&entity)?;
             self.write_data(group, DataAction::Fence { entity, epoch, born }, deadline).await
@@ -191,10 +190,10 @@ impl Ledger for StoreHandle {
 
     fn settle(
         &self,
-        name: &Name,
+        replica: &ReplicaId,
         kept: Digest,
         deadline: Duration,
     ) -> BoxFuture<'_, Result<Outcome, StoreError>> {
-        Box::pin(self.write(Command::Settle { name: name.clone(), kept }, deadline))
+        Box::pin(self.write(Command::Settle { replica: replica.clone(), kept }, deadline))
     }
 }

@@ -6,26 +6,37 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use odeum_proto::{Digest, Epoch, Name, store::FirmwareSpec};
+use odeum_proto::{Digest, Epoch, ReplicaId, store::FirmwareSpec};
 
-/// A deployed firmware as one node sees it.
+/// A replica of a deployed firmware as one node sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
-    /// What is deployed.
+    /// Which one.
+    pub replica: ReplicaId,
+    /// What it runs.
     pub spec: FirmwareSpec,
     /// Its epoch, if it is placed on this node.
     pub epoch: Option<Epoch>,
-    /// The package before this one, if it could come back.
+    /// The package before this one, if it came back when this one failed.
     pub former: Option<Digest>,
 }
 
-/// A firmware that this node was told to run.
+/// A replica that this node was told to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Running {
-    /// What was deployed when it started.
+    /// Which one.
+    pub(super) replica: ReplicaId,
+    /// What it was to run when it started.
     pub(super) spec: FirmwareSpec,
     /// The epoch it started under.
     pub(super) epoch: Epoch,
+}
+
+impl Running {
+    /// Whether it is as it should be: how many other replicas there are is nothing to it.
+    fn is(&self, should: &Self) -> bool {
+        self.epoch == should.epoch && self.spec.runs_like(&should.spec)
+    }
 }
 
 /// One thing to do, in the order given: what runs under an old word ends before it starts anew.
@@ -33,8 +44,8 @@ pub(super) struct Running {
 pub(super) enum Command {
     /// End a host.
     Stop {
-        /// Its firmware.
-        name: Name,
+        /// Its replica.
+        name: ReplicaId,
     },
     /// Start a host.
     Start(Box<Running>),
@@ -49,20 +60,22 @@ pub(super) enum Command {
 #[must_use]
 pub(super) fn commands(
     wanted: &[Wanted],
-    running: &BTreeMap<Name, Running>,
+    running: &BTreeMap<ReplicaId, Running>,
     at_hand: &BTreeSet<Digest>,
 ) -> Vec<Command> {
-    let here =
-        |wanted: &Wanted| wanted.epoch.map(|epoch| Running { spec: wanted.spec.clone(), epoch });
-    let should: BTreeMap<&Name, Running> =
-        wanted.iter().filter_map(|w| Some((&w.spec.name, here(w)?))).collect();
+    let here = |wanted: &Wanted| {
+        let (replica, spec) = (wanted.replica.clone(), wanted.spec.clone());
+        wanted.epoch.map(|epoch| Running { replica, spec, epoch })
+    };
+    let should: BTreeMap<&ReplicaId, Running> =
+        wanted.iter().filter_map(|w| Some((&w.replica, here(w)?))).collect();
     let stops = running
         .iter()
-        .filter(|(name, is)| should.get(name) != Some(is))
+        .filter(|(name, is)| should.get(name).is_none_or(|should| !is.is(should)))
         .map(|(name, _)| Command::Stop { name: name.clone() });
     let starts = should
         .iter()
-        .filter(|(name, should)| running.get(**name) != Some(should))
+        .filter(|(name, should)| running.get(**name).is_none_or(|is| !is.is(should)))
         .map(|(_, should)| Command::Start(Box::new(should.clone())));
     let missing: BTreeSet<Digest> =
         wanted.iter().map(|w| w.spec.digest).filter(|digest| !at_hand.contains(digest)).collect();
@@ -85,19 +98,29 @@ mod tests {
             size: 1,
             limits: FirmwareLimits { memory_bytes: 1, message_time: Duration::from_secs(1) },
             policy: FirmwarePolicy::default(),
+            replicas: 1,
         }
     }
 
     fn wanted(name: &str, content: &str, epoch: Option<u64>) -> Wanted {
-        Wanted { spec: spec(name, content), epoch: epoch.map(Epoch), former: None }
+        Wanted {
+            replica: name.parse().expect("valid"),
+            spec: spec(name, content),
+            epoch: epoch.map(Epoch),
+            former: None,
+        }
     }
 
     fn run(name: &str, content: &str, epoch: u64) -> Running {
-        Running { spec: spec(name, content), epoch: Epoch(epoch) }
+        Running {
+            replica: name.parse().expect("valid"),
+            spec: spec(name, content),
+            epoch: Epoch(epoch),
+        }
     }
 
     fn next(wanted: &[Wanted], running: &[Running]) -> Vec<Command> {
-        let running = running.iter().map(|r| (r.spec.name.clone(), r.clone())).collect();
+        let running = running.iter().map(|r| (r.replica.clone(), r.clone())).collect();
         commands(wanted, &running, &["a", "b"].map(|c| Digest::of(c.as_bytes())).into())
     }
 
@@ -126,10 +149,19 @@ mod tests {
     #[test]
     fn a_new_epoch_or_a_new_package_ends_the_old_host_first() {
         for new in [run("x", "a", 2), run("x", "b", 1)] {
-            let wanted = Wanted { spec: new.spec.clone(), epoch: Some(new.epoch), former: None };
+            let (replica, spec) = (new.replica.clone(), new.spec.clone());
+            let wanted = Wanted { replica, spec, epoch: Some(new.epoch), former: None };
             let commands = next(&[wanted], &[run("x", "a", 1)]);
             assert_eq!(commands, [stop("x"), Command::Start(Box::new(new))]);
         }
+    }
+
+    #[test]
+    fn other_replicas_than_before_are_no_reason_to_end_one() {
+        let mut wanted = wanted("x", "a", Some(1));
+        wanted.spec.replicas = 3;
+        wanted.spec.policy.max_unavailable = 2;
+        assert_eq!(next(&[wanted], &[run("x", "a", 1)]), []);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use odeum_proto::{Name, store::FirmwareLimits};
+use odeum_proto::{ReplicaId, store::FirmwareLimits};
 
 use super::{
     bridge::BrokerAccess,
@@ -28,8 +28,8 @@ pub struct Grants {
 /// Where an instance runs: under which name and bounds, with what the node gives. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Setting {
-    /// The firmware, which names it in log lines.
-    pub firmware: Name,
+    /// The replica of a firmware, which names it in log lines.
+    pub firmware: ReplicaId,
     /// Where its lines are kept.
     pub log: GuestLog,
     /// The deployment's bounds.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use odeum_proto::{Digest, Epoch, Name, chronicle::What};
+use odeum_proto::{Digest, Epoch, ReplicaId, chronicle::What};
 use tokio::sync::{Notify, watch};
 
 use super::chronicle::GuestLog;
@@ -46,11 +46,11 @@ impl HostState {
     }
 }
 
-/// A firmware on the node that runs it.
+/// A replica of a firmware on the node that runs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FirmwareStatus {
     /// Its name.
-    pub name: Name,
+    pub name: ReplicaId,
     /// Its package.
     pub digest: Digest,
     /// The package's length in bytes.
@@ -231,7 +231,7 @@ impl Facts {
     ) -> FirmwareStatus {
         let inner = self.lock();
         FirmwareStatus {
-            name: running.spec.name.clone(),
+            name: running.replica.clone(),
             digest: running.spec.digest,
             size: running.spec.size,
             epoch: running.epoch,

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use odeum_proto::Name;
+use odeum_proto::ReplicaId;
 use wasmtime::{Store, Trap, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
@@ -27,7 +27,7 @@ const FRAMES: usize = 5;
 /// What is counted for a guest.
 #[derive(Debug)]
 pub(super) struct Meter {
-    pub(super) firmware: Name,
+    pub(super) firmware: ReplicaId,
     /// Where it logs.
     pub(super) log: GuestLog,
     pub(super) limiter: Limiter,

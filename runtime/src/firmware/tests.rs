@@ -10,6 +10,7 @@ mod hostile;
 mod hosts;
 mod jobs;
 mod limits;
+mod liveness;
 mod loading;
 mod packages;
 mod policies;

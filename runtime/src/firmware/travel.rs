@@ -37,6 +37,7 @@ use super::{
     host::{Gone, HostHandle},
     instance::Instance,
     ledger::Ledger,
+    plan::Wanted,
     setting::{Grants, Setting},
     usage::Usage,
 };
@@ -145,15 +146,15 @@ impl FirmwareCarrier {
     ) -> Result<Coming, Cannot> {
         let Offer { digest, live } = codec::decode(offer).map_err(Cannot::because)?;
         let wanted = self.parts.ledger.wanted(&self.parts.node, self.parts.life);
-        let spec = wanted
-            .into_iter()
-            .map(|wanted| wanted.spec)
-            .find(|spec| EntityId::firmware(spec.name.clone()) == *entity && spec.digest == digest);
-        let spec = spec.ok_or_else(|| Cannot::because("it is deployed no more, or anew"))?;
+        let is_it =
+            |wanted: &Wanted| wanted.replica.entity() == *entity && wanted.spec.digest == digest;
+        let wanted = wanted.into_iter().find(is_it);
+        let Wanted { replica, spec, .. } =
+            wanted.ok_or_else(|| Cannot::because("it is deployed no more, or anew"))?;
         let module = self.parts.cache.load(digest).await.map_err(Cannot::because)?;
-        let log = GuestLog::new(spec.name.clone(), epoch, self.parts.chronicles.of(&spec.name));
+        let log = GuestLog::new(replica.clone(), epoch, self.parts.chronicles.of(&replica));
         let setting = Setting {
-            firmware: spec.name.clone(),
+            firmware: replica,
             log,
             limits: spec.limits.clone(),
             grants: Arc::clone(&self.parts.grants),

@@ -1,15 +1,11 @@
 //! The node as its API sees it: gathers what the parts know into the API's words.
 
 use std::{
-    collections::BTreeMap,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
-use futures::{
-    FutureExt as _,
-    future::{BoxFuture, join_all},
-};
+use futures::{FutureExt as _, future::BoxFuture};
 use odeum_actors::Supervisor;
 use odeum_cluster::{
     blobs::{BlobError, Blobs},
@@ -19,15 +15,14 @@ use odeum_cluster::{
     membership::MembershipHandle,
     migration::MigrationHandle,
     node::ClusterNode,
-    router::RouterHandle,
+    router::{RouterHandle, choice::Choice},
     store::{Consistency, Health, State, StoreError, StoreHandle},
-    transport::{Class, Service, TransportHandle},
+    transport::TransportHandle,
 };
 use odeum_proto::{
-    Digest, EntityId, Name, NodeId, RequestId, Revision, SessionId,
+    Digest, EntityId, Epoch, Name, NodeId, Recipient, ReplicaId, RequestId, Revision, SessionId,
     call::{CallError, CallReply, CallRequest},
     chronicle::What,
-    report::{FirmwareReport, HostState},
     session::{DataAction, DataOutcome},
     store::{Command, FirmwareSpec, NodeRecord, Outcome, Placement, Refusal},
 };
@@ -36,24 +31,27 @@ mod apply;
 mod backup;
 mod chronicle;
 mod describe;
+mod fleet;
 mod moves;
 mod nodes;
+mod scale;
 mod sessions;
 mod store;
 
 use super::{
     blobs,
     facts::{self, Places},
-    links, millis, policy, reports,
+    links, millis, policy,
+    rollout::Reports,
 };
 use crate::{
     api::{
         ApiNode, BackupFeed, Deployment, Feed, Listing, LogFeed, Problem, Received, Sight, Subject,
         types::{
             After, Applied, ApplyBody, BlobPage, CompactReport, Deployed, FirmwareDescription,
-            FirmwareEvent, FirmwareState, FirmwareSummary, LinksReport, LogOptions, MoveBegun,
-            MoveBody, MoveSummary, NodeStatus, NodeSummary, Renewed, Restored, RolledBack,
-            SessionPage, StoreReport, StoreSummary,
+            FirmwareEvent, FirmwareSummary, LinksReport, LogOptions, MoveBegun, MoveBody, MoveSummary,
+            NodeStatus, NodeSummary, Renewed, Restored, RolledBack, Scaled, SessionPage, StoreReport,
+            StoreSummary,
         },
     },
     config::{FirmwareConfig, NodeConfig},
@@ -66,9 +64,6 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long a read may wait for the leader's word.
 const READ_DEADLINE: Duration = Duration::from_secs(5);
-
-/// How long another node may take to say what runs there. Shorter than anybody waits for a table.
-const REPORT_DEADLINE: Duration = Duration::from_millis(500);
 
 /// The node's supervision tree, known once it runs.
 #[derive(Clone, Default)]
@@ -94,6 +89,8 @@ pub(super) struct NodeFacade {
     lease: LeaseHandle,
     blobs: Blobs,
     firmware: FirmwareHandle,
+    /// What runs on which node.
+    reports: Reports,
     /// What is said of firmware whose manifests say nothing.
     defaults: FirmwareConfig,
     places: Places,
@@ -103,7 +100,7 @@ pub(super) struct NodeFacade {
 impl NodeFacade {
     pub(super) fn new(
         cluster: &ClusterNode,
-        firmware: FirmwareHandle,
+        (firmware, reports): (FirmwareHandle, Reports),
         config: &NodeConfig,
         places: Places,
         tree: Tree,
@@ -121,6 +118,7 @@ impl NodeFacade {
             lease: cluster.lease.clone(),
             blobs: cluster.blobs.clone(),
             firmware,
+            reports,
             defaults: config.firmware.clone(),
             places,
             tree,
@@ -152,27 +150,46 @@ impl NodeFacade {
         if !self.store.view(has_it) {
             self.blobs.put_unowned(file).await.map_err(|error| blob_problem(&error))?;
         }
+        self.fresh().await?;
         let spec = policy::spec(
-            policy::Said { name: &deployment.name, digest, size, settings: &deployment.settings },
+            policy::Said {
+                name: &deployment.name,
+                digest,
+                size,
+                replicas: self.replicas(&deployment.name),
+                settings: &deployment.settings,
+            },
             &manifest,
             &self.defaults,
         );
-        let entity = EntityId::firmware(deployment.name.clone());
-        self.fresh().await?;
-        self.forget_outcome(&entity).await?;
-        let again = self.store.view(|state| {
-            let is_same = state.firmware().get(&spec.name) == Some(&spec);
-            state.placements().get(&entity).filter(|_| is_same).cloned()
+        let first = ReplicaId::first(deployment.name.clone());
+        let entity = first.entity();
+        let before: Vec<(ReplicaId, Option<Placement>)> = self.store.view(|state| {
+            let at = |(replica, runs): (ReplicaId, &FirmwareSpec)| {
+                let is_same = runs.runs_like(&spec);
+                let at = state.placements().get(&replica.entity()).filter(|_| is_same).cloned();
+                (replica, at)
+            };
+            state.replicas_of(&spec.name).map(at).collect()
         });
+        for (replica, _) in &before {
+            self.forget_outcome(&replica.entity()).await?;
+        }
+        let is_same = self.store.view(|state| state.firmware().get(&spec.name) == Some(&spec));
+        // Of several, those that do well are not disturbed for nothing.
+        let well =
+            if is_same && spec.replicas > 1 { self.at_work(&spec.name).await? } else { vec![] };
         self.write(Command::PutFirmware(spec)).await?;
-        if let Some(placement) = again {
-            self.renew(&entity, placement).await?;
+        for (replica, at) in before.into_iter().filter(|_| is_same) {
+            if let Some(placement) = at.filter(|_| !well.contains(&replica.number())) {
+                self.renew(&replica.entity(), placement).await?;
+            }
         }
         // Who asks this node next sees what was deployed.
         self.fresh().await?;
         let placement = self.store.view(|state| state.placements().get(&entity).cloned());
         let epoch = placement.as_ref().map(|at| at.epoch);
-        self.happened(&deployment.name, epoch, What::Deployed { digest });
+        self.happened(&first, epoch, What::Deployed { digest });
         let node = placement.map(|at| at.node);
         Ok(Deployed { name: deployment.name, digest, size, node, epoch })
     }
@@ -203,42 +220,6 @@ impl NodeFacade {
             Ok(_) => Ok(()),
             Err(error) => Err(store_problem(&error)),
         }
-    }
-
-    async fn firmware(&self) -> Result<Vec<FirmwareSummary>, Problem> {
-        let deployed: Vec<(FirmwareSpec, Option<Placement>)> = self.store.view(|state| {
-            let placed = |spec: &FirmwareSpec| {
-                state.placements().get(&EntityId::firmware(spec.name.clone())).cloned()
-            };
-            state.firmware().values().map(|spec| (spec.clone(), placed(spec))).collect()
-        });
-        let owners = deployed.iter().filter_map(|(_, placement)| placement.as_ref());
-        let owners: std::collections::BTreeSet<&NodeId> = owners.map(|at| &at.node).collect();
-        let asked = owners.into_iter().map(|node| self.reports_of(node).map(move |r| (node, r)));
-        let reports: BTreeMap<&NodeId, Vec<FirmwareReport>> =
-            join_all(asked).await.into_iter().collect();
-        let summary = |(spec, placement): &(FirmwareSpec, Option<Placement>)| {
-            let report = placement.as_ref().and_then(|at| {
-                let of_node = reports.get(&at.node)?;
-                of_node.iter().find(|report| report.name == spec.name && report.epoch == at.epoch)
-            });
-            firmware_summary(spec, placement.as_ref(), report)
-        };
-        Ok(deployed.iter().map(summary).collect())
-    }
-
-    /// What runs on `node`; nothing when it does not answer in time.
-    async fn reports_of(&self, node: &NodeId) -> Vec<FirmwareReport> {
-        if *node == self.record.id {
-            return reports::local(&self.firmware.coordinator).await.unwrap_or_default();
-        }
-        if !self.membership.now().is_live(node) {
-            return Vec::new();
-        }
-        self.transport
-            .call(node, Service::Firmware, Class::Lane, &(), REPORT_DEADLINE)
-            .await
-            .unwrap_or_default()
     }
 }
 
@@ -345,15 +326,23 @@ impl ApiNode for NodeFacade {
         async move { self.describe(&name).await }.boxed()
     }
 
-    fn events(&self, name: Name) -> BoxFuture<'_, Result<Vec<FirmwareEvent>, Problem>> {
-        async move { self.events(&name).await }.boxed()
+    fn events(&self, of: Recipient) -> BoxFuture<'_, Result<Vec<FirmwareEvent>, Problem>> {
+        async move { self.events(&of).await }.boxed()
     }
 
-    fn logs(&self, name: Name, options: LogOptions) -> BoxFuture<'_, Result<LogFeed, Problem>> {
+    fn scale(&self, name: Name, replicas: u32) -> BoxFuture<'_, Result<Scaled, Problem>> {
+        self.scale(name, replicas).boxed()
+    }
+
+    fn logs(
+        &self,
+        name: Recipient,
+        options: LogOptions,
+    ) -> BoxFuture<'_, Result<LogFeed, Problem>> {
         self.logs(name, options).boxed()
     }
 
-    fn restart(&self, name: Name) -> BoxFuture<'_, Result<Renewed, Problem>> {
+    fn restart(&self, name: Recipient) -> BoxFuture<'_, Result<Renewed, Problem>> {
         self.restart(name).boxed()
     }
 
@@ -364,24 +353,36 @@ impl ApiNode for NodeFacade {
     fn remove(&self, name: Name) -> BoxFuture<'_, Result<(), Problem>> {
         async move {
             self.check_deployed(&name)?;
-            let entity = EntityId::firmware(name.clone());
-            let last = self.store.view(|state| state.placements().get(&entity).map(|at| at.epoch));
+            let last: Vec<(EntityId, Epoch)> = self.store.view(|state| {
+                let at = |(replica, _): (ReplicaId, _)| {
+                    let entity = replica.entity();
+                    let epoch = state.placements().get(&entity)?.epoch;
+                    Some((entity, epoch))
+                };
+                state.replicas_of(&name).filter_map(at).collect()
+            });
             self.write(Command::DeleteFirmware { name: name.clone() }).await?;
-            let group = self.store.group_of_entity(&entity);
-            let forget = last.map(|epoch| DataAction::Forget { entity, epoch });
-            // It only frees space: a later firmware of that name starts anew in any case.
-            if let (Ok(group), Some(forget)) = (group, forget)
-                && let Err(error) = self.store.write_data(group, forget, WRITE_DEADLINE).await
-            {
-                tracing::warn!(%name, %error, "requests to a deleted firmware not forgotten");
+            for (entity, epoch) in last {
+                let group = self.store.group_of_entity(&entity);
+                // It only frees space: a later firmware of that name starts anew in any case.
+                if let Ok(group) = group
+                    && let forget = (DataAction::Forget { entity, epoch })
+                    && let Err(error) = self.store.write_data(group, forget, WRITE_DEADLINE).await
+                {
+                    tracing::warn!(%name, %error, "requests to a deleted firmware not forgotten");
+                }
             }
             Ok(())
         }
         .boxed()
     }
 
-    fn call(&self, call: CallRequest) -> BoxFuture<'_, Result<CallReply, CallError>> {
-        self.router.call(call).boxed()
+    fn call(
+        &self,
+        call: CallRequest,
+        choice: Choice,
+    ) -> BoxFuture<'_, Result<CallReply, CallError>> {
+        self.router.call_one(call, choice).boxed()
     }
 
     fn blobs(
@@ -452,43 +453,6 @@ impl ApiNode for NodeFacade {
             }
         }
         .boxed()
-    }
-}
-
-fn firmware_summary(
-    spec: &FirmwareSpec,
-    placement: Option<&Placement>,
-    report: Option<&FirmwareReport>,
-) -> FirmwareSummary {
-    let state = match (placement, report.map(|report| report.state)) {
-        (None, _) => FirmwareState::Waiting,
-        (Some(_), None) => FirmwareState::Unknown,
-        (_, Some(HostState::Starting)) => FirmwareState::Starting,
-        (_, Some(HostState::Running | HostState::RunningApart { .. })) => FirmwareState::Running,
-        (_, Some(HostState::Restarting)) => FirmwareState::Restarting,
-        (_, Some(HostState::Failed)) => FirmwareState::Failed,
-        (_, Some(HostState::Completed { .. })) => FirmwareState::Completed,
-        (_, Some(HostState::Idle)) => FirmwareState::Idle,
-    };
-    FirmwareSummary {
-        name: spec.name.clone(),
-        digest: spec.digest,
-        size: spec.size,
-        node: placement.map(|at| at.node.clone()),
-        epoch: placement.map(|at| at.epoch),
-        state,
-        restarts: report.map(|report| report.restarts),
-        memory_bytes: report.and_then(|report| report.memory_bytes),
-        cpu_percent: report.map(|report| report.cpu_percent),
-        pid: report.and_then(|report| match report.state {
-            HostState::RunningApart { pid } => Some(pid),
-            _ => None,
-        }),
-        exit_code: report.and_then(|report| match report.state {
-            HostState::Completed { code } => Some(code),
-            _ => None,
-        }),
-        last_error: report.and_then(|report| report.last_error.clone()),
     }
 }
 

@@ -6,15 +6,15 @@ mod words;
 use odeum_proto::{
     Digest, Name,
     store::{
-        FirmwareLimits, FirmwarePolicy, FirmwareSpec, Measure, RestartBudget, RollbackBudget,
-        Threshold,
+        FirmwareLimits, FirmwarePolicy, FirmwareSpec, Liveness, Measure, RestartBudget,
+        RollbackBudget, Threshold,
     },
 };
 
 use crate::{
     api::types::FirmwareSettings,
     config::FirmwareConfig,
-    package::manifest::{Health, Manifest, Restart, Update},
+    package::manifest::{Health, LivenessCheck, Manifest, Restart, Update},
 };
 
 pub(super) use words::{in_force, words};
@@ -28,6 +28,8 @@ pub(super) struct Said<'a> {
     pub(super) digest: Digest,
     /// Its length in bytes.
     pub(super) size: u64,
+    /// How many replicas it has already; 1 when it is new.
+    pub(super) replicas: u32,
     /// What is said beside its manifest.
     pub(super) settings: &'a FirmwareSettings,
 }
@@ -35,7 +37,7 @@ pub(super) struct Said<'a> {
 /// What is deployed. Who deploys it knows better than who built it, and either knows better than the
 /// node.
 pub(super) fn spec(said: Said<'_>, manifest: &Manifest, config: &FirmwareConfig) -> FirmwareSpec {
-    let Said { name, digest, size, settings } = said;
+    let Said { name, digest, size, replicas, settings } = said;
     let manifest = settings.over(manifest);
     let memory = manifest.limits.memory.map(|memory| memory.bytes());
     let message_time = manifest.limits.message_time.map(|time| time.duration());
@@ -45,13 +47,15 @@ pub(super) fn spec(said: Said<'_>, manifest: &Manifest, config: &FirmwareConfig)
     };
     let labels = settings.labels.clone();
     let policy = FirmwarePolicy { labels, ..policy(&manifest, config) };
-    FirmwareSpec { name: name.clone(), digest, size, limits, policy }
+    let said = settings.replicas.and_then(|it| u32::try_from(it.number()).ok());
+    let replicas = said.unwrap_or(replicas);
+    FirmwareSpec { name: name.clone(), digest, size, limits, policy, replicas }
 }
 
 /// The policy of a firmware with that manifest.
 fn policy(manifest: &Manifest, config: &FirmwareConfig) -> FirmwarePolicy {
     let usual = FirmwarePolicy::default();
-    let Update { max_unavailable: _, rollback_restarts, rollback_within } = &manifest.update;
+    let Update { max_unavailable, rollback_restarts, rollback_within } = &manifest.update;
     let boot_time = manifest.health.boot_time.map_or(usual.boot_time, |time| time.duration());
     FirmwarePolicy {
         restarts: restarts(&manifest.restart, config),
@@ -63,6 +67,8 @@ fn policy(manifest: &Manifest, config: &FirmwareConfig) -> FirmwarePolicy {
         },
         thresholds: thresholds(&manifest.health),
         labels: usual.labels,
+        max_unavailable: max_unavailable.get(),
+        liveness: manifest.health.liveness.as_ref().map(liveness),
     }
 }
 
@@ -78,6 +84,15 @@ fn restarts(restart: &Restart, config: &FirmwareConfig) -> RestartBudget {
         max_restarts: max_restarts.unwrap_or(config.max_restarts).get(),
         within: within.map_or(usual.within, |within| within.duration()),
         per_hour: per_hour.unwrap_or(config.max_restarts_per_hour).get(),
+    }
+}
+
+fn liveness(check: &LivenessCheck) -> Liveness {
+    Liveness {
+        interval: check.interval.duration(),
+        timeout: check.timeout.duration(),
+        failures: check.failures.get(),
+        path: check.path.as_ref().map(|path| path.as_str().to_owned()),
     }
 }
 
@@ -122,7 +137,8 @@ mod tests {
             [transient]\nidle = '1m'
             [update]\nrollback-restarts = 1\nrollback-within = '1m'
             [health]\nboot-time = '5s'\ncpu = { above = 90, lasting = '30s', then = 'restart' }
-            memory = { above = '1 MiB', lasting = '0ms' }");
+            memory = { above = '1 MiB', lasting = '0ms' }
+            liveness = { interval = '10s', path = '/healthz' }");
         let second = Duration::from_secs(1);
         assert_eq!(
             policy.restarts,
@@ -139,5 +155,8 @@ mod tests {
         let [cpu, memory] = &policy.thresholds[..] else { panic!("{:?}", policy.thresholds) };
         assert_eq!((cpu.of, cpu.above, cpu.then), (Measure::Cpu, 90, Remedy::Restart));
         assert_eq!((memory.of, memory.above), (Measure::Memory, 1 << 20));
+        let liveness = policy.liveness.expect("it is said");
+        assert_eq!((liveness.interval, liveness.timeout), (10 * second, second));
+        assert_eq!((liveness.failures, liveness.path.as_deref()), (3, Some("/healthz")));
     }
 }

@@ -7,7 +7,7 @@ use futures::{StreamExt as _, future::BoxFuture, stream::BoxStream};
 use odeum_actors::AskError;
 use odeum_cluster::{
     blobs::{BlobError, Blobs},
-    router::{Activations, Entity, RouterHandle},
+    router::{Activations, Entity, RouterHandle, choice::Choice},
     topic::{TopicError, TopicsHandle},
     transport::{Serve, ServeError},
 };
@@ -21,7 +21,7 @@ use odeum_proto::{
 
 use crate::firmware::{
     Activate, Chronicles, CoordinatorHandle, FetchError, FirmwareStatus, HostHandle, HostState,
-    PackageSource, Reach,
+    Message, PackageSource, Reach,
 };
 
 /// Packages, which are blobs of the cluster. Where one is used a copy stays on the disk, so that it
@@ -72,9 +72,10 @@ pub(super) struct Cluster {
 const TOPICS: &str = "guest/";
 
 impl Reach for Cluster {
-    fn call(&self, call: CallRequest) -> BoxFuture<'static, Result<CallReply, CallError>> {
-        let router = self.router.clone();
-        Box::pin(async move { router.call(call).await })
+    fn call(&self, message: Message) -> BoxFuture<'static, Result<CallReply, CallError>> {
+        let (router, Message { call, spread_by }) = (self.router.clone(), message);
+        let choice = spread_by.map_or(Choice::This, |from| Choice::By(from.to_string()));
+        Box::pin(async move { router.call_one(call, choice).await })
     }
 
     fn publish(&self, topic: String, payload: Vec<u8>) -> BoxFuture<'static, Result<(), Box<str>>> {

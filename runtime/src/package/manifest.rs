@@ -54,7 +54,9 @@ pub use bounded::{BoundError, Bytes, Count, Time};
 pub use capabilities::{Capabilities, Folder, Mqtt};
 pub(crate) use error::advice;
 pub use error::{ManifestError, Place};
-pub use health::{CpuThreshold, Health, Lasting, MemoryThreshold, Then};
+pub use health::{
+    CpuThreshold, Health, Lasting, LivenessCheck, MemoryThreshold, Then, UrlPath, UrlPathError,
+};
 pub use kind::{Abi, Durability, Isolation};
 pub use limits::{Limits, MemoryLimit, MessageTime, StackLimit};
 pub use path::{GuestPath, HostPath, PackagePath, PathError};

@@ -21,7 +21,7 @@ use odeum_proto::{Digest, GroupId, limits};
 const MAGIC: [u8; 8] = *b"ODEUMBAK";
 
 /// Format of backups.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// Magic, version, checksum of both.
 const PREAMBLE: usize = 16;

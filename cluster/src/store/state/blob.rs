@@ -182,12 +182,11 @@ impl State {
         Ok(())
     }
 
-    /// A firmware owns the package that it runs, the one before it, and no other. So whatever
+    /// A firmware owns the packages that its replicas run, the one before, and no other. So whatever
     /// became of a deployment that was not finished, the next one of that name puts it in order.
     /// Looks at all blobs, which is bearable as often as somebody deploys.
     pub(super) fn own_packages(&mut self, revision: Revision, name: &Name) {
-        let specs = [self.firmware.get(name), self.former.get(name)];
-        let kept: Vec<Digest> = specs.into_iter().flatten().map(|spec| spec.digest).collect();
+        let kept = self.packages_of(name);
         let owner = BlobOwner::package(name);
         let owned =
             self.blobs.records.iter().filter(|(digest, record)| {

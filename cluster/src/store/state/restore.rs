@@ -124,6 +124,13 @@ impl State {
         if let Some(known) = firmware.iter().find(|known| known.spec.size > package) {
             return Err(too_much("bytes of a package", known.spec.size, package));
         }
+        // Nothing else is deployed yet.
+        let mut all = 0;
+        for KnownFirmware { spec, .. } in firmware {
+            self.check_replicas(&spec.name, spec.replicas)?;
+            all += spec.replicas as usize;
+        }
+        at_most("replicas of all firmwares", all, limits::ALL_REPLICAS)?;
         for KnownFirmware { spec, born } in firmware {
             self.firmware.insert(spec.name.clone(), spec.clone());
             self.born.insert(spec.name.clone(), *born);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use odeum_proto::codec;
 use odeum_proto::store::{FirmwareLimits, FirmwarePolicy, ShardMove};
-use odeum_proto::{Digest, Incarnation, Label};
+use odeum_proto::{Digest, Incarnation, Label, ReplicaId, limits};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -16,6 +16,7 @@ mod leases;
 mod moves;
 mod restore;
 mod shards;
+mod updates;
 
 /// Of the kind of lamps.
 const SHARDS: u16 = 3;
@@ -72,6 +73,7 @@ fn spec(n: u8, content: u8) -> FirmwareSpec {
         size: 1,
         limits: FirmwareLimits { memory_bytes: 1, message_time: Duration::from_secs(1) },
         policy: FirmwarePolicy::default(),
+        replicas: 1,
     }
 }
 
@@ -87,7 +89,7 @@ fn command() -> impl Strategy<Value = Command> {
             Command::RollBack { name: name(n), failed: Digest::of(&[content]) }
         }),
         1 => (0..2_u8, 0..2_u8).prop_map(|(n, content)| {
-            Command::Settle { name: name(n), kept: Digest::of(&[content]) }
+            Command::Settle { replica: ReplicaId::first(name(n)), kept: Digest::of(&[content]) }
         }),
         1 => (0..2_u8).prop_map(|n| Command::DeleteFirmware { name: name(n) }),
         4 => (0..2_u8, 0..3_u8, proptest::option::of(epoch())).prop_map(|(e, n, expected)| {
@@ -99,6 +101,7 @@ fn command() -> impl Strategy<Value = Command> {
         }),
         1 => (0..3_u8, any::<bool>())
             .prop_map(|(n, leaving)| Command::SetLeaving { node: node(n), leaving }),
+        4 => updates::command(),
         6 => blobs::command(),
         4 => leases::command(),
         6 => moves::command(),

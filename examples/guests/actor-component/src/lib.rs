@@ -13,13 +13,15 @@
 //! | `publish TOPIC TEXT` | publishes |
 //! | `now`, `random`, `name`, `config KEY` | replies that |
 //! | `large N` | replies N bytes |
+//! | `sick TEXT` | is not well from now on, and says why |
 //! | `refuse`, `trap`, `spin` | refuses, traps, never ends, each after setting `count` to 1000 |
 
 use std::cell::RefCell;
 
-wit_bindgen::generate!({ path: "../../../runtime/wit/odeum-actor.wit", world: "actor" });
+wit_bindgen::generate!({ path: "../../../runtime/wit/odeum-actor.wit", world: "watched-actor" });
 
 use exports::odeum::actor::guest::{Guest, Message};
+use exports::odeum::actor::liveness;
 use odeum::actor::host::{self, Level, Refusal};
 
 struct Actor;
@@ -28,6 +30,27 @@ export!(Actor);
 
 /// What each timer that is set writes when it runs out.
 static TIMERS: Timers = Timers(RefCell::new(Vec::new()));
+
+/// Why it is not well.
+static SICK: Sick = Sick(RefCell::new(None));
+
+struct Sick(RefCell<Option<String>>);
+
+// SAFETY: a guest has one thread.
+unsafe impl Sync for Sick {}
+
+impl liveness::Guest for Actor {
+    fn alive() -> Result<(), String> {
+        match &*SICK.0.borrow() {
+            Some(reason) if reason == "spin" => loop {
+                std::hint::black_box(0);
+            },
+            Some(reason) if reason == "write" => set("count", "1000"),
+            Some(reason) => Err(reason.clone()),
+            None => Ok(()),
+        }
+    }
+}
 
 struct Timers(RefCell<Vec<(u64, String)>>);
 
@@ -103,6 +126,7 @@ fn call(message: &str) -> Result<(), String> {
         "random" => host::reply(&host::random_bytes(16).map_err(said)?),
         "name" => host::reply(host::firmware().as_bytes()),
         "config" => host::reply(host::config(&first).unwrap_or_default().as_bytes()),
+        "sick" => *SICK.0.borrow_mut() = Some(first),
         "large" => host::reply(&vec![b'x'; first.parse().unwrap_or(0)]),
         "refuse" | "trap" | "spin" => {
             set("count", "1000")?;

@@ -17,11 +17,11 @@ use odeum_proto::store::{
     FirmwareLimits, FirmwarePolicy, FirmwareSpec, Outcome, Placement, RestartBudget,
 };
 use odeum_proto::{
-    Digest, EntityId, Epoch, Incarnation, Name, NodeId, RequestId, Revision, SessionId,
+    Digest, EntityId, Epoch, Incarnation, Name, NodeId, ReplicaId, RequestId, Revision, SessionId,
 };
 use odeum_runtime::firmware::{
     Activate, Chronicles, Engine, FetchError, FirmwareHandle, FirmwareParts, Grants, HostHandle,
-    Launcher, Ledger, PackageSource, Reach, Wanted, firmware,
+    Launcher, Ledger, Message, PackageSource, Reach, Wanted, firmware,
 };
 use odeum_runtime::package::{Package, trust::Trust};
 use tokio::sync::watch;
@@ -111,7 +111,7 @@ impl Desk {
         let end = Instant::now() + PATIENCE;
         loop {
             let all = self.handle.coordinator.list().await?;
-            if all.iter().any(|it| it.name.as_str() == name && runs(it.state)) {
+            if all.iter().any(|it| it.name.firmware().as_str() == name && runs(it.state)) {
                 return Ok(());
             }
             anyhow::ensure!(Instant::now() < end, "{name} does not run");
@@ -124,7 +124,7 @@ impl Desk {
         let end = Instant::now() + PATIENCE;
         loop {
             let all = self.handle.coordinator.list().await?;
-            let ready = all.iter().find(|it| it.name.as_str() == name && runs(it.state));
+            let ready = all.iter().find(|it| it.name.firmware().as_str() == name && runs(it.state));
             if let Some(pid) = ready.and_then(|it| it.pid).filter(|pid| Some(*pid) != former) {
                 return Ok(pid);
             }
@@ -152,6 +152,7 @@ impl Desk {
                 message_time: Duration::from_secs(60),
             },
             policy: FirmwarePolicy { restarts: at_once, ..FirmwarePolicy::default() },
+            replicas: 1,
         };
         locked(&self.shelf.deployed).insert(spec.name.clone(), spec);
         self.shelf.revision.send_modify(|revision| *revision = revision.next());
@@ -200,8 +201,8 @@ impl PackageSource for Shelf {
 
 /// Nobody calls anybody here.
 impl Reach for Shelf {
-    fn call(&self, call: CallRequest) -> BoxFuture<'static, Result<CallReply, CallError>> {
-        Box::pin(async move { Err(CallError::NotFound { entity: call.entity }) })
+    fn call(&self, message: Message) -> BoxFuture<'static, Result<CallReply, CallError>> {
+        Box::pin(async move { Err(CallError::NotFound { entity: message.call.entity }) })
     }
 
     fn publish(&self, _: String, _: Vec<u8>) -> BoxFuture<'static, Result<(), Box<str>>> {
@@ -229,8 +230,12 @@ impl Shelf {
 impl Ledger for Shelf {
     fn wanted(&self, _node: &NodeId, _life: Incarnation) -> Vec<Wanted> {
         let deployed = locked(&self.deployed);
-        let wanted =
-            |spec: &FirmwareSpec| Wanted { spec: spec.clone(), epoch: Some(EPOCH), former: None };
+        let wanted = |spec: &FirmwareSpec| Wanted {
+            replica: ReplicaId::first(spec.name.clone()),
+            spec: spec.clone(),
+            epoch: Some(EPOCH),
+            former: None,
+        };
         deployed.values().map(wanted).collect()
     }
 
@@ -308,7 +313,7 @@ impl Ledger for Shelf {
 
     fn settle(
         &self,
-        _name: &Name,
+        _replica: &ReplicaId,
         _kept: Digest,
         _deadline: Duration,
     ) -> BoxFuture<'_, Result<Outcome, StoreError>> {

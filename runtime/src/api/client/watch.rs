@@ -1,8 +1,8 @@
 //! Watches and logs: what comes line by line.
 
-use std::{collections::VecDeque, marker::PhantomData, time::Duration};
+use std::{collections::VecDeque, fmt::Display, marker::PhantomData, time::Duration};
 
-use odeum_proto::{Name, SessionId, session::Glob};
+use odeum_proto::{SessionId, session::Glob};
 use reqwest::{Response, Url};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
@@ -70,7 +70,11 @@ impl ApiClient {
     ///
     /// # Errors
     /// See [`ApiError`]; an unknown firmware is [`ApiError::Refused`] with status 404.
-    pub async fn logs(&self, name: &Name, options: &LogOptions) -> Result<LogLines, ApiError> {
+    pub async fn logs(
+        &self,
+        name: &impl Display,
+        options: &LogOptions,
+    ) -> Result<LogLines, ApiError> {
         let LogOptions { tail, since, follow, after } = options;
         let pairs = [
             ("tail", tail.map(|lines| lines.to_string())),
@@ -78,7 +82,7 @@ impl ApiClient {
             ("follow", follow.then(|| follow.to_string())),
             ("after", after.as_ref().map(ToString::to_string)),
         ];
-        let path = self.path(&["v1", "firmware", name.as_str(), "logs"]);
+        let path = self.path(&["v1", "firmware", &name.to_string(), "logs"]);
         self.lines(with_query(path, &pairs)).await
     }
 

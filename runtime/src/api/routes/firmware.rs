@@ -11,15 +11,15 @@ use axum::{
     http::{HeaderMap, StatusCode},
 };
 use bytes::Bytes;
-use odeum_proto::{Name, limits};
+use odeum_proto::{Name, Recipient, limits};
 
-use super::{APPLY_BODY, Node, request};
+use super::{APPLY_BODY, Node, SCALE_BODY, request};
 use crate::api::{
     node::Deployment,
     problem::Problem,
     types::{
         Applied, DeployOptions, Deployed, FirmwareDescription, FirmwareEvent, FirmwareSettings,
-        FirmwareSummary, Renewed, RolledBack, SETTINGS_HEADER,
+        FirmwareSummary, Renewed, RolledBack, SETTINGS_HEADER, ScaleBody, Scaled,
     },
 };
 use crate::config::{ByteSize, HumanDuration, UnitError};
@@ -30,13 +30,17 @@ pub(super) async fn list(State(node): Node) -> Result<Json<Vec<FirmwareSummary>>
 
 pub(super) async fn one(
     State(node): Node,
-    name: Result<Path<Name>, PathRejection>,
+    of: Result<Path<Recipient>, PathRejection>,
 ) -> Result<Json<FirmwareSummary>, Problem> {
-    let Path(name) = name?;
-    node.known(&name)?;
+    let Path(of) = of?;
+    node.known(of.firmware())?;
     let all = node.firmware().await?;
-    let found = all.into_iter().find(|firmware| firmware.name == name);
-    found.map(Json).ok_or_else(|| Problem::NotFound { what: format!("firmware {name}").into() })
+    let found = all.into_iter().find(|firmware| firmware.name == *of.firmware());
+    let found = found.and_then(|firmware| match of.replica() {
+        None => Some(firmware),
+        Some(replica) => firmware.of_one(replica.number()),
+    });
+    found.map(Json).ok_or_else(|| Problem::NotFound { what: format!("firmware {of}").into() })
 }
 
 pub(super) async fn put(
@@ -92,18 +96,31 @@ pub(super) async fn describe(
 
 pub(super) async fn events(
     State(node): Node,
-    name: Result<Path<Name>, PathRejection>,
+    of: Result<Path<Recipient>, PathRejection>,
 ) -> Result<Json<Vec<FirmwareEvent>>, Problem> {
+    let Path(of) = of?;
+    node.events(of).await.map(Json)
+}
+
+pub(super) async fn scale(
+    State(node): Node,
+    name: Result<Path<Name>, PathRejection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Scaled>, Problem> {
     let Path(name) = name?;
-    node.events(name).await.map(Json)
+    let body = request::body(body, "a number of replicas", SCALE_BODY)?;
+    let ScaleBody { replicas } = request::json(&body)?;
+    // It is bounded by its type.
+    let replicas = u32::try_from(replicas.number()).unwrap_or(limits::REPLICAS);
+    node.scale(name, replicas).await.map(Json)
 }
 
 pub(super) async fn restart(
     State(node): Node,
-    name: Result<Path<Name>, PathRejection>,
+    of: Result<Path<Recipient>, PathRejection>,
 ) -> Result<Json<Renewed>, Problem> {
-    let Path(name) = name?;
-    node.restart(name).await.map(Json)
+    let Path(of) = of?;
+    node.restart(of).await.map(Json)
 }
 
 pub(super) async fn roll_back(

@@ -20,7 +20,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures::{StreamExt as _, future, stream};
-use odeum_proto::Name;
+use odeum_proto::Recipient;
 
 use super::{Node, watch::Watches};
 use crate::api::{
@@ -31,7 +31,7 @@ use crate::api::{
 pub(super) async fn logs(
     State(node): Node,
     Extension(watches): Extension<Watches>,
-    name: Result<Path<Name>, PathRejection>,
+    name: Result<Path<Recipient>, PathRejection>,
     query: Result<Query<LogOptions>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let (Path(name), Query(options)) = (name?, query?);

@@ -11,7 +11,7 @@ use axum::{
 };
 use http_body_util::LengthLimitError;
 use odeum_proto::{
-    EntityId, Name, RequestId,
+    Recipient, RequestId,
     call::CallRequest,
     codec,
     http::{BODY_BYTES, HEAD_BYTES, HttpAnswer, HttpRequest, OF_CONNECTION, SESSION},
@@ -19,12 +19,12 @@ use odeum_proto::{
 
 use super::{
     Node,
-    call::deadline,
+    call::{deadline, receiver},
     request::{bad_header, header},
 };
 use crate::api::{
     problem::Problem,
-    types::{DEADLINE_HEADER, NODE_HEADER},
+    types::{DEADLINE_HEADER, KEY_HEADER, NODE_HEADER},
 };
 
 pub(super) async fn serve(
@@ -37,20 +37,21 @@ pub(super) async fn serve(
     let bad_name = |error: odeum_proto::IdError| Problem::BadRequest {
         reason: format!("the path names no firmware: {error}").into(),
     };
-    let name: Name = name.unwrap_or_default().parse().map_err(bad_name)?;
+    let name: Recipient = name.unwrap_or_default().parse().map_err(bad_name)?;
     let remaining = deadline(header(request.headers(), DEADLINE_HEADER)?)?;
+    let key = header(request.headers(), KEY_HEADER)?.map(str::to_owned);
     let request = taken(&name, request).await?;
     let internal =
         |error: codec::EncodeError| Problem::Internal { reason: error.to_string().into() };
-    let reply = node
-        .call(CallRequest {
-            entity: EntityId::firmware(name),
-            request: RequestId::random(),
-            session: Some(SESSION.to_owned()),
-            body: codec::encode(&request).map_err(internal)?,
-            remaining,
-        })
-        .await?;
+    let (entity, choice) = receiver(&name, key);
+    let call = CallRequest {
+        entity,
+        request: RequestId::random(),
+        session: Some(SESSION.to_owned()),
+        body: codec::encode(&request).map_err(internal)?,
+        remaining,
+    };
+    let reply = node.call(call, choice).await?;
     let answer: HttpAnswer = codec::decode(&reply.body).map_err(|error| Problem::Internal {
         reason: format!("the firmware's node answered with {error}").into(),
     })?;
@@ -58,7 +59,7 @@ pub(super) async fn serve(
 }
 
 /// The request as it travels.
-async fn taken(name: &Name, request: Request) -> Result<HttpRequest, Problem> {
+async fn taken(name: &Recipient, request: Request) -> Result<HttpRequest, Problem> {
     let (head, body) = request.into_parts();
     let own = format!("/f/{name}");
     let path = head.uri.path_and_query().map_or("/", |it| it.as_str());

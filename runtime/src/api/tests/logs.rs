@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 async fn lines_come_in_order_and_end_when_there_are_no_more() {
     let served = Served::start().await;
     let options = LogOptions { tail: Some(3), ..LogOptions::default() };
-    let mut lines = served.client.logs(&id("x"), &options).await.expect("lines");
+    let mut lines = served.client.logs(&"x", &options).await.expect("lines");
     let mut all = Vec::new();
     while let Some(line) = timeout(PATIENCE, lines.next()).await.expect("in time").expect("a line")
     {
@@ -30,7 +30,7 @@ async fn lines_come_in_order_and_end_when_there_are_no_more() {
 async fn who_follows_gets_a_last_line_when_the_node_stops() {
     let served = Served::start().await;
     let options = LogOptions { tail: Some(1), follow: true, ..LogOptions::default() };
-    let mut lines = served.client.logs(&id("x"), &options).await.expect("lines");
+    let mut lines = served.client.logs(&"x", &options).await.expect("lines");
     let first = timeout(PATIENCE, lines.next()).await.expect("in time");
     assert!(matches!(first, Ok(Some(LogLine::Missed { .. }))), "{first:?}");
     timeout(PATIENCE, served.root.shutdown()).await.expect("it holds nothing up");

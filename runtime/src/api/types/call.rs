@@ -8,6 +8,8 @@ use odeum_proto::{Epoch, NodeId, RequestId};
 pub const REQUEST_HEADER: &str = "idempotency-key";
 /// Header of a call: the session it is about.
 pub const SESSION_HEADER: &str = "odeum-session";
+/// Header of a call: a text that selects one of several replicas, always the same.
+pub const KEY_HEADER: &str = "odeum-key";
 /// Header of a call: how long to wait, such as `5s`.
 pub const DEADLINE_HEADER: &str = "odeum-deadline";
 /// Header of an answer: the node that answered.
@@ -30,13 +32,16 @@ pub struct CallOptions {
     pub request: Option<RequestId>,
     /// The session the message is about; the firmware's default session when `None`.
     pub session: Option<String>,
+    /// Selects one of several replicas, always the same. The idempotency key does that without one,
+    /// and without either it is any that is ready.
+    pub key: Option<String>,
     /// How long to wait.
     pub deadline: Duration,
 }
 
 impl Default for CallOptions {
     fn default() -> Self {
-        Self { request: None, session: None, deadline: DEFAULT_DEADLINE }
+        Self { request: None, session: None, key: None, deadline: DEFAULT_DEADLINE }
     }
 }
 

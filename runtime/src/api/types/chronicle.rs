@@ -25,6 +25,9 @@ pub enum LogLine {
         at: String,
         /// The node that ran it.
         node: NodeId,
+        /// Which replica, from 1.
+        #[serde(default = "first")]
+        replica: u32,
         /// The activation.
         epoch: Epoch,
         /// `error`, `warn`, `info`, `debug` or `trace`; `info` for what was written to an output.
@@ -50,6 +53,9 @@ pub enum LogLine {
     Moved {
         /// Where it is now.
         node: NodeId,
+        /// Which replica, from 1.
+        #[serde(default = "first")]
+        replica: u32,
         /// The activation.
         epoch: Epoch,
     },
@@ -73,12 +79,13 @@ pub enum LogLine {
 
 impl LogLine {
     /// A line of `node`, from its ring.
-    pub(crate) fn of(node: &NodeId, ring: u64, line: Line) -> Self {
+    pub(crate) fn of(node: &NodeId, ring: u64, replica: u32, line: Line) -> Self {
         let Line { number, at_ms, epoch, level, stream, text } = line;
-        let cursor = LogCursor { node: node.clone(), ring, number, epoch };
+        let cursor = LogCursor { node: node.clone(), ring, number, epoch, replica };
         Self::Line {
             at: moment(at_ms),
             node: node.clone(),
+            replica,
             epoch,
             level: level.into(),
             stream: stream.into(),
@@ -166,12 +173,19 @@ pub struct LogCursor {
     pub(crate) number: u64,
     /// The activation.
     pub(crate) epoch: Epoch,
+    /// Of which replica.
+    pub(crate) replica: u32,
+}
+
+fn first() -> u32 {
+    1
 }
 
 impl fmt::Display for LogCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { node, ring, number, epoch } = self;
-        write!(f, "{node}:{ring:x}:{number}:{epoch}")
+        let Self { node, ring, number, epoch, replica } = self;
+        write!(f, "{node}:{ring:x}:{number}:{epoch}")?;
+        if *replica == 1 { Ok(()) } else { write!(f, ":{replica}") }
     }
 }
 
@@ -187,16 +201,57 @@ impl FromStr for LogCursor {
     fn from_str(text: &str) -> Result<Self, CursorError> {
         let read = || {
             let mut parts = text.split(':');
-            let cursor = Self {
+            let mut cursor = Self {
                 node: parts.next()?.parse().ok()?,
                 ring: u64::from_str_radix(parts.next()?, 16).ok()?,
                 number: parts.next()?.parse().ok()?,
                 epoch: parts.next()?.parse().ok()?,
+                replica: 1,
             };
+            if let Some(replica) = parts.next() {
+                cursor.replica = replica.parse().ok()?;
+            }
             parts.next().is_none().then_some(cursor)
         };
         read()
             .ok_or_else(|| CursorError { given: text.chars().take(80).collect::<String>().into() })
+    }
+}
+
+/// Where to read on in the lines of several replicas: a cursor of each, with commas between them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogCursors(Vec<LogCursor>);
+
+impl LogCursors {
+    /// That of a replica; `None` when nothing of it was read.
+    pub(crate) fn of(&self, replica: u32) -> Option<&LogCursor> {
+        self.0.iter().find(|cursor| cursor.replica == replica)
+    }
+
+    /// That of its replica is this one from now on.
+    pub fn put(&mut self, cursor: LogCursor) {
+        self.0.retain(|other| other.replica != cursor.replica);
+        self.0.push(cursor);
+    }
+}
+
+impl From<LogCursor> for LogCursors {
+    fn from(cursor: LogCursor) -> Self {
+        Self(vec![cursor])
+    }
+}
+
+impl fmt::Display for LogCursors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&all.join(","))
+    }
+}
+
+impl FromStr for LogCursors {
+    type Err = CursorError;
+    fn from_str(text: &str) -> Result<Self, CursorError> {
+        text.split(',').map(str::parse).collect::<Result<_, _>>().map(Self)
     }
 }
 
@@ -210,9 +265,10 @@ pub struct LogOptions {
     pub since: Option<crate::config::HumanDuration>,
     /// Whether those that come are told as well, also when the firmware goes to another node.
     pub follow: bool,
-    /// Begin behind this line. `tail` and `since` mean nothing then.
+    /// Begin behind this line, or these of several replicas. `tail` and `since` mean nothing for
+    /// those then.
     #[serde(with = "text::optional")]
-    pub after: Option<LogCursor>,
+    pub after: Option<LogCursors>,
 }
 
 /// `GET /v1/firmware/{name}/events`: something that became of a firmware.
@@ -226,11 +282,14 @@ pub struct FirmwareEvent {
     pub count: u32,
     /// Which node saw it.
     pub node: NodeId,
+    /// Which replica, from 1; the first also when it is about all of them.
+    #[serde(default = "first")]
+    pub replica: u32,
     /// The activation.
     pub epoch: Epoch,
     /// `deployed`, `started`, `waits`, `running`, `crashed`, `restarted`, `given-up`,
-    /// `rolled-back`, `idle`, `woken`, `exceeded`, `completed`, `stopped` or `renewed`. There may
-    /// be more some day.
+    /// `rolled-back`, `idle`, `woken`, `exceeded`, `completed`, `stopped`, `renewed`, `updating`,
+    /// `updated`, `scaled` or `not-alive`. There may be more some day.
     pub event: String,
     /// What there is to say of it.
     pub text: String,
@@ -250,10 +309,18 @@ mod tests {
     #[test]
     fn a_cursor_reads_back_and_what_is_none_is_refused() {
         let node: NodeId = "n1".parse().expect("a name");
-        let cursor = LogCursor { node, ring: u64::MAX, number: 7, epoch: Epoch(3) };
+        let mut cursor = LogCursor { node, ring: u64::MAX, number: 7, epoch: Epoch(3), replica: 1 };
         assert_eq!(cursor.to_string(), "n1:ffffffffffffffff:7:3");
-        assert_eq!(cursor.to_string().parse(), Ok(cursor));
-        for bad in ["", "n1", "n1:1:2", "n1:x:2:3", "n1:1:2:3:4", "n 1:1:2:3"] {
+        assert_eq!(cursor.to_string().parse().as_ref(), Ok(&cursor));
+        let mut all = LogCursors::default();
+        all.put(cursor.clone());
+        cursor.replica = 2;
+        all.put(cursor.clone());
+        cursor.number = 9;
+        all.put(cursor);
+        assert_eq!(all.to_string(), "n1:ffffffffffffffff:7:3,n1:ffffffffffffffff:9:3:2");
+        assert_eq!(all.to_string().parse(), Ok(all));
+        for bad in ["", "n1", "n1:1:2", "n1:x:2:3", "n1:1:2:3:x", "n1:1:2:3:4:5", "n 1:1:2:3"] {
             assert!(bad.parse::<LogCursor>().is_err(), "{bad}");
         }
     }
@@ -264,9 +331,10 @@ mod tests {
         let (level, stream) = (Level::Warn, Stream::Stderr);
         let line =
             Line { number: 2, at_ms: 1_000, epoch: Epoch(3), level, stream, text: "x".to_owned() };
-        let json = serde_json::to_value(LogLine::of(&node, 10, line)).expect("serializes");
+        let json = serde_json::to_value(LogLine::of(&node, 10, 1, line)).expect("serializes");
         let expected = serde_json::json!({
-            "event": "line", "at": "1970-01-01T00:00:01.000Z", "node": "n1", "epoch": 3,
+            "event": "line", "at": "1970-01-01T00:00:01.000Z", "node": "n1", "replica": 1,
+            "epoch": 3,
             "level": "warn", "stream": "stderr", "text": "x", "cursor": "n1:a:2:3",
         });
         assert_eq!(json, expected);

@@ -22,7 +22,10 @@ pub struct FirmwareDescription {
     /// The package before it, which a rollback would bring back.
     #[serde(with = "text::optional", default)]
     pub former: Option<Digest>,
-    /// Why it has no node that runs it.
+    /// How far an update is that has not reached all replicas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<UpdateReport>,
+    /// Why it, or one of its replicas, has no node that runs it.
     pub waits_for: Option<String>,
     /// What became of it lately, the oldest first.
     pub events: Vec<FirmwareEvent>,
@@ -43,7 +46,18 @@ pub struct PackageReport {
     pub signers: Vec<String>,
 }
 
-/// Answer of `POST /v1/firmware/{name}/restart`.
+/// How far an update is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateReport {
+    /// How many replicas run what is deployed.
+    pub done: u32,
+    /// Of how many.
+    pub of: u32,
+    /// Those that run what was deployed before.
+    pub behind: Vec<u32>,
+}
+
+/// Answer of `POST /v1/firmware/{name}/restart`; of several replicas, of the last of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Renewed {
     /// The firmware.

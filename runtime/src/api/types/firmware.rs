@@ -3,9 +3,11 @@
 use odeum_proto::{Digest, Epoch, Name, NodeId};
 use serde::{Deserialize, Serialize};
 
-use super::{FirmwareSettings, displayed_as_in_json, text};
+use super::{FirmwareSettings, Replicas, displayed_as_in_json, text};
 
-/// `GET /v1/firmware` and `GET /v1/firmware/{name}`: one deployed firmware.
+/// `GET /v1/firmware` and `GET /v1/firmware/{name}`: one deployed firmware. When it has several
+/// replicas, numbers are those of all together, the epoch is the latest and the state that of the one
+/// that there is most to worry about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FirmwareSummary {
     /// Its name.
@@ -15,7 +17,7 @@ pub struct FirmwareSummary {
     pub digest: Digest,
     /// Length of its package in bytes.
     pub size: u64,
-    /// Where it is placed; `None` while it waits for a node.
+    /// Where it is placed; `None` while it waits for a node, and when it has several replicas.
     pub node: Option<NodeId>,
     /// The fencing token of that placement.
     pub epoch: Option<Epoch>,
@@ -31,6 +33,72 @@ pub struct FirmwareSummary {
     pub cpu_percent: Option<u32>,
     /// The process of its own that it runs in, where its package asks for `isolation = "process"`;
     /// known while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// The exit code of a job that has completed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// Why it was restarted last, or why it does not run.
+    pub last_error: Option<String>,
+    /// How many replicas there should be.
+    pub replicas: u32,
+    /// How many of them are ready.
+    pub ready: u32,
+    /// How many of them run what is deployed: all of them, unless an update is under way.
+    pub updated: u32,
+    /// Each of them.
+    pub instances: Vec<ReplicaSummary>,
+}
+
+impl FirmwareSummary {
+    /// As if there were this replica only.
+    #[must_use]
+    pub fn of_one(&self, replica: u32) -> Option<Self> {
+        let one = self.instances.iter().find(|one| one.replica == replica)?.clone();
+        let is_updated = one.digest == self.digest;
+        Some(Self {
+            name: self.name.clone(),
+            digest: one.digest,
+            size: self.size,
+            node: one.node.clone(),
+            epoch: one.epoch,
+            state: one.state,
+            restarts: one.restarts,
+            memory_bytes: one.memory_bytes,
+            cpu_percent: one.cpu_percent,
+            pid: one.pid,
+            exit_code: one.exit_code,
+            last_error: one.last_error.clone(),
+            replicas: 1,
+            ready: u32::from(one.state.is_ready()),
+            updated: u32::from(is_updated),
+            instances: vec![one],
+        })
+    }
+}
+
+/// One replica of a firmware.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaSummary {
+    /// Which one, from 1: it is called `NAME.2`, the first one `NAME.1` or `NAME`.
+    pub replica: u32,
+    /// The content of the package that it runs: another one than the firmware's while an update has
+    /// not reached it.
+    #[serde(with = "text")]
+    pub digest: Digest,
+    /// Where it is placed; `None` while it waits for a node.
+    pub node: Option<NodeId>,
+    /// The fencing token of that placement.
+    pub epoch: Option<Epoch>,
+    /// How it fares.
+    pub state: FirmwareState,
+    /// How often its instance was restarted in this placement.
+    pub restarts: Option<u32>,
+    /// Linear memory of its instance, while it runs.
+    pub memory_bytes: Option<u64>,
+    /// The time for which it computes, in percent of one core, smoothed over some ten seconds.
+    pub cpu_percent: Option<u32>,
+    /// The process of its own that it runs in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
     /// The exit code of a job that has completed.
@@ -73,6 +141,47 @@ displayed_as_in_json! {
         Idle => "idle",
         Unknown => "unknown",
     }
+}
+
+impl FirmwareState {
+    /// Whether it does what it is for, or has done it.
+    #[must_use]
+    pub fn is_ready(self) -> bool {
+        matches!(self, Self::Running | Self::Idle | Self::Completed)
+    }
+
+    /// How much there is to worry about.
+    pub(crate) fn worry(self) -> u8 {
+        match self {
+            Self::Completed => 0,
+            Self::Idle => 1,
+            Self::Running => 2,
+            Self::Starting => 3,
+            Self::Waiting => 4,
+            Self::Unknown => 5,
+            Self::Restarting => 6,
+            Self::Failed => 7,
+        }
+    }
+}
+
+/// Body of `POST /v1/firmware/{name}/scale`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScaleBody {
+    /// How many replicas there are to be.
+    pub replicas: Replicas,
+}
+
+/// Answer of `POST /v1/firmware/{name}/scale`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scaled {
+    /// The firmware.
+    pub name: Name,
+    /// How many replicas it had.
+    pub from: u32,
+    /// How many it has.
+    pub to: u32,
 }
 
 /// Query of `PUT /v1/firmware/{name}`: bounds on the instance. What is left out is as the manifest

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use odeum_proto::{Digest, Epoch, Label, Name, NodeId};
+use odeum_proto::{Digest, Epoch, Label, Name, NodeId, limits};
 use serde::{Deserialize, Serialize};
 
 use super::text;
-use crate::package::manifest::{Health, Manifest, MemoryLimit, MessageTime, Time, Transient};
+use crate::package::manifest::{
+    Count, Health, Manifest, MemoryLimit, MessageTime, Time, Transient,
+};
 
 /// Header of `PUT /v1/firmware/{name}`: a [`FirmwareSettings`] as JSON.
 pub const SETTINGS_HEADER: &str = "odeum-settings";
@@ -20,13 +22,16 @@ pub struct FirmwareSettings {
     /// Labels that a node must have to run it, with these values. No manifest has any.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<Label, Label>,
+    /// How many replicas there are; as many as before, or one, when left out. No manifest has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<Replicas>,
     /// How much an instance may take.
     pub limits: LimitSettings,
     /// How it is started again after a crash.
     pub restart: RestartSettings,
-    /// When an instance is not well. `cpu` and `memory` are each taken whole.
+    /// When an instance is not well. `cpu`, `memory` and `liveness` are each taken whole.
     pub health: Health,
-    /// When an update is undone.
+    /// How an update goes on, and when it is undone.
     pub update: UpdateSettings,
     /// Stops an idle instance until its next message.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,10 +71,16 @@ pub struct RestartSettings {
     pub longest_pause: Option<Time<0, 3_600_000>>,
 }
 
-/// When an update is undone.
+/// A number of replicas.
+pub type Replicas = Count<1, { limits::REPLICAS as u64 }>;
+
+/// How an update goes on, and when it is undone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct UpdateSettings {
+    /// Most replicas that are not ready at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_unavailable: Option<NonZeroU32>,
     /// Crashes after which the version before comes back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollback_restarts: Option<u32>,
@@ -79,11 +90,11 @@ pub struct UpdateSettings {
 }
 
 impl FirmwareSettings {
-    /// The manifest of a package that would say all this itself, but for the labels.
+    /// The manifest of a package that would say all this itself, but for what no manifest has.
     #[must_use]
     pub fn over(&self, manifest: &Manifest) -> Manifest {
         let mut manifest = manifest.clone();
-        let Self { labels: _, limits, restart, health, update, transient } = self;
+        let Self { labels: _, replicas: _, limits, restart, health, update, transient } = self;
         lay(&mut manifest.limits.memory, &limits.memory);
         lay(&mut manifest.limits.message_time, &limits.message_time);
         lay(&mut manifest.restart.max_restarts, &restart.max_restarts);
@@ -94,7 +105,9 @@ impl FirmwareSettings {
         lay(&mut manifest.health.boot_time, &health.boot_time);
         lay(&mut manifest.health.cpu, &health.cpu);
         lay(&mut manifest.health.memory, &health.memory);
+        lay(&mut manifest.health.liveness, &health.liveness);
         let of_update = &mut manifest.update;
+        of_update.max_unavailable = update.max_unavailable.unwrap_or(of_update.max_unavailable);
         of_update.rollback_restarts =
             update.rollback_restarts.unwrap_or(of_update.rollback_restarts);
         of_update.rollback_within = update.rollback_within.unwrap_or(of_update.rollback_within);

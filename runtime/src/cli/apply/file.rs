@@ -11,7 +11,7 @@ use odeum_proto::{Label, Name};
 use serde::Deserialize;
 
 use crate::{
-    api::types::{FirmwareSettings, LimitSettings, RestartSettings, UpdateSettings},
+    api::types::{FirmwareSettings, LimitSettings, Replicas, RestartSettings, UpdateSettings},
     cli::CliError,
     config::ByteSize,
     package::{
@@ -105,6 +105,7 @@ struct Entry {
     source: String,
     #[serde(default)]
     labels: BTreeMap<Label, Label>,
+    replicas: Option<Replicas>,
     #[serde(default)]
     limits: LimitSettings,
     #[serde(default)]
@@ -169,13 +170,15 @@ fn declared(
         return Err(DeclaredError::Nothing { file: file.into() });
     }
     let entry = |entry: Entry| {
-        let Entry { name, source, labels, limits, restart, health, update, transient } = entry;
+        let Entry { name, source, labels, replicas, limits, restart, health, update, transient } =
+            entry;
         let bad = |reason: String| DeclaredError::Invalid {
             at: file.into(),
             reason: format!("source {source:?}: {reason}").into(),
         };
         let source = located(folder, &source).map_err(|error| bad(error.to_string()))?;
-        let settings = FirmwareSettings { labels, limits, restart, health, update, transient };
+        let settings =
+            FirmwareSettings { labels, replicas, limits, restart, health, update, transient };
         Ok(Declared { place: file.into(), name, source, settings })
     };
     document.firmware.into_iter().map(entry).collect()
@@ -267,6 +270,7 @@ mod tests {
 name = "counter"
 source = "counter.wasm"
 labels = { disk = "ssd" }
+replicas = 3
 limits = { memory = "16 MiB", message-time = "250ms" }
 restart = { max-restarts = 5 }
 
@@ -284,6 +288,7 @@ firmware:
   - name: counter
     source: counter.wasm
     labels: { disk: ssd }
+    replicas: 3
     limits: { memory: 16 MiB, message-time: 250ms }
     restart:
       max-restarts: 5
@@ -308,6 +313,7 @@ firmware:
         assert_eq!(counter.name.as_ref().map(Name::as_str), Some("counter"));
         assert_eq!(counter.source, Source::File("there/counter.wasm".into()));
         assert_eq!(counter.settings.restart.max_restarts, NonZeroU32::new(5));
+        assert_eq!(counter.settings.replicas.expect("said").number(), 3);
         assert!(gate.name.is_none() && matches!(gate.source, Source::Registry(_)));
         assert_eq!(gate.settings.health.cpu.as_ref().expect("said").above.number(), 90);
         let without_place = |all: Vec<Declared>| {

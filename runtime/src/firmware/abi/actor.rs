@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use odeum_proto::{Name, limits};
+use odeum_proto::{ReplicaId, limits};
 use wasmtime::component::{Component, HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
@@ -101,7 +101,7 @@ impl Acting {
         })
     }
 
-    fn firmware(&self) -> &Name {
+    fn firmware(&self) -> &ReplicaId {
         &self.meter.firmware
     }
 }

@@ -35,6 +35,8 @@ pub(in crate::firmware) struct Export {
 pub(in crate::firmware) const ALLOC: &str = "odeum_alloc";
 pub(in crate::firmware) const HANDLE: &str = "odeum_handle";
 pub(in crate::firmware) const START: &str = "odeum_start";
+/// Says whether the guest is well.
+pub(in crate::firmware) const ALIVE: &str = "odeum_alive";
 /// What WASI has a reactor called before anything else.
 pub(in crate::firmware) const INITIALIZE: &str = "_initialize";
 
@@ -43,6 +45,7 @@ pub(in crate::firmware) const EXPORTS: &[Export] = &[
     Export { name: ALLOC, signature: "(i32) -> i32", required: true },
     Export { name: HANDLE, signature: "(i32, i32) -> i32", required: true },
     Export { name: START, signature: "()", required: false },
+    Export { name: ALIVE, signature: "() -> i32", required: false },
 ];
 
 pub(in crate::firmware) struct Import {

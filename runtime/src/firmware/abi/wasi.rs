@@ -43,7 +43,7 @@ fn builder(
 ) -> Result<WasiCtxBuilder, GuestFailure> {
     let mut builder = WasiCtxBuilder::new();
     // By convention the first argument is the program's name.
-    builder.arg(setting.firmware.as_str());
+    builder.arg(setting.firmware.to_string());
     for arg in &manifest.args {
         builder.arg(arg.as_str());
     }

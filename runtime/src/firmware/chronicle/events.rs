@@ -40,6 +40,8 @@ fn shortened(mut what: What) -> What {
     if let What::Waits { reason }
     | What::Crashed { reason }
     | What::GivenUp { reason }
+    | What::RolledBack { reason, .. }
+    | What::NotAlive { reason }
     | What::Exceeded { reason } = &mut what
     {
         reason.truncate(reason.floor_char_boundary(ERROR_BYTES));

@@ -6,13 +6,13 @@ use std::{collections::HashMap, time::Duration};
 
 use futures::StreamExt as _;
 use odeum_actors::{ActorError, Context, TimerKey};
-use odeum_proto::{EntityId, RequestId, call::CallRequest};
+use odeum_proto::{Recipient, RequestId, call::CallRequest};
 use tokio::task::AbortHandle;
 
 use super::{HostActor, HostMessage, STORE_DEADLINE, Stands, message::Next};
 use crate::firmware::{
     bridge::{Publication, Publisher, bridge},
-    deeds::{Deed, LONGEST_ASK},
+    deeds::{Deed, LONGEST_ASK, Message},
     error::GuestFailure,
     instance::Arrival,
 };
@@ -93,7 +93,7 @@ impl HostActor {
         let access = self.parts.setting.grants.broker.as_ref();
         let access = access.filter(|_| !mqtt.publish.is_empty() || !mqtt.subscribe.is_empty());
         let Some(access) = access else { return Publisher::none() };
-        let name = &self.parts.spec.name;
+        let name = &self.parts.replica;
         let id = format!("odeum-{name}-{}", self.parts.epoch);
         let (publisher, bridge) = bridge(access, name, &id, &mqtt.subscribe);
         let actor = ctx.handle().clone();
@@ -182,7 +182,7 @@ impl HostActor {
                     }
                 }
                 Deed::Tell { to, body } => {
-                    let told = self.parts.reach.call(message(to.clone(), body, LONGEST_ASK));
+                    let told = self.parts.reach.call(self.message(&to, body, LONGEST_ASK));
                     let entity = self.parts.entity.clone();
                     ctx.spawn(async move {
                         if let Err(error) = told.await {
@@ -191,7 +191,7 @@ impl HostActor {
                     });
                 }
                 Deed::Ask { number, to, body, deadline } => {
-                    self.ask(ctx, number, message(to, body, deadline));
+                    self.ask(ctx, number, self.message(&to, body, deadline));
                 }
                 Deed::Publish { topic, payload } => {
                     let published = self.parts.reach.publish(topic, payload);
@@ -207,10 +207,10 @@ impl HostActor {
         }
     }
 
-    fn ask(&mut self, ctx: &mut Context<Self>, number: u64, call: CallRequest) {
+    fn ask(&mut self, ctx: &mut Context<Self>, number: u64, message: Message) {
         self.outstanding.asks += 1;
         let (life, actor) = (self.outstanding.life, ctx.handle().clone());
-        let answer = self.parts.reach.call(call);
+        let answer = self.parts.reach.call(message);
         ctx.spawn(async move {
             let outcome = answer.await.map(|reply| reply.body);
             let outcome = outcome.map_err(|error| error.to_string().into());
@@ -218,6 +218,10 @@ impl HostActor {
             // An error means that the actor ended, and the instance with it.
             let _ = actor.tell(HostMessage::Happened { life, event }).await;
         });
+    }
+
+    fn message(&self, to: &Recipient, body: Vec<u8>, remaining: Duration) -> Message {
+        Message::new(&self.parts.replica, to, body, remaining)
     }
 
     fn subscribe(&mut self, ctx: &mut Context<Self>, topic: String) {
@@ -241,15 +245,5 @@ impl HostActor {
             }
         });
         self.outstanding.tasks.push(task);
-    }
-}
-
-fn message(to: odeum_proto::Name, body: Vec<u8>, remaining: Duration) -> CallRequest {
-    CallRequest {
-        entity: EntityId::firmware(to),
-        request: RequestId::random(),
-        session: None,
-        body,
-        remaining,
     }
 }

@@ -7,7 +7,7 @@ use odeum_cluster::{
     store::{Remembered, StoreError},
 };
 use odeum_proto::{
-    EntityId, Epoch, NodeId, SessionId,
+    EntityId, Epoch, NodeId, ReplicaId, SessionId,
     call::{CallError, CallReply, CallRequest},
     http, limits,
     session::{Commit, DataOutcome, SessionRefusal},
@@ -32,7 +32,7 @@ use crate::firmware::{
 };
 
 /// The session of a message that names none.
-const DEFAULT_SESSION: &str = "default";
+pub(super) const DEFAULT_SESSION: &str = "default";
 
 pub(super) type Answered = Result<CallReply, CallError>;
 
@@ -40,6 +40,7 @@ pub(super) type Answered = Result<CallReply, CallError>;
 #[derive(Clone)]
 pub(in crate::firmware) struct HostParts {
     pub(in crate::firmware) node: NodeId,
+    pub(in crate::firmware) replica: ReplicaId,
     pub(in crate::firmware) entity: EntityId,
     pub(in crate::firmware) epoch: Epoch,
     /// Whether a host has run here under this epoch, so that a commit of it may be under way.
@@ -78,6 +79,12 @@ impl HostParts {
     /// What runs a module here.
     pub(super) fn runner(&self, module: Module) -> Runner {
         Runner::new(module, self.setting.clone(), self.launcher.clone())
+    }
+
+    /// What the guest reads when no message is at hand.
+    pub(super) fn variables_of_no_message(&self) -> Option<Arc<dyn Variables>> {
+        let session = SessionId::owned_by(&self.entity, DEFAULT_SESSION).ok()?;
+        Some(Arc::new(SessionVariables { ledger: Arc::clone(&self.ledger), session }))
     }
 
     /// What can be said of a call without the guest; else its session.
@@ -215,6 +222,7 @@ impl HostParts {
             | GuestFailure::NotGranted { .. }
             | GuestFailure::Exited { .. }
             | GuestFailure::NotStarted { .. }
+            | GuestFailure::NotAlive { .. }
             | GuestFailure::Exceeded { .. }
             | GuestFailure::OtherKind { .. } => CallError::Trapped { entity, reason },
         }

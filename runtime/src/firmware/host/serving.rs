@@ -24,6 +24,11 @@ impl Serving {
         Self { server, slots: Arc::new(Semaphore::new(REQUESTS)) }
     }
 
+    /// What serves.
+    pub(super) fn server(&self) -> &Server {
+        &self.server
+    }
+
     /// What waits until nothing is under way, and keeps anything from beginning while it is held.
     pub(super) fn quiet(&self) -> impl Future<Output = Option<OwnedSemaphorePermit>> + use<> {
         let slots = Arc::clone(&self.slots);

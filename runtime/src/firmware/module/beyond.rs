@@ -14,6 +14,10 @@ const OF_MACHINE: &[Abi] =
 /// Those that have an instance which waits for messages.
 const OF_MESSAGES: &[Abi] = &[Abi::ActorCore, Abi::Actor, Abi::WasiReactor, Abi::Firmlet];
 
+/// Those that run until they are ended.
+const OF_TIME: &[Abi] =
+    &[Abi::ActorCore, Abi::Actor, Abi::WasiReactor, Abi::Firmlet, Abi::WasiHttp];
+
 /// The first key that nothing acts on for a guest of that ABI.
 pub(super) fn beyond(manifest: &Manifest, abi: Abi) -> Option<&'static str> {
     let usual = Manifest::new(manifest.name.clone(), manifest.version.clone());
@@ -28,7 +32,7 @@ pub(super) fn beyond(manifest: &Manifest, abi: Abi) -> Option<&'static str> {
         subscribe,
         mqtt,
     } = &manifest.capabilities;
-    let one = usual.update.max_unavailable;
+    let path = manifest.health.liveness.as_ref().and_then(|it| it.path.as_ref());
     let asked: &[(&str, bool, &[Abi])] = &[
         ("args", manifest.args != usual.args, OF_WASI),
         ("environment", manifest.environment != usual.environment, OF_WASI),
@@ -42,7 +46,8 @@ pub(super) fn beyond(manifest: &Manifest, abi: Abi) -> Option<&'static str> {
         ("capabilities.subscribe", !subscribe.is_empty(), &[Abi::Actor]),
         ("capabilities.mqtt", *mqtt != Mqtt::default(), &[Abi::Firmlet]),
         ("durability", manifest.durability != usual.durability, &[]),
-        ("update.max-unavailable", manifest.update.max_unavailable != one, &[]),
+        ("health.liveness", manifest.health.liveness.is_some(), OF_TIME),
+        ("health.liveness.path", path.is_some(), &[Abi::WasiHttp]),
         ("transient", manifest.transient.is_some(), OF_MESSAGES),
     ];
     let is_beyond = |(_, is_asked, by): &&(&str, bool, &[Abi])| *is_asked && !by.contains(&abi);
@@ -71,6 +76,9 @@ mod tests {
             ("[limits]\nfuel = 9", Abi::ActorCore, None),
             ("[transient]\nidle = '1s'", Abi::ActorCore, Some(Abi::WasiHttp)),
             ("isolation = 'process'", Abi::Firmlet, None),
+            ("[update]\nmax-unavailable = 2", Abi::WasiHttp, None),
+            ("[health]\nliveness = { interval = '1s' }", Abi::Firmlet, Some(Abi::WasiCli)),
+            ("[health.liveness]\ninterval = '1s'\npath = '/'", Abi::WasiHttp, Some(Abi::ActorCore)),
         ] {
             let manifest = manifest(lines);
             assert_eq!(beyond(&manifest, has), None, "{lines}");

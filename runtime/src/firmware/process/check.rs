@@ -206,6 +206,9 @@ pub(super) fn failed(failure: GuestFailure) -> GuestFailure {
             GuestFailure::NotGranted { what: cut(what), reason: cut(reason) }
         }
         GuestFailure::NotStarted { reason } => GuestFailure::NotStarted { reason: cut(reason) },
+        GuestFailure::NotAlive { failures, reason } => {
+            GuestFailure::NotAlive { failures, reason: cut(reason) }
+        }
         GuestFailure::Process { reason } => GuestFailure::Process { reason: cut(reason) },
         GuestFailure::Limit(_)
         | GuestFailure::Exited { .. }

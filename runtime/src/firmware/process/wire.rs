@@ -9,7 +9,7 @@ use std::io::{self, Read};
 
 use bytes::Bytes;
 use odeum_proto::{
-    Digest, Name,
+    Digest, ReplicaId,
     codec::{self, DecodeError},
     http::{HttpAnswer, HttpRequest},
     session::Write,
@@ -54,7 +54,7 @@ pub(super) enum Order {
 /// What a host process runs, and within which bounds. The compiled module is its standard output.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Setup {
-    pub(super) firmware: Name,
+    pub(super) firmware: ReplicaId,
     pub(super) limits: FirmwareLimits,
     /// The package.
     pub(super) digest: Digest,
@@ -94,12 +94,14 @@ pub(super) enum Happening {
     Published { topic: String, payload: Bytes },
     TimedOut { number: u64 },
     Answered { number: u64, outcome: Result<Bytes, String> },
+    Probed { within: std::time::Duration },
 }
 
 impl From<Arrival<'_>> for Happening {
     fn from(arrival: Arrival<'_>) -> Self {
         match arrival {
             Arrival::Started => Self::Started,
+            Arrival::Probed { within } => Self::Probed { within },
             Arrival::Called { topic, body } => {
                 Self::Called { topic: topic.map(str::to_owned), body: Bytes::copy_from_slice(body) }
             }
@@ -120,6 +122,7 @@ impl Happening {
     pub(super) fn arrival(&self) -> Arrival<'_> {
         match self {
             Self::Started => Arrival::Started,
+            Self::Probed { within } => Arrival::Probed { within: *within },
             Self::Called { topic, body } => Arrival::Called { topic: topic.as_deref(), body },
             Self::Published { topic, payload } => Arrival::Published { topic, payload },
             Self::TimedOut { number } => Arrival::TimedOut { number: *number },

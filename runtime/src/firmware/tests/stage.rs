@@ -18,8 +18,8 @@ use odeum_cluster::{
     store::{Data, Remembered, State, StoreError},
 };
 use odeum_proto::{
-    Digest, DiskId, EntityId, Epoch, GroupId, Incarnation, LogTime, Name, NodeId, RequestId,
-    Revision, SessionId,
+    Digest, DiskId, EntityId, Epoch, GroupId, Incarnation, LogTime, Name, NodeId, ReplicaId,
+    RequestId, Revision, SessionId,
     call::{CallError, CallReply, CallRequest},
     session::{Commit, DataAction, DataOutcome},
     store::{
@@ -31,8 +31,8 @@ use tokio::sync::{broadcast, watch};
 
 use crate::firmware::{
     Activate, Checked, Chronicles, Engine, FetchError, FirmwareHandle, FirmwareParts,
-    FirmwareStatus, Grants, HostHandle, HostState, Launcher, Ledger, PackageSource, Reach, Wanted,
-    firmware,
+    FirmwareStatus, Grants, HostHandle, HostState, Launcher, Ledger, Message, PackageSource, Reach,
+    Wanted, firmware,
 };
 use crate::package::trust::Trust;
 
@@ -115,13 +115,13 @@ impl Shelf {
 impl Ledger for Shelf {
     fn wanted(&self, node: &NodeId, _: Incarnation) -> Vec<Wanted> {
         self.view(|state| {
-            let placed = |spec: &FirmwareSpec| {
-                let at = state.placements().get(&EntityId::firmware(spec.name.clone()));
-                let epoch = at.filter(|at| at.node == *node).map(|at| at.epoch);
-                let former = state.former(&spec.name).map(|former| former.digest);
-                Wanted { spec: spec.clone(), epoch, former }
+            let placed = |(replica, spec): (ReplicaId, &FirmwareSpec)| {
+                let placement = state.placements().get(&replica.entity());
+                let epoch = placement.filter(|at| at.node == *node).map(|at| at.epoch);
+                let former = state.former_of(&replica).map(|former| former.digest);
+                Wanted { replica, spec: spec.clone(), epoch, former }
             };
-            state.firmware().values().map(placed).collect()
+            state.replicas().map(placed).collect()
         })
     }
 
@@ -157,8 +157,8 @@ impl Ledger for Shelf {
         epoch: Epoch,
         _deadline: Duration,
     ) -> BoxFuture<'_, Result<DataOutcome, StoreError>> {
-        let name = entity.firmware_name().and_then(|name| name.parse().ok());
-        let born = name.and_then(|name| self.view(|state| state.born(&name))).unwrap_or_default();
+        let born = |it: ReplicaId| self.view(|state| state.born(it.firmware()));
+        let born = entity.replica().and_then(born).unwrap_or_default();
         let fence = DataAction::Fence { entity: entity.clone(), epoch, born };
         let well = self.inner().2 == Mood::Well;
         let result = if well { Ok(self.change(fence)) } else { Err(self.unwell()) };
@@ -224,11 +224,11 @@ impl Ledger for Shelf {
 
     fn settle(
         &self,
-        name: &Name,
+        replica: &ReplicaId,
         kept: Digest,
         _deadline: Duration,
     ) -> BoxFuture<'_, Result<Outcome, StoreError>> {
-        let outcome = self.apply(&Command::Settle { name: name.clone(), kept });
+        let outcome = self.apply(&Command::Settle { replica: replica.clone(), kept });
         Box::pin(async { Ok(outcome) })
     }
 }
@@ -280,7 +280,8 @@ impl Activate for Active {
 
 /// What guests reach: each other, and topics nobody else is on.
 impl Reach for Active {
-    fn call(&self, call: CallRequest) -> BoxFuture<'static, Result<CallReply, CallError>> {
+    fn call(&self, message: Message) -> BoxFuture<'static, Result<CallReply, CallError>> {
+        let call = message.call;
         let host = self.0.lock().expect("not poisoned").get(&call.entity).cloned();
         Box::pin(async move {
             match host {
@@ -408,6 +409,7 @@ impl Stage {
             size: 1,
             limits,
             policy: self.policy.lock().expect("not poisoned").clone(),
+            replicas: 1,
         }));
     }
 
@@ -445,7 +447,7 @@ impl Stage {
 
     /// Gives a call to the host that is active.
     pub(super) async fn deliver(&self, call: CallRequest) -> Result<CallReply, CallError> {
-        Reach::call(&*self.active, call).await
+        Reach::call(&*self.active, Message { call, spread_by: None }).await
     }
 
     /// A call with its retries.
@@ -473,7 +475,7 @@ impl Stage {
     }
 
     pub(super) async fn status(&self, name: &str) -> Option<FirmwareStatus> {
-        let name: Name = name.parse().expect("valid");
+        let name: ReplicaId = name.parse().expect("valid");
         let list = self.handle.coordinator.list().await.expect("lists");
         list.into_iter().find(|status| status.name == name)
     }

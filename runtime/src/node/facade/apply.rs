@@ -18,7 +18,8 @@ impl NodeFacade {
         let manifest =
             Manifest::parse(manifest.as_bytes()).map_err(|error| bad(error.to_string()))?;
         self.fresh().await?;
-        let said = policy::Said { name: &name, digest, size, settings: &settings };
+        let replicas = self.replicas(&name);
+        let said = policy::Said { name: &name, digest, size, replicas, settings: &settings };
         let spec = policy::spec(said, &manifest, &self.defaults);
         let present = self.store.view(|state| state.firmware().get(&name).cloned());
         let (change, differences) = compared(present.as_ref(), &spec);
@@ -82,6 +83,7 @@ mod tests {
             size: 1,
             limits: FirmwareLimits { memory_bytes, message_time: Duration::from_secs(1) },
             policy: FirmwarePolicy::default(),
+            replicas: 1,
         }
     }
 

@@ -1,47 +1,36 @@
 //! What firmware has logged and what became of it, wherever it ran: asked of the nodes that know.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+mod merged;
+mod reader;
 
-use futures::{StreamExt as _, future::join_all, stream};
+use std::time::Duration;
+
+use futures::{StreamExt, future::join_all, stream};
 use odeum_cluster::{
     membership::MembershipHandle,
-    store::StoreHandle,
     transport::{Class, Service, TransportHandle},
 };
 use odeum_proto::{
-    EntityId, Epoch, Name, NodeId,
+    Epoch, Name, NodeId, Recipient, ReplicaId,
     chronicle::{Begin, Happening, Lines, Question, What},
-    store::Placement,
 };
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, sleep, timeout};
 
-use super::{NodeFacade, REPORT_DEADLINE};
+use self::{merged::Merged, reader::Reader};
+use super::{super::rollout::REPORT_DEADLINE, NodeFacade};
 use crate::{
     api::{
         LogFeed, Problem,
-        types::{FirmwareEvent, LogCursor, LogLine, LogOptions, moment},
+        types::{FirmwareEvent, LogLine, LogOptions, moment},
     },
     firmware::Chronicles,
 };
 
-/// How long a node waits for the next line before it answers that there is none.
-const READ_WAIT: Duration = Duration::from_secs(5);
-
-/// What the answer may take longer than that.
+/// What an answer may take longer than its reader waits for a line.
 const READ_SLACK: Duration = Duration::from_secs(2);
 
-/// Pause before a node that did not answer is asked again.
-const RETRY_PAUSE: Duration = Duration::from_millis(250);
-
-/// How long a reader hears nothing before it is told that there is nothing.
-const QUIET: Duration = Duration::from_secs(15);
-
-/// Answers of a node that no longer runs a firmware that are read: all that its ring has.
-const LAST_ANSWERS: usize = 64;
+/// How many questions for events are asked at once.
+const QUESTIONS: usize = 64;
 
 /// How many digits of a package are shown: as many as tables show.
 const DIGITS: usize = 12;
@@ -60,7 +49,7 @@ impl Witnesses {
     async fn lines(
         &self,
         node: &NodeId,
-        name: &Name,
+        name: &ReplicaId,
         from: Begin,
         wait: Duration,
     ) -> Option<Lines> {
@@ -73,7 +62,7 @@ impl Witnesses {
         self.ask(node, &question, wait + slack).await
     }
 
-    async fn events(&self, node: &NodeId, name: &Name) -> Vec<Happening> {
+    async fn events(&self, node: &NodeId, name: &ReplicaId) -> Vec<Happening> {
         if *node == self.own {
             return self.chronicles.events(name);
         }
@@ -107,228 +96,93 @@ impl NodeFacade {
     }
 
     /// Keeps that something was done to a firmware through this node.
-    pub(super) fn happened(&self, name: &Name, epoch: Option<Epoch>, what: What) {
+    pub(super) fn happened(&self, name: &ReplicaId, epoch: Option<Epoch>, what: What) {
         self.firmware.chronicles.happened(name, epoch.unwrap_or(Epoch(0)), what);
     }
 
     /// What became of a firmware on any of the nodes that are there.
-    pub(super) async fn events(&self, name: &Name) -> Result<Vec<FirmwareEvent>, Problem> {
-        self.check_deployed(name)?;
+    pub(super) async fn events(&self, of: &Recipient) -> Result<Vec<FirmwareEvent>, Problem> {
+        let replicas = self.meant(of)?;
         let witnesses = self.witnesses();
         let live = self.membership.now();
         let others = live.live().filter(|node| **node != witnesses.own);
         let nodes: Vec<&NodeId> = std::iter::once(&witnesses.own).chain(others).collect();
-        let asked = nodes.into_iter().map(|node| {
-            let witnesses = &witnesses;
-            async move { (node, witnesses.events(node, name).await) }
-        });
-        let mut all: Vec<(Happening, &NodeId)> = Vec::new();
-        for (node, events) in join_all(asked).await {
-            all.extend(events.into_iter().map(|event| (event, node)));
+        let mut each: Vec<(&NodeId, &ReplicaId)> = Vec::new();
+        for node in nodes {
+            each.extend(replicas.iter().map(|replica| (node, replica)));
+        }
+        let mut all: Vec<(Happening, &NodeId, u32)> = Vec::new();
+        for some in each.chunks(QUESTIONS) {
+            let asked = some.iter().map(|(node, replica)| witnesses.events(node, replica));
+            for ((node, replica), events) in some.iter().zip(join_all(asked).await) {
+                let number = replica.number();
+                all.extend(events.into_iter().map(|event| (event, *node, number)));
+            }
         }
         // Stable: what one node saw in the same millisecond stays in its order.
-        all.sort_by_key(|(event, _)| (event.at_ms, event.epoch));
-        Ok(all.into_iter().map(|(event, node)| told(event, node)).collect())
+        all.sort_by_key(|(event, ..)| (event.at_ms, event.epoch));
+        Ok(all.into_iter().map(|(event, node, number)| told(event, node, number)).collect())
     }
 
-    /// The lines of a firmware, from wherever it is.
-    pub(super) async fn logs(&self, name: Name, options: LogOptions) -> Result<LogFeed, Problem> {
-        self.check_deployed(&name)?;
-        let LogOptions { tail, since, follow, after } = options;
-        let mut reader = Reader {
-            store: self.store.clone(),
-            witnesses: self.witnesses(),
-            entity: EntityId::firmware(name.clone()),
-            name,
-            follow,
-            at: None,
-            first: Some(Begin::Last {
-                lines: tail.unwrap_or(u32::MAX),
-                within_ms: since.map(|since| super::super::millis(since.0)),
-            }),
-            cursors: BTreeMap::new(),
-            seen: Epoch(0),
-            lines: VecDeque::new(),
-            has_begun: false,
-            quiet_since: Instant::now(),
-            is_waiting: false,
-            is_over: false,
+    /// The lines of a firmware, from wherever it is: those of all replicas as they come, or of one.
+    pub(super) async fn logs(
+        &self,
+        of: Recipient,
+        options: LogOptions,
+    ) -> Result<LogFeed, Problem> {
+        let mut replicas = self.meant(&of)?;
+        if options.follow && of.replica().is_none() {
+            return Ok(self.follow_all(of.firmware().clone(), options));
+        }
+        match (replicas.len(), replicas.pop()) {
+            (1, Some(replica)) => self.reader(replica, &options).begun().await,
+            (_, last) => Ok(self.lines_of(replicas.into_iter().chain(last), &options).await),
+        }
+    }
+
+    /// The lines that are there of all of these, by their times.
+    async fn lines_of(
+        &self,
+        replicas: impl Iterator<Item = ReplicaId>,
+        options: &LogOptions,
+    ) -> LogFeed {
+        let readers = replicas.map(|it| stream::unfold(self.reader(it, options), Reader::next));
+        let all: Vec<LogLine> = stream::select_all(readers.map(StreamExt::boxed)).collect().await;
+        let (mut lines, mut others): (Vec<LogLine>, Vec<LogLine>) =
+            all.into_iter().partition(|line| matches!(line, LogLine::Line { .. }));
+        let at = |line: &LogLine| match line {
+            LogLine::Line { at, .. } => at.clone(),
+            _ => String::new(),
         };
-        if let Some(LogCursor { node, ring, number, epoch }) = after {
-            reader.first = None;
-            reader.seen = epoch;
-            reader.cursors.insert(node, (ring, number));
-        }
-        if !follow {
-            // What cannot be read at all is told by the status of the answer.
-            reader.step().await;
-            if let (true, Some(LogLine::End { reason })) = (reader.is_over, reader.lines.front()) {
-                return Err(Problem::Unavailable { reason: reason.as_str().into() });
-            }
-        }
-        Ok(stream::unfold(reader, Reader::next).boxed())
-    }
-}
-
-/// Reads the lines of one firmware for one reader, who asks for each: nothing is kept for one who
-/// is slow but what the ring of the node keeps.
-struct Reader {
-    store: StoreHandle,
-    witnesses: Witnesses,
-    name: Name,
-    entity: EntityId,
-    follow: bool,
-    /// Where it was when it was read last.
-    at: Option<Placement>,
-    /// Where to begin; `None` once something was read.
-    first: Option<Begin>,
-    /// Up to where each node was read: its ring, and the line.
-    cursors: BTreeMap<NodeId, (u64, u64)>,
-    /// The last activation that was read.
-    seen: Epoch,
-    lines: VecDeque<LogLine>,
-    /// Whether a follower was told anything yet.
-    has_begun: bool,
-    quiet_since: Instant,
-    /// Whether it was told that the firmware has no node.
-    is_waiting: bool,
-    is_over: bool,
-}
-
-impl Reader {
-    async fn next(mut self) -> Option<(LogLine, Self)> {
-        loop {
-            if let Some(line) = self.lines.pop_front() {
-                self.quiet_since = Instant::now();
-                return Some((line, self));
-            }
-            if self.is_over {
-                return None;
-            }
-            self.step().await;
-        }
+        // Stable: what one replica said in the same millisecond stays in its order.
+        lines.sort_by_key(at);
+        let tail = options.tail.and_then(|tail| usize::try_from(tail).ok()).unwrap_or(usize::MAX);
+        lines.drain(..lines.len().saturating_sub(tail));
+        // What ends the answer comes last.
+        others.sort_by_key(|line| matches!(line, LogLine::End { .. }));
+        lines.extend(others);
+        stream::iter(lines).boxed()
     }
 
-    /// Gets more lines, or finds out that there are none at present.
-    async fn step(&mut self) {
-        let (is_deployed, placement) = self.placement();
-        match placement {
-            _ if !is_deployed => self.end(format!("firmware {} is deleted", self.name)),
-            None => self.wait_for_a_node().await,
-            Some(placement) => self.read(placement).await,
-        }
-        if self.lines.is_empty() && !self.is_over && self.quiet_since.elapsed() >= QUIET {
-            self.say_progress();
-        }
+    fn reader(&self, replica: ReplicaId, options: &LogOptions) -> Reader {
+        Reader::new(self.store.clone(), self.witnesses(), replica, options)
     }
 
-    /// Says that there is nothing new, and where to read on.
-    fn say_progress(&mut self) {
-        let cursor = self.at.as_ref().and_then(|at| {
-            let (ring, number) = self.cursors.get(&at.node).copied()?;
-            Some(LogCursor { node: at.node.clone(), ring, number, epoch: self.seen })
-        });
-        self.lines.push_back(LogLine::Progress { cursor });
-    }
-
-    fn placement(&self) -> (bool, Option<Placement>) {
-        self.store.view(|state| {
-            let is_deployed = state.firmware().contains_key(&self.name);
-            (is_deployed, state.placements().get(&self.entity).cloned())
-        })
-    }
-
-    fn end(&mut self, reason: String) {
-        // Who does not follow has seen all there is, and needs no word for that.
-        self.lines.push_back(LogLine::End { reason });
-        self.is_over = true;
-    }
-
-    async fn wait_for_a_node(&mut self) {
-        let reason = format!("firmware {} waits for a node", self.name);
-        if !self.follow {
-            return self.end(reason);
-        }
-        if !std::mem::replace(&mut self.is_waiting, true) {
-            self.lines.push_back(LogLine::Waiting { reason });
-            return;
-        }
-        let _ = timeout(QUIET, self.until_placed_otherwise(None)).await;
-    }
-
-    /// Returns when it is not placed so any more, or the node ends.
-    async fn until_placed_otherwise(&self, at: Option<&Placement>) {
-        let mut changes = self.store.changes();
-        while self.placement() == (true, at.cloned()) && changes.changed().await.is_ok() {}
-    }
-
-    async fn read(&mut self, placement: Placement) {
-        let Placement { node, epoch } = &placement;
-        self.is_waiting = false;
-        if let Some(before) = self.at.replace(placement.clone()).filter(|at| at.node != *node) {
-            self.read_the_rest_of(&before.node).await;
-            self.lines.push_back(LogLine::Moved { node: node.clone(), epoch: *epoch });
-        }
-        let wait = if self.follow && self.has_begun && self.lines.is_empty() {
-            READ_WAIT
-        } else {
-            Duration::ZERO
-        };
-        let answer = tokio::select! {
-            lines = self.witnesses.lines(node, &self.name, self.begin(node), wait) => lines,
-            // The line that was waited for comes from elsewhere. None is lost: it is asked for
-            // again.
-            () = self.until_placed_otherwise(Some(&placement)), if self.follow => return,
-        };
-        let Some(lines) = answer else {
-            if self.follow {
-                sleep(RETRY_PAUSE).await;
-            } else {
-                self.end(format!("{node}, which runs {}, does not answer", self.name));
-            }
-            return;
-        };
-        if lines.ring != 0 {
-            self.seen = *epoch;
-        }
-        self.is_over |= !self.follow && lines.lines.is_empty();
-        self.take(node, lines);
-        if self.follow && !std::mem::replace(&mut self.has_begun, true) && self.lines.is_empty() {
-            self.say_progress();
-        }
-    }
-
-    /// What a node still has of it that does not run it any more, if it is there.
-    async fn read_the_rest_of(&mut self, node: &NodeId) {
-        for _ in 0..LAST_ANSWERS {
-            let begin = self.begin(node);
-            let lines = self.witnesses.lines(node, &self.name, begin, Duration::ZERO).await;
-            let Some(lines) = lines.filter(|lines| !lines.lines.is_empty()) else { return };
-            self.take(node, lines);
-        }
-    }
-
-    fn begin(&self, node: &NodeId) -> Begin {
-        let (ring, number) = self.cursors.get(node).copied().unwrap_or_default();
-        self.first.unwrap_or(Begin::Behind { ring, number, epoch: self.seen })
-    }
-
-    fn take(&mut self, node: &NodeId, lines: Lines) {
-        let Lines { ring, number, missed, lines } = lines;
-        if ring == 0 {
-            return;
-        }
-        self.first = None;
-        self.cursors.insert(node.clone(), (ring, number));
-        if missed > 0 {
-            self.lines.push_back(LogLine::Missed { node: node.clone(), lines: missed });
-        }
-        self.lines.extend(lines.into_iter().map(|line| LogLine::of(node, ring, line)));
+    /// The lines of all replicas as they come; those of later ones from their beginning.
+    fn follow_all(&self, name: Name, options: LogOptions) -> LogFeed {
+        let known = self.replicas(&name);
+        let readers = ReplicaId::all(&name, known)
+            .map(|it| stream::unfold(self.reader(it, &options), Reader::next).boxed());
+        let readers = stream::select_all(readers);
+        let later = LogOptions { tail: None, since: None, after: None, ..options };
+        let template = self.reader(ReplicaId::first(name.clone()), &later);
+        let all = Merged { name, known, readers, template, is_over: false };
+        stream::unfold(all, Merged::next).boxed()
     }
 }
 
 /// An event in words.
-fn told(event: Happening, node: &NodeId) -> FirmwareEvent {
+fn told(event: Happening, node: &NodeId, replica: u32) -> FirmwareEvent {
     let Happening { at_ms, first_ms, count, epoch, what } = event;
     let short =
         |digest: odeum_proto::Digest| digest.to_string().chars().take(DIGITS).collect::<String>();
@@ -343,9 +197,22 @@ fn told(event: Happening, node: &NodeId) -> FirmwareEvent {
         What::Restarted { times: 1 } => ("restarted", "for the first time".to_owned()),
         What::Restarted { times } => ("restarted", format!("{times} times by now")),
         What::GivenUp { reason } => ("given-up", reason),
-        What::RolledBack { from, to } => {
-            ("rolled-back", format!("package {} is undone, {} is back", short(from), short(to)))
+        What::RolledBack { from, to, reason } => {
+            let what = format!("package {} is undone, {} comes back", short(from), short(to));
+            ("rolled-back", if reason.is_empty() { what } else { format!("{what}: {reason}") })
         }
+        What::Updating { to, done: 0, of } => {
+            ("updating", format!("{of} replicas are to run package {}", short(to)))
+        }
+        What::Updating { to, done, of } => {
+            ("updating", format!("{done} of {of} have begun with package {}", short(to)))
+        }
+        What::Updated { to } => {
+            ("updated", format!("all replicas run package {}, and are ready", short(to)))
+        }
+        What::Scaled { replicas: 1 } => ("scaled", "there is to be 1 replica".to_owned()),
+        What::Scaled { replicas } => ("scaled", format!("there are to be {replicas} replicas")),
+        What::NotAlive { reason } => ("not-alive", reason),
         What::Idle => ("idle", "no message for a while: its instance ended".to_owned()),
         What::Woken => ("woken", "a message came".to_owned()),
         What::Exceeded { reason } => ("exceeded", reason),
@@ -358,6 +225,7 @@ fn told(event: Happening, node: &NodeId) -> FirmwareEvent {
         first_at: moment(first_ms),
         count,
         node: node.clone(),
+        replica,
         epoch,
         event: event.to_owned(),
         text,

@@ -8,7 +8,7 @@ use odeum_cluster::placement::{
     planner::{Health, Host, Leased, Wish},
 };
 use odeum_proto::{
-    Digest, EntityId, Name,
+    Digest, Name, Recipient, ReplicaId,
     chronicle::What,
     store::{Command, Outcome, Placement},
 };
@@ -18,7 +18,10 @@ use super::{NodeFacade, WRITE_DEADLINE, policy, store_problem};
 use crate::{
     api::{
         Problem,
-        types::{FirmwareDescription, FirmwareState, PackageReport, Renewed, RolledBack},
+        types::{
+            FirmwareDescription, FirmwareState, PackageReport, Renewed, ReplicaSummary, RolledBack,
+            UpdateReport,
+        },
     },
     package::Package,
 };
@@ -45,23 +48,42 @@ impl NodeFacade {
         let summary = all.into_iter().find(|one| one.name == *name);
         let gone = || Problem::NotFound { what: format!("firmware {name}").into() };
         let summary = summary.ok_or_else(gone)?;
-        let (spec, former) = self
+        let (spec, former, behind) = self
             .store
             .view(|state| {
                 let former = state.former(name).map(|former| former.digest);
-                Some((state.firmware().get(name)?.clone(), former))
+                let behind = state.update(name).map(|update| update.behind().keys().copied());
+                let behind: Vec<u32> = behind.into_iter().flatten().collect();
+                Some((state.firmware().get(name)?.clone(), former, behind))
             })
             .ok_or_else(gone)?;
         let package = self.package(spec.digest).await;
-        let does_run = !matches!(summary.state, FirmwareState::Waiting | FirmwareState::Unknown);
-        let waits_for = if does_run { None } else { Some(self.waits_for(name)) };
+        let is_lost = |one: &&ReplicaSummary| {
+            matches!(one.state, FirmwareState::Waiting | FirmwareState::Unknown)
+        };
+        let lost = summary.instances.iter().find(is_lost);
+        let lost = lost.and_then(|one| ReplicaId::new(name.clone(), one.replica));
+        let waits_for = lost.map(|replica| {
+            let reason = self.waits_for(&replica);
+            if summary.replicas > 1 {
+                format!("replica {}: {reason}", replica.number())
+            } else {
+                reason
+            }
+        });
+        let update = (!behind.is_empty()).then_some(UpdateReport {
+            done: summary.updated,
+            of: summary.replicas,
+            behind,
+        });
         Ok(FirmwareDescription {
             package,
             settings: policy::in_force(&spec),
             policy: policy::words(&spec),
             former,
+            update,
             waits_for,
-            events: self.events(name).await?,
+            events: self.events(&name.clone().into()).await?,
             summary,
         })
     }
@@ -85,11 +107,11 @@ impl NodeFacade {
     }
 
     /// Why no node runs it, as this one sees the others.
-    fn waits_for(&self, name: &Name) -> String {
+    fn waits_for(&self, replica: &ReplicaId) -> String {
         let live = self.membership.now();
         let reason = self.store.view(|state| {
-            let spec = state.firmware().get(name)?;
-            let entity = EntityId::firmware(name.clone());
+            let spec = state.spec_of(replica)?;
+            let entity = replica.entity();
             let placement = state.placements().get(&entity);
             let hosts = hosts(state, &live, &self.record.id, true);
             let leased: Leased = state.leased().map(|(node, ..)| node.clone()).collect();
@@ -107,15 +129,24 @@ impl NodeFacade {
         }
     }
 
-    /// Starts a firmware anew where it is; a job runs again.
-    pub(super) async fn restart(&self, name: Name) -> Result<Renewed, Problem> {
+    /// Starts a firmware anew where it is, all replicas of it at once or one; a job runs again.
+    pub(super) async fn restart(&self, of: Recipient) -> Result<Renewed, Problem> {
         self.fresh().await?;
-        self.check_deployed(&name)?;
-        let entity = EntityId::firmware(name.clone());
+        let mut replicas = self.meant(&of)?.into_iter();
+        let gone = || Problem::NotFound { what: format!("firmware {of}").into() };
+        let mut renewed = self.restart_one(replicas.next().ok_or_else(gone)?).await?;
+        for replica in replicas {
+            renewed = self.restart_one(replica).await?;
+        }
+        Ok(renewed)
+    }
+
+    async fn restart_one(&self, replica: ReplicaId) -> Result<Renewed, Problem> {
+        let (entity, name) = (replica.entity(), replica.firmware().clone());
         let placement = self.store.view(|state| state.placements().get(&entity).cloned());
         let Some(placement) = placement else {
             let reason =
-                format!("{name} has no node to be restarted on: {}", self.waits_for(&name));
+                format!("{replica} has no node to be restarted on: {}", self.waits_for(&replica));
             return Err(Problem::Unavailable { reason: reason.into() });
         };
         self.forget_outcome(&entity).await?;
@@ -123,10 +154,10 @@ impl NodeFacade {
         self.fresh().await?;
         let placed = self.store.view(|state| state.placements().get(&entity).cloned());
         let Some(Placement { node, epoch }) = placed else {
-            let reason = format!("{name} was taken from its node in the meantime");
+            let reason = format!("{replica} was taken from its node in the meantime");
             return Err(Problem::Unavailable { reason: reason.into() });
         };
-        self.happened(&name, Some(epoch), What::Renewed);
+        self.happened(&replica, Some(epoch), What::Renewed);
         Ok(Renewed { name, node, epoch })
     }
 
@@ -134,7 +165,8 @@ impl NodeFacade {
     pub(super) async fn roll_back(&self, name: Name) -> Result<RolledBack, Problem> {
         self.fresh().await?;
         self.check_deployed(&name)?;
-        let entity = EntityId::firmware(name.clone());
+        let first = ReplicaId::first(name.clone());
+        let entity = first.entity();
         let seen = || {
             self.store.view(|state| {
                 let digest = state.firmware().get(&name).map(|spec| spec.digest);
@@ -145,7 +177,9 @@ impl NodeFacade {
         let (Some(from), former, _) = seen() else {
             return Err(Problem::NotFound { what: format!("firmware {name}").into() });
         };
-        self.forget_outcome(&entity).await?;
+        for replica in self.meant(&name.clone().into())? {
+            self.forget_outcome(&replica.entity()).await?;
+        }
         let command = Command::RollBack { name: name.clone(), failed: from };
         match self.store.write(command, WRITE_DEADLINE).await {
             Ok(Outcome::Refused(refusal)) => return Err(refusal.into()),
@@ -159,7 +193,8 @@ impl NodeFacade {
             return Err(Problem::Conflict { reason: reason.into() });
         };
         let epoch = placement.as_ref().map(|at| at.epoch);
-        self.happened(&name, epoch, What::RolledBack { from, to });
+        let reason = "by hand".to_owned();
+        self.happened(&first, epoch, What::RolledBack { from, to, reason });
         Ok(RolledBack { name, from, to, node: placement.map(|at| at.node), epoch })
     }
 }

@@ -1,13 +1,18 @@
 //! Entities that move from node to node, as this one is asked for them.
 
+use std::time::Duration;
+
 use futures::future::join_all;
 use odeum_proto::store::Command;
 
-use super::{NodeFacade, REPORT_DEADLINE};
+use super::NodeFacade;
 use crate::api::{
     Problem,
     types::{MoveBegun, MoveBody, MoveSummary},
 };
+
+/// How long another node may take to say what moves from there.
+const REPORT_DEADLINE: Duration = Duration::from_millis(500);
 
 impl NodeFacade {
     pub(super) async fn migrate(&self, body: MoveBody) -> Result<MoveBegun, Problem> {
@@ -21,8 +26,8 @@ impl NodeFacade {
         }
         let place = self.store.view(|state| state.placements().get(&entity).cloned());
         let Some(place) = place else {
-            if let Some(name) = entity.firmware_name().and_then(|name| name.parse().ok()) {
-                self.check_deployed(&name)?;
+            if let Some(replica) = entity.replica() {
+                self.check_deployed(replica.firmware())?;
                 let reason = format!("{entity} is not placed on a node yet");
                 return Err(Problem::Unavailable { reason: reason.into() });
             }

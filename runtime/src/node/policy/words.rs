@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use odeum_proto::store::{FirmwareSpec, Measure, Remedy, Threshold};
+use odeum_proto::store::{FirmwareSpec, Liveness, Measure, Remedy, Threshold};
 
 use crate::config::{ByteSize, HumanDuration};
 
@@ -19,12 +19,21 @@ pub(in crate::node) fn in_force(spec: &FirmwareSpec) -> BTreeMap<String, String>
         ("restart.within", time(restarts.within)),
         ("restart.per-hour", restarts.per_hour.to_string()),
         ("health.boot-time", time(policy.boot_time)),
+        ("replicas", spec.replicas.to_string()),
+        ("update.max-unavailable", policy.max_unavailable.to_string()),
         ("update.rollback-restarts", rollback.crashes.to_string()),
         ("update.rollback-within", time(rollback.within)),
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into();
     all.extend(policy.idle.map(|idle| ("transient.idle".to_owned(), time(idle))));
+    if let Some(liveness) = &policy.liveness {
+        let Liveness { interval, timeout, failures, path } = liveness;
+        let of = path.as_ref().map(|path| format!("{path} ")).unwrap_or_default();
+        let (interval, timeout) = (time(*interval), time(*timeout));
+        let value = format!("{of}every {interval}, within {timeout}: {failures} failures");
+        all.push(("health.liveness".to_owned(), value));
+    }
     for threshold in &policy.thresholds {
         let measure = match threshold.of {
             Measure::Cpu => "cpu",
@@ -73,6 +82,22 @@ pub(in crate::node) fn words(spec: &FirmwareSpec) -> Vec<String> {
             time(policy.rollback.within)
         ),
     ];
+    if spec.replicas > 1 {
+        let (of, most) = (spec.replicas, policy.max_unavailable);
+        let those = if most == 1 { "one".to_owned() } else { format!("{most} at most") };
+        words.push(format!("of its {of} replicas an update has {those} not ready at a time"));
+    }
+    if let Some(liveness) = &policy.liveness {
+        let (interval, timeout) = (time(liveness.interval), time(liveness.timeout));
+        let how = match &liveness.path {
+            Some(path) => format!("it is asked for {path}, and has to answer with 2xx"),
+            None => "it is asked whether it is alive, and has to answer".to_owned(),
+        };
+        let failures = liveness.failures;
+        words.push(format!(
+            "every {interval} {how} within {timeout}; {failures} failures in a row are a crash"
+        ));
+    }
     if let Some(idle) = policy.idle {
         words.push(format!("its instance ends after {} without a message", time(idle)));
     }
@@ -138,7 +163,8 @@ mod tests {
         let limits =
             FirmwareLimits { memory_bytes: 16 << 20, message_time: Duration::from_secs(1) };
         let name = "counter".parse().expect("a name");
-        let spec = FirmwareSpec { name, digest: Digest::of(b"x"), size: 1, limits, policy };
+        let spec =
+            FirmwareSpec { name, digest: Digest::of(b"x"), size: 1, limits, policy, replicas: 1 };
         let keys = in_force(&spec);
         assert_eq!(keys["limits.memory"], "16 MiB");
         assert_eq!(keys["health.cpu"], "above 90 % of a core for 30s: restart");

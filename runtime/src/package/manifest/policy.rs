@@ -52,8 +52,8 @@ pub enum RestartWhen {
 pub struct Update {
     /// Most replicas that are down at a time. More updates faster. Default: 1.
     pub max_unavailable: NonZeroU32,
-    /// Restarts of new replicas together, within `rollback-within` of the update, after which the
-    /// version before comes back. Default: 3.
+    /// Restarts of any new replica, within `rollback-within` of the update, after which the version
+    /// before comes back everywhere. Default: 3.
     pub rollback_restarts: u32,
     /// How long an update is watched, 1 s to a day. Default: 5 minutes.
     pub rollback_within: Time<1_000, 86_400_000>,

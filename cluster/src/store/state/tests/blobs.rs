@@ -113,9 +113,9 @@ fn a_package_is_owned_from_its_deployment_to_the_next_or_to_the_end() {
     apply(&mut state, 13, &Command::PutFirmware(spec(0, 2)));
     assert_eq!(owners(&state, 2), ["package/f0"]);
     assert_eq!(owners(&state, 1), ["package/f0"], "it may come back");
-    apply(&mut state, 14, &Command::Settle { name: name(0), kept: digest(1) });
+    apply(&mut state, 14, &Command::Settle { replica: ReplicaId::first(name(0)), kept: digest(1) });
     assert_eq!(owners(&state, 1), ["package/f0"], "something else is deployed");
-    apply(&mut state, 15, &Command::Settle { name: name(0), kept: digest(2) });
+    apply(&mut state, 15, &Command::Settle { replica: ReplicaId::first(name(0)), kept: digest(2) });
     assert_eq!(state.blobs().get(&digest(1)).expect("known").unowned_since, Some(Revision(15)));
     apply(&mut state, 16, &Command::DeleteFirmware { name: name(0) });
     assert_eq!(state.blobs().get(&digest(2)).expect("known").unowned_since, Some(Revision(16)));
@@ -129,7 +129,7 @@ fn what_was_deployed_before_comes_back_once_and_under_a_new_epoch() {
     }
     let roll_back = |failed| Command::RollBack { name: name(0), failed: digest(failed) };
     apply(&mut state, 12, &Command::PutFirmware(spec(0, 1)));
-    apply(&mut state, 13, &Command::Settle { name: name(0), kept: digest(1) });
+    apply(&mut state, 13, &Command::Settle { replica: ReplicaId::first(name(0)), kept: digest(1) });
     let refused = state.apply(Revision(13), &roll_back(1));
     assert!(matches!(refused, Outcome::Refused(Refusal::NothingBefore { .. })), "{refused:?}");
     apply(&mut state, 14, &Command::PutFirmware(spec(0, 2)));

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use wasmtime::Store;
+use wasmtime::{Store, component::TypedFunc};
 
 use super::{
     Acting, ActorModule,
@@ -29,7 +29,12 @@ pub(in crate::firmware) struct ActorInstance {
     store: Store<Acting>,
     time: Duration,
     actor: Actor,
+    /// Says whether the guest is well, when it can.
+    alive: Option<TypedFunc<(), (Result<(), String>,)>>,
 }
+
+/// What a guest exports that can say whether it is well.
+const LIVENESS: &str = "odeum:actor/liveness@1.0.0";
 
 impl ActorInstance {
     /// A new instance, which has not been told anything yet.
@@ -42,8 +47,8 @@ impl ActorInstance {
         let acting = Acting::new(manifest, setting).await?;
         let mut store = store::bounded(module.0.engine(), acting);
         store::wind(&mut store, Some(time));
-        match module.0.instantiate_async(&mut store).await {
-            Ok(actor) => Ok(Self { store, time, actor }),
+        match instantiate(module, &mut store).await {
+            Ok((actor, alive)) => Ok(Self { store, time, actor, alive }),
             Err(error) => Err(store::failure(&mut store, &error)),
         }
     }
@@ -59,7 +64,11 @@ impl ActorInstance {
         arrival: Arrival<'_>,
         variables: Arc<dyn Variables>,
     ) -> Result<(Self, Answer), GuestFailure> {
-        store::wind(&mut self.store, Some(self.time));
+        let time = match arrival {
+            Arrival::Probed { within } => within,
+            _ => self.time,
+        };
+        store::wind(&mut self.store, Some(time));
         let acting = self.store.data_mut();
         let buffer = acting.meter.buffer();
         acting.message = Some(Message { variables, buffer });
@@ -88,6 +97,11 @@ impl ActorInstance {
     async fn tell(&mut self, arrival: Arrival<'_>) -> wasmtime::Result<Result<(), String>> {
         let guest = self.actor.odeum_actor_guest();
         let message = match arrival {
+            Arrival::Probed { .. } => {
+                let Some(alive) = &self.alive else { return Ok(Ok(())) };
+                let (is_well,) = alive.call_async(&mut self.store, ()).await?;
+                return Ok(is_well);
+            }
             Arrival::Started => return guest.call_on_start(&mut self.store).await,
             Arrival::TimedOut { number } => {
                 return guest.call_on_timer(&mut self.store, number).await;
@@ -118,6 +132,18 @@ impl ActorInstance {
     pub(in crate::firmware) fn memory_bytes(&self) -> u64 {
         self.store.data().meter().limiter.memory_bytes()
     }
+}
+
+async fn instantiate(
+    module: &ActorModule,
+    store: &mut Store<Acting>,
+) -> wasmtime::Result<(Actor, Option<TypedFunc<(), (Result<(), String>,)>>)> {
+    let instance = module.0.instance_pre().instantiate_async(&mut *store).await?;
+    let actor = Actor::new(&mut *store, &instance)?;
+    let liveness = instance.get_export_index(&mut *store, None, LIVENESS);
+    let alive = liveness.and_then(|it| instance.get_export_index(&mut *store, Some(&it), "alive"));
+    let alive = alive.map(|alive| instance.get_typed_func(&mut *store, alive)).transpose()?;
+    Ok((actor, alive))
 }
 
 impl Acting {

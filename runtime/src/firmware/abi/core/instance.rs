@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use wasmtime::{Instance, InstancePre, Store, TypedFunc};
 
-use super::{ALLOC, Guest, HANDLE, INITIALIZE, Message, START};
+use super::{ALIVE, ALLOC, Guest, HANDLE, INITIALIZE, Message, START};
 use crate::firmware::{
     abi::{call_start, wasi_p1::by_name::ByName},
     effect::{Answer, Variables},
@@ -23,9 +23,16 @@ pub(in crate::firmware) struct CoreInstance<W: Send + 'static> {
 /// How the guest is given a message.
 enum Entry {
     /// As `runtime/wit/odeum-actor-core.md` has it.
-    Handle { alloc: TypedFunc<i32, i32>, handle: TypedFunc<(i32, i32), i32> },
+    Handle(Box<Functions>),
     /// As `runtime/wit/odeum-wasi-reactor.md` has it for guests that were written for nobody.
     ByName(ByName),
+}
+
+struct Functions {
+    alloc: TypedFunc<i32, i32>,
+    handle: TypedFunc<(i32, i32), i32>,
+    /// Says whether the guest is well, when it can.
+    alive: Option<TypedFunc<(), i32>>,
 }
 
 impl<W: Send + 'static> CoreInstance<W> {
@@ -69,15 +76,37 @@ impl<W: Send + 'static> CoreInstance<W> {
 
     /// Gives the guest one message.
     pub(in crate::firmware) async fn handle(
-        mut self,
+        self,
         message: &[u8],
         variables: Arc<dyn Variables>,
     ) -> Result<(Self, Answer), GuestFailure> {
-        store::wind(&mut self.store, Some(self.time));
+        let time = self.time;
+        self.answer(Some(message), time, variables).await
+    }
+
+    /// Asks the guest whether it is well. One that cannot say so is.
+    pub(in crate::firmware) async fn alive(
+        self,
+        time: Duration,
+        variables: Arc<dyn Variables>,
+    ) -> Result<(Self, Answer), GuestFailure> {
+        self.answer(None, time, variables).await
+    }
+
+    async fn answer(
+        mut self,
+        message: Option<&[u8]>,
+        time: Duration,
+        variables: Arc<dyn Variables>,
+    ) -> Result<(Self, Answer), GuestFailure> {
+        store::wind(&mut self.store, Some(time));
         let guest = self.store.data_mut();
         let buffer = guest.meter.buffer();
         guest.message = Some(Message { variables, buffer });
-        let code = self.call(message).await;
+        let code = match message {
+            Some(message) => self.call(message).await,
+            None => self.ask().await,
+        };
         let guest = self.store.data_mut();
         let buffer =
             guest.message.take().map_or_else(|| guest.meter.buffer(), |message| message.buffer);
@@ -98,9 +127,19 @@ impl<W: Send + 'static> CoreInstance<W> {
         self.time
     }
 
+    async fn ask(&mut self) -> wasmtime::Result<i32> {
+        match &self.entry {
+            Entry::Handle(functions) => match &functions.alive {
+                Some(alive) => alive.call_async(&mut self.store, ()).await,
+                None => Ok(0),
+            },
+            Entry::ByName(_) => Ok(0),
+        }
+    }
+
     async fn call(&mut self, message: &[u8]) -> wasmtime::Result<i32> {
-        let (alloc, handle) = match &self.entry {
-            Entry::Handle { alloc, handle } => (alloc, handle),
+        let Functions { alloc, handle, .. } = match &self.entry {
+            Entry::Handle(functions) => functions.as_ref(),
             Entry::ByName(by_name) => return by_name.call(&mut self.store, message).await,
         };
         // The caller bounds a message to `limits::MESSAGE_BYTES`, far from i32's end.
@@ -169,5 +208,9 @@ async fn instantiate<W: Send + 'static>(
     }
     let alloc = instance.get_typed_func(&mut *store, ALLOC)?;
     let handle = instance.get_typed_func(&mut *store, HANDLE)?;
-    Ok((instance, Entry::Handle { alloc, handle }))
+    let alive = match instance.get_func(&mut *store, ALIVE) {
+        Some(alive) => Some(alive.typed::<(), i32>(&*store)?),
+        None => None,
+    };
+    Ok((instance, Entry::Handle(Box::new(Functions { alloc, handle, alive }))))
 }

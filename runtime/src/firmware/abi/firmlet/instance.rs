@@ -210,7 +210,7 @@ async fn instantiate(
     if instance.get_func(&mut *store, INITIALIZE).is_some() {
         let initialize = instance.get_typed_func::<(i32, i32), ()>(&mut *store, INITIALIZE)?;
         let name = store.data().meter.firmware.clone();
-        let placed = scratch.place(store, &[name.as_str().as_bytes()]).await?;
+        let placed = scratch.place(store, &[name.to_string().as_bytes()]).await?;
         if let [name] = placed.at[..] {
             initialize.call_async(&mut *store, name).await?;
         }
