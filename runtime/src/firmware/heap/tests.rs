@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use odeum_proto::{Name, store::FirmwareLimits};
+use odeum_proto::{ReplicaId, store::FirmwareLimits};
 use proptest::prelude::*;
 
 use super::{
@@ -94,7 +94,7 @@ impl Variables for Nothing {
 }
 
 fn setting() -> Setting {
-    let firmware: Name = "guest".parse().expect("valid");
+    let firmware: ReplicaId = "guest".parse().expect("valid");
     Setting {
         log: GuestLog::alone(firmware.clone()),
         firmware,
