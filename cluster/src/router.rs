@@ -375,6 +375,10 @@ impl RouterParts {
                     // Its time was too short to tell more than the attempt before it: the loop
                     // ends with that one's error.
                 }
+                Err(error @ CallError::Overloaded { .. }) if choosing.has_another() => {
+                    last = Some(error);
+                    continue;
+                }
                 Err(CallError::Overloaded { entity, queued }) => {
                     return Err(CallError::Overloaded { entity, queued });
                 }

@@ -92,6 +92,10 @@ mod tests {
         let select = |text: &str, of: u32| {
             (1..=of).max_by_key(|number| rendezvous(text, *number)).expect("some")
         };
+        let texts = ["a", "b", "alice", "order-17", "0123456789abcdef"];
+        assert_eq!(texts.map(|text| select(text, 3)), [3, 3, 1, 1, 3]);
+        assert_eq!(texts.map(|text| select(text, 5)), [4, 4, 4, 5, 3]);
+        assert_eq!(texts.map(|text| select(text, 128)), [4, 101, 4, 80, 63]);
         let mut count = [0_u32; 5];
         for n in 0..5_000 {
             count[select(&format!("order-{n}"), 5) as usize - 1] += 1;

@@ -38,11 +38,13 @@ pub(super) struct Choosing {
     passed: Vec<ReplicaId>,
     /// Who may have begun with it.
     bound: Option<ReplicaId>,
+    /// How many replicas there were last.
+    count: usize,
 }
 
 impl Choosing {
     pub(super) fn new(choice: Choice, turn: u32) -> Self {
-        Self { choice, turn, last: None, passed: Vec::new(), bound: None }
+        Self { choice, turn, last: None, passed: Vec::new(), bound: None, count: 0 }
     }
 
     /// Whether there is anything to choose.
@@ -52,6 +54,7 @@ impl Choosing {
 
     /// Whom the next attempt is for, of all replicas; `None` when there are none.
     pub(super) fn next(&mut self, seen: &[Seen]) -> Option<EntityId> {
+        self.count = seen.len();
         let chosen = match (&self.choice, &self.bound) {
             (_, Some(bound)) => bound.clone(),
             (Choice::By(text), None) => {
@@ -73,9 +76,14 @@ impl Choosing {
     /// It was sent, and this came of it.
     pub(super) fn tried(&mut self, error: Option<&CallError>) {
         match error {
-            Some(CallError::NotHere { .. }) => self.held(),
+            Some(CallError::NotHere { .. } | CallError::Overloaded { .. }) => self.held(),
             _ => self.bound = self.last.clone(),
         }
+    }
+
+    /// Whether there is one that has not been tried, when one has too much to do.
+    pub(super) fn has_another(&self) -> bool {
+        self.choice == Choice::Any && self.bound.is_none() && self.passed.len() < self.count
     }
 
     fn in_turn(&mut self, seen: &[Seen]) -> Option<ReplicaId> {
@@ -106,7 +114,7 @@ mod tests {
             .collect()
     }
 
-    fn number(entity: Option<EntityId>) -> u32 {
+    fn number_of(entity: Option<EntityId>) -> u32 {
         entity.expect("there are some").replica().expect("a replica").number()
     }
 
@@ -118,7 +126,7 @@ mod tests {
     #[test]
     fn those_that_may_answer_take_turns() {
         let seen = seen(&[true, false, true, true]);
-        let next = |turn| number(Choosing::new(Choice::Any, turn).next(&seen));
+        let next = |turn| number_of(Choosing::new(Choice::Any, turn).next(&seen));
         assert_eq!((0..8).map(next).collect::<Vec<_>>(), [1, 3, 3, 4, 1, 3, 3, 4]);
     }
 
@@ -126,25 +134,42 @@ mod tests {
     fn a_call_goes_on_to_another_one_only_while_nobody_can_have_begun_with_it() {
         let all = seen(&[true, true, true]);
         let mut choosing = Choosing::new(Choice::Any, 1);
-        assert_eq!(number(choosing.next(&all)), 2);
+        assert_eq!(number_of(choosing.next(&all)), 2);
         choosing.tried(Some(&not_here()));
-        assert_eq!(number(choosing.next(&all)), 3);
+        assert_eq!(number_of(choosing.next(&all)), 3);
         choosing.held();
-        assert_eq!(number(choosing.next(&all)), 1);
+        assert_eq!(number_of(choosing.next(&all)), 1);
         choosing.held();
-        assert_eq!(number(choosing.next(&all)), 2, "all of them again");
+        assert_eq!(number_of(choosing.next(&all)), 2, "all of them again");
         let lost = CallError::NoQuorum { reason: "none".into() };
         choosing.tried(Some(&lost));
         for _ in 0..3 {
-            assert_eq!(number(choosing.next(&seen(&[true, false, true]))), 2);
+            assert_eq!(number_of(choosing.next(&seen(&[true, false, true]))), 2);
             choosing.held();
         }
     }
 
     #[test]
+    fn one_that_has_too_much_to_do_is_passed_over_as_long_as_there_are_others() {
+        let all = seen(&[true, true]);
+        let entity: EntityId = "firmware/shop".parse().expect("valid");
+        let full = CallError::Overloaded { entity, queued: 9 };
+        let mut choosing = Choosing::new(Choice::Any, 0);
+        for (number, has_another) in [(1, true), (2, false)] {
+            assert_eq!(number_of(choosing.next(&all)), number);
+            choosing.tried(Some(&full));
+            assert_eq!(choosing.has_another(), has_another);
+        }
+        let mut choosing = Choosing::new(Choice::By("alice".to_owned()), 0);
+        choosing.next(&all);
+        choosing.tried(Some(&full));
+        assert!(!choosing.has_another(), "it is for that one");
+    }
+
+    #[test]
     fn while_nobody_can_answer_it_waits_for_one_of_them() {
         let none = seen(&[false, false]);
-        assert_eq!(number(Choosing::new(Choice::Any, 1).next(&none)), 2);
+        assert_eq!(number_of(Choosing::new(Choice::Any, 1).next(&none)), 2);
         assert_eq!(Choosing::new(Choice::Any, 1).next(&[]), None);
     }
 
@@ -154,7 +179,7 @@ mod tests {
             text in "[a-z0-9-]{1,36}", ready in proptest::collection::vec(any::<bool>(), 2..20),
         ) {
             let select = |ready: &[bool]| {
-                number(Choosing::new(Choice::By(text.clone()), 0).next(&seen(ready)))
+                number_of(Choosing::new(Choice::By(text.clone()), 0).next(&seen(ready)))
             };
             let is = select(&ready);
             prop_assert_eq!(is, select(&vec![true; ready.len()]));

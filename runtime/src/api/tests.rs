@@ -496,6 +496,39 @@ async fn a_call_carries_its_key_session_and_deadline_and_its_answer_says_who_gav
 }
 
 #[tokio::test]
+async fn a_call_is_for_a_certain_replica_or_for_that_of_its_key_or_for_any() {
+    let served = Served::start().await;
+    let path = |name: &str| format!("/v1/firmware/{name}/call");
+    for (name, headers, entity, choice) in [
+        ("shop.2", vec![("odeum-key", "alice")], "firmware/shop.2", Choice::This),
+        ("shop.1", vec![], "firmware/shop", Choice::This),
+        ("shop", vec![], "firmware/shop", Choice::Any),
+        ("shop", vec![("idempotency-key", "r1")], "firmware/shop", Choice::By("r1".to_owned())),
+        (
+            "shop",
+            vec![("idempotency-key", "r1"), ("odeum-key", "alice")],
+            "firmware/shop",
+            Choice::By("alice".to_owned()),
+        ),
+    ] {
+        let url = format!("{}{}", served.url, path(name));
+        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let mut request = http.post(url).body("x");
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        assert_eq!(request.send().await.expect("answers").status(), StatusCode::OK);
+        let call = served.node.calls.lock().expect("not poisoned").pop().expect("it arrived");
+        assert_eq!(call.entity, id(entity));
+        let chosen = served.node.chosen.lock().expect("not poisoned").pop();
+        assert_eq!(chosen, Some(choice), "{name}");
+    }
+    let (status, body, _) = served.refused_with(Method::POST, &path("shop.0"), vec![], &[]).await;
+    assert_eq!(status, 400);
+    assert!(body.message.contains("replica"), "{}", body.message);
+}
+
+#[tokio::test]
 async fn a_message_of_the_largest_size_is_taken() {
     let served = Served::start().await;
     let body = vec![7; limits::MESSAGE_BYTES];

@@ -189,7 +189,9 @@ impl NodeFacade {
         self.fresh().await?;
         let placement = self.store.view(|state| state.placements().get(&entity).cloned());
         let epoch = placement.as_ref().map(|at| at.epoch);
-        self.happened(&first, epoch, What::Deployed { digest });
+        // Of several replicas it is about all.
+        let single = epoch.filter(|_| self.replicas(&deployment.name) == 1);
+        self.happened(&first, single, What::Deployed { digest });
         let node = placement.map(|at| at.node);
         Ok(Deployed { name: deployment.name, digest, size, node, epoch })
     }
