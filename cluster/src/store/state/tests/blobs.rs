@@ -84,7 +84,9 @@ proptest! {
     }
 
     #[test]
-    fn a_firmware_owns_its_package_the_one_before_and_no_other(commands in vec(super::command(), 0..80)) {
+    fn a_firmware_owns_what_its_replicas_run_the_one_before_and_no_other(
+        commands in vec(super::command(), 0..80),
+    ) {
         let mut state = State::default();
         for (n, command) in (1..).zip(&commands) {
             let outcome = state.apply(Revision(n), command);
@@ -95,7 +97,8 @@ proptest! {
             let owner = BlobOwner::package(&spec.name);
             for (digest, record) in state.blobs().records() {
                 let former = state.former(&spec.name).map(|former| former.digest);
-                let is_needed = *digest == spec.digest || former == Some(*digest);
+                let does_run = state.replicas_of(&spec.name).any(|(_, it)| it.digest == *digest);
+                let is_needed = *digest == spec.digest || former == Some(*digest) || does_run;
                 prop_assert_eq!(record.owners.contains(&owner), is_needed);
             }
         }
