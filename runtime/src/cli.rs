@@ -22,6 +22,7 @@ mod migrate;
 mod new;
 mod out;
 mod package;
+mod placement;
 mod run;
 mod session;
 mod steer;
@@ -97,6 +98,9 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     /// Empty a node: what it has moves to others
     Drain(migrate::DrainArgs),
+    /// Show what is where and why, and make nodes equally busy
+    #[command(subcommand)]
+    Placement(placement::PlacementCommand),
     /// Deploy a firmware and wait until it runs
     Run(run::RunArgs),
     /// Deploy what files declare, as far as it is not deployed so already
@@ -195,6 +199,7 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitCode,
         Command::Leave(args) => leave::leave(invocation, args).await,
         Command::Migrate(args) => migrate::migrate(invocation, args).await,
         Command::Drain(args) => migrate::drain(invocation, args).await,
+        Command::Placement(command) => placement::placement(invocation, command).await,
         Command::Run(args) => run::run(invocation, args).await,
         Command::Apply(args) => apply::apply(invocation, args).await,
         Command::Call(args) => call::call(invocation, args).await,

@@ -1,5 +1,5 @@
 //! `odeum demo`: three real nodes on this machine, a guest that counts, and what happens to the
-//! count when the guest traps and when its node is killed.
+//! count when the guest traps, when its node is killed, and when it moves while it runs.
 //!
 //! It proves by doing: the nodes are processes of this executable, everything is asked of them
 //! through their HTTP API, and the verdict is computed from what was acknowledged

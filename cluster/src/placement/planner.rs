@@ -8,6 +8,8 @@
 //! a node that is not known to be gone stays there, whatever the load elsewhere. A plan is only a
 //! proposal; each step names the epoch it saw, and the log refuses a step whose table has changed.
 
+mod rebalance;
+
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,6 +18,7 @@ use odeum_proto::{
     store::{Command, Move, NodeRecord, Placement},
 };
 
+pub use self::rebalance::rebalance;
 use crate::store::KindState;
 
 /// Moves of firmware from one node that are under way at the same time. More would not be faster,
@@ -235,7 +238,8 @@ pub fn even_out(
     let mut on: BTreeMap<&NodeId, Vec<(&Wish<'_>, Epoch)>> =
         takers.iter().map(|host| (&host.record.id, Vec::new())).collect();
     for wish in wishes {
-        let placed = table.placements.get(&wish.entity).filter(|_| !table.is_moving(&wish.entity))?;
+        let placed =
+            table.placements.get(&wish.entity).filter(|_| !table.is_moving(&wish.entity))?;
         on.get_mut(&placed.node)?.push((wish, placed.epoch));
     }
     let most = on.values().map(Vec::len).max()?;

@@ -12,16 +12,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use odeum_proto::{Digest, Name, NodeId, RequestId};
+use odeum_proto::{Digest, EntityId, Name, NodeId, RequestId};
 use reqwest::{Client, Method, RequestBuilder, Response, Url, header::HeaderMap};
 use serde::de::DeserializeOwned;
 
 use super::types::{
     ActorNode, Applied, ApplyBody, BlobPage, CallAnswer, CallOptions, DEADLINE_HEADER,
-    DeployOptions, Deployed, EPOCH_HEADER, ErrorBody, FirmwareDescription, FirmwareEvent,
-    FirmwareSettings, FirmwareSummary, KEY_HEADER, LinksReport, MoveBegun, MoveBody, MoveSummary,
-    NODE_HEADER, NodeStatus, NodeSummary, REPLAYED_HEADER, REQUEST_HEADER, Renewed, RolledBack,
-    SESSION_HEADER, SETTINGS_HEADER, ScaleBody, Scaled, StoreReport,
+    DeployOptions, Deployed, EPOCH_HEADER, ErrorBody, Explanation, FirmwareDescription,
+    FirmwareEvent, FirmwareSettings, FirmwareSummary, KEY_HEADER, LinksReport, MoveBegun, MoveBody,
+    MoveSummary, NODE_HEADER, NodeStatus, NodeSummary, PlacementReport, REPLAYED_HEADER,
+    REQUEST_HEADER, Renewed, RolledBack, SESSION_HEADER, SETTINGS_HEADER, ScaleBody, Scaled,
+    StoreReport,
 };
 
 pub use contents::SetOptions;
@@ -145,6 +146,38 @@ impl ApiClient {
     /// See [`ApiError`].
     pub async fn moves(&self) -> Result<Vec<MoveSummary>, ApiError> {
         self.get_json(&["v1", "moves"]).await
+    }
+
+    /// What is where, and how much each node has.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn placement(&self) -> Result<PlacementReport, ApiError> {
+        self.get_json(&["v1", "placement"]).await
+    }
+
+    /// Why an entity is where it is, and where else it could be.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn explain(&self, entity: &EntityId) -> Result<Explanation, ApiError> {
+        let mut url = self.path(&["v1", "placement", "explain"]);
+        url.query_pairs_mut().append_pair("entity", &entity.to_string());
+        self.json(self.send(self.http.request(Method::GET, url)).await?).await
+    }
+
+    /// Begins moves that make the nodes equally busy, at most so many; only tells them when
+    /// `dry_run`.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn rebalance(&self, most: usize, dry_run: bool) -> Result<Vec<MoveBegun>, ApiError> {
+        let mut url = self.path(&["v1", "placement", "rebalance"]);
+        url.query_pairs_mut()
+            .append_pair("most", &most.to_string())
+            .append_pair("dry_run", &dry_run.to_string());
+        let request = self.http.request(Method::POST, url).timeout(STEER_TIMEOUT);
+        self.json(self.send(request).await?).await
     }
 
     /// Has everything on a node move to others within `patience`, and nothing more come to it.

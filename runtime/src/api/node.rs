@@ -13,7 +13,7 @@ use odeum_cluster::{
     store::{BackupError, Consistency, Session, WatchEvent},
 };
 use odeum_proto::{
-    Digest, GroupId, Name, NodeId, Recipient, RequestId, Revision, SessionId,
+    Digest, EntityId, GroupId, Name, NodeId, Recipient, RequestId, Revision, SessionId,
     call::{CallError, CallReply, CallRequest},
     session::{DataAction, DataOutcome, Glob},
 };
@@ -21,10 +21,10 @@ use odeum_proto::{
 use super::{
     problem::Problem,
     types::{
-        After, Applied, ApplyBody, BlobPage, CompactReport, Deployed, FirmwareDescription,
-        FirmwareEvent, FirmwareSettings, FirmwareSummary, LinksReport, LogLine, LogOptions,
-        MoveBegun, MoveBody, MoveSummary, NodeStatus, NodeSummary, Renewed, Restored, RolledBack,
-        Scaled, SessionPage, StoreReport,
+        After, Applied, ApplyBody, BlobPage, CompactReport, Deployed, Explanation,
+        FirmwareDescription, FirmwareEvent, FirmwareSettings, FirmwareSummary, LinksReport,
+        LogLine, LogOptions, MoveBegun, MoveBody, MoveSummary, NodeStatus, NodeSummary,
+        PlacementReport, Renewed, Restored, RolledBack, Scaled, SessionPage, StoreReport,
     },
 };
 use crate::doctor::Facts;
@@ -129,6 +129,19 @@ pub trait ApiNode: Send + Sync + 'static {
 
     /// Moves that began lately anywhere, the oldest first.
     fn moves(&self) -> BoxFuture<'_, Result<Vec<MoveSummary>, Problem>>;
+
+    /// What is where, and how much each node has.
+    fn placement(&self) -> PlacementReport;
+
+    /// Why an entity is where it is, and where else it could be.
+    fn explain(&self, entity: EntityId) -> BoxFuture<'_, Result<Explanation, Problem>>;
+
+    /// Moves that make the nodes equally busy, at most so many; begun unless it is only asked.
+    fn rebalance(
+        &self,
+        most: usize,
+        dry_run: bool,
+    ) -> BoxFuture<'_, Result<Vec<MoveBegun>, Problem>>;
 
     /// What it finds out about its own health.
     fn facts(&self) -> BoxFuture<'_, Result<Facts, Problem>>;

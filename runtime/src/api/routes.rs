@@ -9,6 +9,7 @@ mod logs;
 mod moves;
 mod node;
 mod paced;
+mod placement;
 mod program;
 mod request;
 mod segment;
@@ -100,6 +101,8 @@ pub(super) fn routes(node: Arc<dyn ApiNode>, stop: CancellationToken) -> Router 
         .route("/v1/firmware/{name}/describe", get(firmware::describe))
         .route("/v1/firmware/{name}/events", get(firmware::events))
         .route("/v1/moves", get(moves::list))
+        .route("/v1/placement", get(placement::show))
+        .route("/v1/placement/explain", get(placement::explain))
         .route("/v1/blobs", get(blob::page))
         .route("/v1/store", get(store::report))
         .route("/v1/sessions", get(session::page));
@@ -117,7 +120,9 @@ pub(super) fn routes(node: Arc<dyn ApiNode>, stop: CancellationToken) -> Router 
         .route("/v1/nodes/{id}/stay", post(node::stay))
         .route("/v1/nodes/{id}/drain", post(node::drain))
         .route("/v1/nodes/{id}/use", post(node::use_again));
-    let begun = Router::new().route("/v1/moves", post(moves::begin));
+    let begun = Router::new()
+        .route("/v1/moves", post(moves::begin))
+        .route("/v1/placement/rebalance", post(placement::rebalance));
     let deployments = Router::new().route("/v1/firmware/{name}", put(firmware::put));
     let applied = Router::new().route("/v1/firmware/{name}/apply", post(firmware::apply));
 

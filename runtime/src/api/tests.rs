@@ -29,10 +29,10 @@ use super::{
     client::{ApiClient, ApiError},
     types::{
         After, Applied, ApplyBody, BlobPage, BlobSummary, BlobUsage, CallOptions, Change,
-        DeployOptions, Deployed, ErrorBody, FirmwareDescription, FirmwareEvent, FirmwareSettings,
-        FirmwareSummary, LinksReport, LogLine, LogOptions, MoveBegun, MoveBody, MoveSummary,
-        NodeStatus, NodeSummary, Renewed, RolledBack, Scaled, SessionPage, StoreReport,
-        StoreSummary,
+        DeployOptions, Deployed, ErrorBody, Explanation, FirmwareDescription, FirmwareEvent,
+        FirmwareSettings, FirmwareSummary, LinksReport, LogLine, LogOptions, MoveBegun, MoveBody,
+        MoveSummary, NodeStatus, NodeSummary, PlacementReport, Renewed, RolledBack, Scaled,
+        SessionPage, StoreReport, StoreSummary,
     },
     *,
 };
@@ -123,6 +123,18 @@ impl ApiNode for MadeUp {
 
     fn begin_move(&self, _: MoveBody) -> BoxFuture<'_, Result<MoveBegun, Problem>> {
         Box::pin(async { Err(Problem::Unavailable { reason: "it is made up".into() }) })
+    }
+
+    fn placement(&self) -> PlacementReport {
+        PlacementReport { nodes: Vec::new(), entities: Vec::new() }
+    }
+
+    fn explain(&self, entity: EntityId) -> BoxFuture<'_, Result<Explanation, Problem>> {
+        Box::pin(async move { Err(Problem::NotFound { what: entity.to_string().into() }) })
+    }
+
+    fn rebalance(&self, _: usize, _: bool) -> BoxFuture<'_, Result<Vec<MoveBegun>, Problem>> {
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     fn moves(&self) -> BoxFuture<'_, Result<Vec<MoveSummary>, Problem>> {

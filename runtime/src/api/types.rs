@@ -13,6 +13,7 @@ mod firmware;
 mod link;
 mod moves;
 mod node;
+mod placement;
 mod program;
 mod session;
 mod settings;
@@ -51,6 +52,7 @@ pub use node::{
     ActorNode, LeaseSummary, LinkSummary, LoadSummary, NodeState, NodeStatus, NodeSummary,
     StoreRole, StoreSummary,
 };
+pub use placement::{Explanation, NodeShare, PlacedEntity, PlacementReport, Possibility};
 pub use program::{ProgramSummary, SessionProgram, Text};
 pub use session::{
     DEFAULT_PAGE, LEADER_HEARD_HEADER, MAX_PAGE, PastValue, REVISION_HEADER, Session, SessionPage,

@@ -66,7 +66,7 @@ pub(crate) struct DrainArgs {
     undo: bool,
 }
 
-fn entity(text: &str) -> Result<EntityId, String> {
+pub(super) fn entity(text: &str) -> Result<EntityId, String> {
     match text.contains('/') {
         true => text.parse().map_err(|error| format!("{error}")),
         false => {

@@ -8,6 +8,7 @@ mod rejoin;
 mod send;
 mod settle;
 mod trap;
+mod travel;
 
 use odeum_proto::{EntityId, IdError, Name, NodeId, SessionId};
 
@@ -57,7 +58,8 @@ pub(super) async fn play(stage: &mut Stage<'_>) -> Result<Summary, DemoError> {
     let trap_pauses = trap::trap(stage, &cast, &host, &traffic).await?;
     let crash = crash::kill(stage, &cast, &host, &traffic).await?;
     let rejoined = rejoin::rejoin(stage, &cast, &crash, &traffic).await?;
-    let (log, count, verdict) = settle::settle(stage, &cast, &crash.new_host, traffic).await?;
+    let travel = travel::travel(stage, &cast, &crash.new_host, &traffic).await?;
+    let (log, count, verdict) = settle::settle(stage, &cast, &travel.host, traffic).await?;
     Ok(Summary {
         formed,
         deployed,
@@ -68,6 +70,8 @@ pub(super) async fn play(stage: &mut Stage<'_>) -> Result<Summary, DemoError> {
         back: crash.back,
         new_host: crash.new_host,
         rejoined,
+        moves: travel.moves,
+        paused: travel.paused,
         acknowledged: log.acks.len() as u64,
         retries: log.retries,
         replayed: log.acks.iter().filter(|ack| ack.replayed).count() as u64,

@@ -39,6 +39,11 @@ pub(super) struct Summary {
     /// From the restart of the killed node until it had caught up.
     #[serde(rename = "rejoined_ms", serialize_with = "millis")]
     pub rejoined: Duration,
+    /// How often the guest moved while it ran.
+    pub moves: usize,
+    /// The longest time in which it handled nothing because it moved.
+    #[serde(rename = "paused_ms", serialize_with = "millis")]
+    pub paused: Duration,
     /// Messages acknowledged.
     pub acknowledged: u64,
     /// Tries beyond the first.
@@ -85,6 +90,11 @@ impl Summary {
                 &within(BACK_WANTED),
             ),
             row("killed node back and caught up in", seconds(self.rejoined), ""),
+            row(
+                "guest moved while it ran",
+                format!("{} times, paused for at most {} ms", self.moves, self.paused.as_millis()),
+                "",
+            ),
             row("messages acknowledged", self.acknowledged.to_string(), ""),
             row(
                 "sent again with the same key",

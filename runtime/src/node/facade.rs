@@ -34,6 +34,7 @@ mod describe;
 mod fleet;
 mod moves;
 mod nodes;
+mod placement;
 mod scale;
 mod sessions;
 mod store;
@@ -48,10 +49,10 @@ use crate::{
     api::{
         ApiNode, BackupFeed, Deployment, Feed, Listing, LogFeed, Problem, Received, Sight, Subject,
         types::{
-            After, Applied, ApplyBody, BlobPage, CompactReport, Deployed, FirmwareDescription,
-            FirmwareEvent, FirmwareSummary, LinksReport, LogOptions, MoveBegun, MoveBody, MoveSummary,
-            NodeStatus, NodeSummary, Renewed, Restored, RolledBack, Scaled, SessionPage, StoreReport,
-            StoreSummary,
+            After, Applied, ApplyBody, BlobPage, CompactReport, Deployed, Explanation,
+            FirmwareDescription, FirmwareEvent, FirmwareSummary, LinksReport, LogOptions,
+            MoveBegun, MoveBody, MoveSummary, NodeStatus, NodeSummary, PlacementReport, Renewed,
+            Restored, RolledBack, Scaled, SessionPage, StoreReport, StoreSummary,
         },
     },
     config::{FirmwareConfig, NodeConfig},
@@ -297,6 +298,22 @@ impl ApiNode for NodeFacade {
 
     fn begin_move(&self, body: MoveBody) -> BoxFuture<'_, Result<MoveBegun, Problem>> {
         self.migrate(body).boxed()
+    }
+
+    fn placement(&self) -> PlacementReport {
+        self.placement_report()
+    }
+
+    fn explain(&self, entity: EntityId) -> BoxFuture<'_, Result<Explanation, Problem>> {
+        async move { self.explained(entity).await }.boxed()
+    }
+
+    fn rebalance(
+        &self,
+        most: usize,
+        dry_run: bool,
+    ) -> BoxFuture<'_, Result<Vec<MoveBegun>, Problem>> {
+        async move { self.evened_out(most, dry_run).await }.boxed()
     }
 
     fn moves(&self) -> BoxFuture<'_, Result<Vec<MoveSummary>, Problem>> {

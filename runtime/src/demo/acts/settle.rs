@@ -1,4 +1,4 @@
-//! Act 7: the traffic ends, and everybody is asked for the count.
+//! Act 9: the traffic ends, and everybody is asked for the count.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(super) async fn settle(
     host: &NodeId,
     traffic: Traffic,
 ) -> Result<(Log, u64, Verdict), DemoError> {
-    stage.story.act(7, "The reckoning");
+    stage.story.act(9, "The reckoning");
     let via = traffic.via().unwrap_or_else(|| host.clone());
     let log = traffic.finish(LAST_MESSAGES).await.ok_or_else(|| DemoError::Deadline {
         event: "the last messages to be acknowledged".into(),

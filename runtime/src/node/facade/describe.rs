@@ -233,7 +233,7 @@ fn why(
 }
 
 /// Why a node takes nothing.
-fn cannot(host: &Host<'_>, leased: &Leased) -> Option<String> {
+pub(super) fn cannot(host: &Host<'_>, leased: &Leased) -> Option<String> {
     let id = &host.record.id;
     let reason = match host.health {
         Health::Down => "is down",

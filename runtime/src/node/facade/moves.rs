@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use odeum_proto::store::Command;
+use odeum_proto::{moves::MoveReport, store::Command};
 
 use super::NodeFacade;
 use crate::api::{
@@ -41,10 +41,14 @@ impl NodeFacade {
 
     /// The moves that began lately at any node that answers, the oldest first.
     pub(super) async fn all_moves(&self) -> Vec<MoveSummary> {
+        self.reported_moves().await.into_iter().map(MoveSummary::from).collect()
+    }
+
+    pub(super) async fn reported_moves(&self) -> Vec<MoveReport> {
         let nodes: Vec<_> = self.store.view(|state| state.nodes().keys().cloned().collect());
         let asked = nodes.iter().map(|node| self.migration.moves_of(node, REPORT_DEADLINE));
         let mut moves: Vec<_> = join_all(asked).await.into_iter().flatten().flatten().collect();
         moves.sort_by(|a, b| (a.began_ms, &a.entity).cmp(&(b.began_ms, &b.entity)));
-        moves.into_iter().map(MoveSummary::from).collect()
+        moves
     }
 }

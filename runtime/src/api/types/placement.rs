@@ -1,0 +1,73 @@
+//! What is where, and why.
+
+use odeum_proto::{EntityId, Epoch, NodeId};
+use serde::{Deserialize, Serialize};
+
+/// `GET /v1/placement`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacementReport {
+    /// The nodes, by name.
+    pub nodes: Vec<NodeShare>,
+    /// What is placed one by one, by name.
+    pub entities: Vec<PlacedEntity>,
+}
+
+/// What a node has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeShare {
+    /// The node.
+    pub node: NodeId,
+    /// How much it takes on in proportion to others.
+    pub capacity: u32,
+    /// How many entities it has that are placed one by one.
+    pub entities: usize,
+    /// How many shards of other kinds it has.
+    pub shards: usize,
+    /// Why it takes nothing more, when it does not.
+    pub takes_nothing: Option<String>,
+}
+
+/// Where an entity is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacedEntity {
+    /// Which.
+    pub entity: EntityId,
+    /// Where; `null` when it waits for a node.
+    pub node: Option<NodeId>,
+    /// Under which epoch.
+    pub epoch: Option<Epoch>,
+    /// Where it is on its way to.
+    pub moves_to: Option<NodeId>,
+}
+
+/// `GET /v1/placement/explain`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// Which entity.
+    pub entity: EntityId,
+    /// Where it is; `null` when it waits for a node.
+    pub node: Option<NodeId>,
+    /// Under which epoch.
+    pub epoch: Option<Epoch>,
+    /// Where it is on its way to.
+    pub moves_to: Option<NodeId>,
+    /// What its deployment asks of a node, as `label=value`.
+    pub labels: Vec<String>,
+    /// Each node, the one that it would be placed on first.
+    pub nodes: Vec<Possibility>,
+}
+
+/// Whether a node could have an entity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Possibility {
+    /// The node.
+    pub node: NodeId,
+    /// How many entities it has for its capacity: these.
+    pub entities: usize,
+    /// How much it takes on in proportion to others.
+    pub capacity: u32,
+    /// How many other replicas of the same firmware it has.
+    pub siblings: usize,
+    /// Why it cannot, when it cannot.
+    pub cannot: Option<String>,
+}
