@@ -20,7 +20,7 @@ pub(super) async fn show(State(node): Node) -> Json<PlacementReport> {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ExplainQuery {
-    entity: EntityId,
+    entity: String,
 }
 
 pub(super) async fn explain(
@@ -28,6 +28,9 @@ pub(super) async fn explain(
     query: Result<Query<ExplainQuery>, QueryRejection>,
 ) -> Result<Json<Explanation>, Problem> {
     let Query(ExplainQuery { entity }) = query?;
+    let entity: EntityId = entity.parse().map_err(|error: odeum_proto::IdError| {
+        Problem::BadRequest { reason: format!("entity: {error}").into() }
+    })?;
     node.explain(entity).await.map(Json)
 }
 

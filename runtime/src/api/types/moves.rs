@@ -8,11 +8,14 @@ use odeum_proto::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::text;
+
 /// The body of `POST /v1/moves`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MoveBody {
     /// What is to move.
+    #[serde(with = "text")]
     pub entity: EntityId,
     /// Where to.
     pub to: NodeId,
@@ -22,6 +25,7 @@ pub struct MoveBody {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MoveBegun {
     /// What moves.
+    #[serde(with = "text")]
     pub entity: EntityId,
     /// From where.
     pub from: NodeId,
@@ -85,6 +89,7 @@ pub struct MoveSummary {
     /// When it began, as RFC 3339 has it, by the clock of the node it began at.
     pub began: String,
     /// What moves.
+    #[serde(with = "text")]
     pub entity: EntityId,
     /// From where.
     pub from: NodeId,

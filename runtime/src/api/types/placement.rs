@@ -3,6 +3,8 @@
 use odeum_proto::{EntityId, Epoch, NodeId};
 use serde::{Deserialize, Serialize};
 
+use super::text;
+
 /// `GET /v1/placement`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlacementReport {
@@ -31,6 +33,7 @@ pub struct NodeShare {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlacedEntity {
     /// Which.
+    #[serde(with = "text")]
     pub entity: EntityId,
     /// Where; `null` when it waits for a node.
     pub node: Option<NodeId>,
@@ -44,6 +47,7 @@ pub struct PlacedEntity {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
     /// Which entity.
+    #[serde(with = "text")]
     pub entity: EntityId,
     /// Where it is; `null` when it waits for a node.
     pub node: Option<NodeId>,
