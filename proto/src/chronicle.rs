@@ -31,6 +31,16 @@ pub enum Question {
         /// The firmware.
         name: Name,
     },
+    /// Whether earlier activations of a firmware have ended on a node, and what they had not saved
+    /// is in the store; answered by a `bool`.
+    HandedOver {
+        /// The firmware.
+        name: Name,
+        /// The activation that is to begin.
+        epoch: Epoch,
+        /// How long to wait until it is so, in milliseconds.
+        wait_ms: u32,
+    },
 }
 
 /// Which lines are asked for.
@@ -130,7 +140,7 @@ pub struct Happening {
 /// What can become of a firmware. Texts are at most [`report::ERROR_BYTES`](crate::report::ERROR_BYTES).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum What {
-    /// A package was deployed, or the same one with other settings.
+    /// A package was deployed.
     Deployed {
         /// The package.
         digest: Digest,
@@ -184,6 +194,11 @@ pub enum What {
     Stopped,
     /// Somebody had it started anew.
     Renewed,
+    /// The same package was given other settings.
+    Configured {
+        /// Their keys.
+        keys: Vec<String>,
+    },
 }
 
 #[cfg(test)]
@@ -207,13 +222,15 @@ mod tests {
             Question::Log { name: name(), from: last, wait_ms: 0 },
             Question::Log { name: name(), from: behind, wait_ms: 250 },
             Question::Events { name: name() },
+            Question::HandedOver { name: name(), epoch: Epoch(7), wait_ms: 9 },
         ];
         let bytes = codec::encode(&questions).expect("encodes");
         let golden = [
-            "03",
+            "04",
             "0007636f756e746572000a01fb2c0100",
             "0007636f756e74657201090407fa",
             "0107636f756e746572",
+            "0207636f756e7465720709",
         ];
         assert_eq!(hex(&bytes), golden.concat());
         assert_eq!(codec::decode::<Vec<Question>>(&bytes), Ok(questions));
@@ -259,6 +276,7 @@ mod tests {
             What::Completed { code: -1 },
             What::Stopped,
             What::Renewed,
+            What::Configured { keys: vec![text()] },
         ];
         for (number, what) in all.into_iter().enumerate() {
             let happening = Happening { at_ms: 3, first_ms: 2, count: 1, epoch: Epoch(7), what };

@@ -16,8 +16,8 @@ use crate::ids::{ClusterId, Incarnation, NodeId};
 
 /// The wire version: raised when bytes change their meaning. 2: the record of a node says what it
 /// hosts, and the key of an entity is any text. 3: sessions in groups of their own. 4: changes go to
-/// the leader of a group together.
-pub const MAJOR: u16 = 5;
+/// the leader of a group together. 6: a commit tells of several requests.
+pub const MAJOR: u16 = 6;
 
 /// The step within the wire version: raised when something is added.
 pub const MINOR: u16 = 0;

@@ -25,7 +25,9 @@ use odeum_proto::log::{
     Ballot, Change, Compacted, Entry, Forward, LogId, Membership, Payload, Proposal, RaftReply,
     RaftRequest, Record, SnapshotMeta, StoreReply, StoreRequest, StoredMembership, Vote,
 };
-use odeum_proto::session::{Commit, DataAction, DataOutcome, Quota, SessionRefusal, Write};
+use odeum_proto::session::{
+    Carried, Commit, DataAction, DataOutcome, Quota, SessionRefusal, Write,
+};
 use odeum_proto::store::{
     Command, FirmwareLimits, FirmwarePolicy, FirmwareSpec, Measure, NodeRecord, Outcome, Refusal,
     Remedy, RestartBudget, RollbackBudget, ShardMove, Threshold,
@@ -139,6 +141,10 @@ fn commands() -> Vec<Command> {
             Write::Delete { key: "old".into() },
         ],
         reply: vec![9],
+        carried: vec![
+            Carried { request: "r-0".parse().expect("valid"), reply: Some(vec![8].into()) },
+            Carried { request: "r-2".parse().expect("valid"), reply: None },
+        ],
     };
     vec![
         Command::Found { cluster: cluster(), groups: 2 },

@@ -3,7 +3,7 @@
 //! A package ([`crate::package`]) is checked and compiled once (`module`), on a machine (`vault`) as in
 //! a node, found by its content (`cache`), and run as instances that are at rest between messages (`instance`). What a guest
 //! writes while it handles a message is buffered (`effect`) and committed whole, together with the
-//! reply, or not at all. A guest that traps or exceeds a limit costs its own instance and that one
+//! reply, or not at all; when that is in the store, its manifest says (`keeping`). A guest that traps or exceeds a limit costs its own instance and that one
 //! message. It runs inside the node, or in a process of its own (`process`).
 
 mod abi;
@@ -20,6 +20,7 @@ mod error;
 mod host;
 mod instance;
 mod job;
+mod keeping;
 mod ledger;
 mod limiter;
 mod module;
@@ -53,6 +54,7 @@ pub use error::{CacheError, EngineError, GuestFailure, GuestLimit, Hint, Package
 pub use host::{Activate, HostHandle};
 pub use instance::{Arrival, Instance};
 pub use job::run as run_job;
+pub use keeping::Keepers;
 pub use ledger::Ledger;
 pub use module::{Module, to_wasm, validate};
 pub use plan::Wanted;
@@ -111,6 +113,8 @@ pub struct FirmwareHandle {
     pub coordinator: CoordinatorHandle,
     /// What it says and what became of it.
     pub chronicles: Chronicles,
+    /// What it has not saved.
+    pub keepers: Keepers,
 }
 
 /// The `FirmwareSupervisor`: the package cache, the hosts, the coordinator that starts them.
@@ -118,7 +122,7 @@ pub struct FirmwareHandle {
 pub fn firmware(parts: FirmwareParts) -> (FirmwareHandle, SupervisorSpec) {
     let FirmwareParts { node, life, engine, source, trust, ledger, activate, lease, .. } = parts;
     let FirmwareParts { grants, reach, launcher, chronicles, .. } = parts;
-    let grants = Arc::new(grants);
+    let (grants, keepers) = (Arc::new(grants), Keepers::default());
     let (cache, cache_spec) = package_cache(CacheParts { engine, source, trust: Arc::new(trust) });
     let (hosts, hosts_spec) = SupervisorSpec::new("Hosts", Strategy::OneForOne).nested();
     let coordinator_parts = CoordinatorParts {
@@ -132,6 +136,7 @@ pub fn firmware(parts: FirmwareParts) -> (FirmwareHandle, SupervisorSpec) {
         reach,
         launcher,
         chronicles: chronicles.clone(),
+        keepers: keepers.clone(),
     };
     let (coordinator, coordinator_spec) = coordinator(coordinator_parts, hosts);
     // The coordinator is last: it starts hosts when it starts, and when it crashes it alone
@@ -140,7 +145,7 @@ pub fn firmware(parts: FirmwareParts) -> (FirmwareHandle, SupervisorSpec) {
         .child(cache_spec)
         .child(hosts_spec)
         .child(coordinator_spec);
-    (FirmwareHandle { cache, coordinator, chronicles }, spec)
+    (FirmwareHandle { cache, coordinator, chronicles, keepers }, spec)
 }
 
 #[cfg(test)]

@@ -195,15 +195,19 @@ async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Tree, Supervisor)
         lease: cluster.lease.clone(),
         grants: grants(config)?,
         reach: Arc::new(reports::Cluster {
+            own: cluster.record.id.clone(),
             router: cluster.router.clone(),
             topics: cluster.topics.clone(),
+            membership: cluster.membership.clone(),
+            transport: cluster.transport.clone(),
         }),
         launcher: Launcher::this_executable(),
         chronicles: Chronicles::new(log_bounds(config)),
     });
     let services = cluster.transport.services();
     services.insert(Service::Firmware, Arc::new(Reports(firmware.coordinator.clone())));
-    services.insert(Service::Chronicle, Arc::new(Told(firmware.chronicles.clone())));
+    let told = Told(firmware.chronicles.clone(), firmware.keepers.clone());
+    services.insert(Service::Chronicle, Arc::new(told));
 
     Ports::of(&listening, &cluster.transport)
         .write(&data_dir)

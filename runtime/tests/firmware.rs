@@ -76,6 +76,10 @@ impl Reach for Alone {
         Box::pin(async { Err(CallError::NotFound { entity: call.entity }) })
     }
 
+    fn handed_over(&self, _: Name, _: Epoch) -> BoxFuture<'static, ()> {
+        Box::pin(async {})
+    }
+
     fn publish(
         &self,
         _topic: String,

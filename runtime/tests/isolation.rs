@@ -294,7 +294,7 @@ async fn what_is_logged_and_denied_is_logged_by_the_node_in_the_same_words() {
 
 #[tokio::test]
 async fn an_actor_does_the_same_to_others_in_both() {
-    let lines = "[capabilities]\npublish = ['a/*']\nsubscribe = ['b']";
+    let lines = "[capabilities]\nmessages = ['other']\npublish = ['a/*']\nsubscribe = ['b']";
     let mut said = Vec::new();
     for isolation in BOTH {
         let mut actor = started(isolation, lines, guest("actor-component")).await;

@@ -48,6 +48,7 @@ use super::{
     deeds::Reach,
     error::GuestFailure,
     host::{Activate, HostHandle, HostParts, STORE_DEADLINE, host},
+    keeping::{Keeper, Keepers},
     ledger::Ledger,
     plan::{self, Command, Running, Wanted},
     process::Launcher,
@@ -96,6 +97,8 @@ pub(super) struct CoordinatorParts {
     pub(super) launcher: Launcher,
     /// Keeps what they say and what becomes of them.
     pub(super) chronicles: Chronicles,
+    /// Keep what they write until the store has it.
+    pub(super) keepers: Keepers,
 }
 
 impl fmt::Debug for CoordinatorParts {
@@ -188,6 +191,7 @@ impl Actor for CoordinatorActor {
         for left in self.hosts.tree().await.children {
             self.hosts.remove(&left.name).await.ok();
         }
+        self.parts.keepers.finish_all().await;
         ctx.tell_every(SAMPLE_EVERY, || CoordinatorMessage::Sample);
         let (mut changes, actor) = (self.parts.ledger.changes(), ctx.handle().clone());
         let mut lease = self.parts.lease.watch();
@@ -444,14 +448,18 @@ impl CoordinatorActor {
             self.crashes.insert(name.clone(), Crashes::new(digest, now));
         }
         let again = self.ran().insert(name.clone(), running.epoch) == Some(running.epoch);
+        let entity = EntityId::firmware(name.clone());
+        let keeper = Keeper::new(Arc::clone(&self.parts.ledger), entity.clone(), running.epoch);
         let parts = HostParts {
             node: self.parts.node.clone(),
-            entity: EntityId::firmware(name.clone()),
+            entity,
             epoch: running.epoch,
             again,
             spec: running.spec.clone(),
             cache: self.parts.cache.clone(),
             ledger: Arc::clone(&self.parts.ledger),
+            keeper: Arc::new(keeper),
+            keepers: self.parts.keepers.clone(),
             activate: Arc::clone(&self.parts.activate),
             lease: self.parts.lease.clone(),
             facts: facts.clone(),
@@ -503,7 +511,11 @@ impl CoordinatorActor {
             }
         }
         // One that was given up is not there.
-        futures::future::join_all(names.iter().map(|name| self.hosts.remove(name.as_str()))).await;
+        let ended = names.iter().map(async |name| {
+            self.hosts.remove(name.as_str()).await.ok();
+            self.parts.keepers.finish(name).await;
+        });
+        futures::future::join_all(ended).await;
     }
 
     fn prefetch(&mut self, ctx: &mut Context<Self>, digest: Digest) {

@@ -23,6 +23,9 @@
 //! it again after a pause. A package that cannot be had yet or a store without majority is not the
 //! guest's fault: the host waits for them.
 //!
+//! A guest whose manifest asks for less than `durable` gets its replies before the store has what they
+//! tell of: that is kept here until then ([`super::keeping`]).
+//!
 //! An instance that has had nothing to do for the time that its policy says is ended, and the next
 //! message starts another one: its memory is gone then, its sessions are not.
 //!
@@ -34,7 +37,7 @@
 //! |---|---|---|
 //! | `Deliver` | [`HostHandle::deliver`] | the reply, or the error, of one message |
 //! | `Prepared`, `Fenced`, `Happened`, `JobEnded`, `ProcessLost` | a task of the actor | none |
-//! | `Rest` | a timer | none |
+//! | `Rest`, `Save` | a timer | none |
 //! | `Fail` | [`HostHandle::fail`] | none |
 //!
 //! Not done, and why: what is written to or deleted from a session of an entity through the API
@@ -45,6 +48,7 @@ mod events;
 mod job;
 mod message;
 mod prepare;
+mod saving;
 mod serving;
 
 use std::{fmt, time::Duration};
@@ -144,6 +148,7 @@ pub(super) fn host(name: String, parts: HostParts) -> (HostHandle, ChildSpec) {
         outstanding: Outstanding::default(),
         used: Instant::now(),
         is_watched: false,
+        will_save: false,
     });
     let spec = spec
         .capacity(MAILBOX)
@@ -174,6 +179,7 @@ enum HostMessage {
         end: JobEnd,
     },
     Rest,
+    Save,
     Fail {
         failure: GuestFailure,
     },
@@ -193,6 +199,7 @@ impl fmt::Debug for HostMessage {
             Self::Happened { .. } => "Happened",
             Self::JobEnded { .. } => "JobEnded",
             Self::Rest => "Rest",
+            Self::Save => "Save",
             Self::Fail { .. } => "Fail",
             Self::ProcessLost { .. } => "ProcessLost",
         })
@@ -213,6 +220,8 @@ struct HostActor {
     used: Instant,
     /// Whether `Rest` is on its way.
     is_watched: bool,
+    /// Whether `Save` is on its way.
+    will_save: bool,
 }
 
 /// How the guest stands.
@@ -263,6 +272,7 @@ impl Actor for HostActor {
                 self.on_rest(ctx).await;
                 Ok(())
             }
+            HostMessage::Save => self.on_save(ctx).await,
             HostMessage::Fail { failure } => {
                 self.parts.erred(&failure);
                 self.crashed(failure)
@@ -275,6 +285,10 @@ impl Actor for HostActor {
         self.parts.activate.deactivate(&self.parts.entity, self.parts.epoch);
         if let Stands::Ready(instance) = std::mem::replace(&mut self.stands, Stands::Away) {
             instance.end().await;
+        }
+        // The coordinator tries on when this fails.
+        if let Err(error) = self.parts.keeper.save().await {
+            tracing::debug!(entity = %self.parts.entity, ?error, "not saved yet");
         }
     }
 }
@@ -324,6 +338,8 @@ impl HostActor {
             return Ok(());
         }
         self.when = module.manifest().restart.when;
+        // What an instance before has written and did not live to see saved.
+        self.await_saving(ctx);
         let abi = module.abi();
         match module.kind() {
             Kind::Job => self.begin_job(ctx, module),
@@ -484,6 +500,10 @@ impl HostActor {
                 return Ok(());
             }
         };
+        if let Err((error, next)) = self.catch_up().await {
+            reply.send(Err(error));
+            return next.map_or(Ok(()), |next| self.go_on(ctx, next));
+        }
         if let Err(error) = self.wake(ctx).await {
             let (entity, reason) = (self.parts.entity.clone(), error.to_string().into());
             reply.send(Err(CallError::Unavailable { entity, reason }));
@@ -507,6 +527,7 @@ impl HostActor {
             self.do_deeds(ctx, deeds);
         }
         reply.send(answered);
+        let next = self.save_if_due(ctx, next).await;
         self.go_on(ctx, next)
     }
 

@@ -25,7 +25,6 @@ use odeum_cluster::{
 use odeum_proto::{
     Digest, EntityId, Name, NodeId, RequestId, Revision, SessionId,
     call::{CallError, CallReply, CallRequest},
-    chronicle::What,
     report::{FirmwareReport, HostState},
     session::{DataAction, DataOutcome},
     store::{Command, FirmwareSpec, NodeRecord, Outcome, Placement, Refusal},
@@ -155,9 +154,11 @@ impl NodeFacade {
         let entity = EntityId::firmware(deployment.name.clone());
         self.fresh().await?;
         self.forget_outcome(&entity).await?;
-        let again = self.store.view(|state| {
-            let is_same = state.firmware().get(&spec.name) == Some(&spec);
-            state.placements().get(&entity).filter(|_| is_same).cloned()
+        let (again, what) = self.store.view(|state| {
+            let present = state.firmware().get(&spec.name);
+            let is_same = present == Some(&spec);
+            let again = state.placements().get(&entity).filter(|_| is_same).cloned();
+            (again, apply::deed(present, &spec))
         });
         self.write(Command::PutFirmware(spec)).await?;
         if let Some(placement) = again {
@@ -167,7 +168,7 @@ impl NodeFacade {
         self.fresh().await?;
         let placement = self.store.view(|state| state.placements().get(&entity).cloned());
         let epoch = placement.as_ref().map(|at| at.epoch);
-        self.happened(&deployment.name, epoch, What::Deployed { digest });
+        self.happened(&deployment.name, epoch, what);
         let node = placement.map(|at| at.node);
         Ok(Deployed { name: deployment.name, digest, size, node, epoch })
     }

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use super::WalError;
 use crate::store::disk::{Disk, DiskFile, Open};
 
-/// Format of segments: header, frames, records. 3: sessions in groups of their own.
-const VERSION: u32 = 4;
+/// Format of segments: header, frames, records. 3: sessions in groups of their own. 5: a commit tells
+/// of several requests.
+const VERSION: u32 = 5;
 const MAGIC: [u8; 8] = *b"ODEUMWAL";
 
 /// `magic, version, number, crc32` in front of the frames.

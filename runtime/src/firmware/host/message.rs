@@ -22,6 +22,7 @@ use crate::firmware::{
     effect::{Answer, Effect, Variables},
     error::GuestFailure,
     instance::Arrival,
+    keeping::{Keeper, Keepers, Unsaved},
     ledger::Ledger,
     module::Module,
     process::Launcher,
@@ -46,6 +47,10 @@ pub(in crate::firmware) struct HostParts {
     pub(in crate::firmware) spec: FirmwareSpec,
     pub(in crate::firmware) cache: CacheHandle,
     pub(in crate::firmware) ledger: Arc<dyn Ledger>,
+    /// Has what the guest writes until the store does.
+    pub(in crate::firmware) keeper: Arc<Keeper>,
+    /// Those of the node.
+    pub(in crate::firmware) keepers: Keepers,
     pub(in crate::firmware) activate: Arc<dyn Activate>,
     pub(in crate::firmware) lease: LeaseHandle,
     pub(in crate::firmware) facts: Facts,
@@ -83,7 +88,7 @@ impl HostParts {
         if call.session.as_deref() == Some(http::SESSION) {
             return Err(Err(self.refused("it serves no HTTP requests")));
         }
-        if let Some(remembered) = self.ledger.remembered(&self.entity, &call.request) {
+        if let Some(remembered) = self.keeper.remembered(&call.request) {
             return Err(self.replayed(call, remembered));
         }
         let (got, limit) = (call.body.len(), limits::MESSAGE_BYTES);
@@ -114,7 +119,7 @@ impl HostParts {
         arrival: Option<Arrival<'_>>,
     ) -> (Answered, Next, Vec<Deed>) {
         let variables =
-            SessionVariables { ledger: Arc::clone(&self.ledger), session: session.clone() };
+            SessionVariables { keeper: Arc::clone(&self.keeper), session: session.clone() };
         let called = Arrival::Called { topic: call.session.as_deref(), body: &call.body };
         match instance.handle(arrival.unwrap_or(called), Arc::new(variables)).await {
             Err(failure) => (Err(self.failed(&failure)), Next::Crash(failure), Vec::new()),
@@ -127,7 +132,10 @@ impl HostParts {
                 let deeds = std::mem::take(&mut effect.deeds);
                 let (answered, next) = match effect.writes.is_empty() {
                     true => self.confirmed(instance, Ok(self.reply(effect.reply, false))).await,
-                    false => self.commit(instance, call, session, effect).await,
+                    false if self.keeper.is_durable() => {
+                        self.commit(instance, call, session, effect).await
+                    }
+                    false => self.keep(instance, call, session, effect).await,
                 };
                 (answered, next, deeds)
             }
@@ -136,11 +144,45 @@ impl HostParts {
 
     /// Answers a message that changed nothing, if what the guest read was the newest.
     async fn confirmed(&self, instance: Running, answered: Answered) -> (Answered, Next) {
+        if !self.keeper.is_durable() {
+            return match self.check_lease() {
+                Ok(()) => (answered, Next::Keep(instance)),
+                Err(error) => (Err(error), Next::Keep(instance)),
+            };
+        }
         match self.ledger.confirm(&self.entity, STORE_DEADLINE).await {
             Ok(epoch) if epoch == Some(self.epoch) => (answered, Next::Keep(instance)),
             Ok(_) => (Err(self.not_here()), Next::End),
             // Nothing was changed, so nothing is in doubt.
             Err(error) => (Err(no_quorum(&error)), Next::Keep(instance)),
+        }
+    }
+
+    /// As [`Self::commit`], for what need not be in the store before its reply.
+    async fn keep(
+        &self,
+        instance: Running,
+        call: CallRequest,
+        session: SessionId,
+        effect: Effect,
+    ) -> (Answered, Next) {
+        // From when it is over somebody else may begin who knows nothing of this.
+        if let Err(error) = self.check_lease() {
+            return (Err(error), Next::Renew);
+        }
+        let Effect { writes, reply, deeds } = effect;
+        let kept = self.keeper.keep(session, call.request.clone(), writes, reply.clone()).await;
+        match kept {
+            Ok(None) => (Ok(self.reply(reply, false)), Next::Keep(instance)),
+            Ok(Some((session, writes))) => {
+                self.commit(instance, call, session, Effect { writes, reply, deeds }).await
+            }
+            Err(Unsaved::Later(reason)) => (Err(CallError::NoQuorum { reason }), Next::Renew),
+            Err(Unsaved::Over) => (Err(self.not_here()), Next::End),
+            Err(Unsaved::Refused(refusal)) => {
+                let failure = not_kept(&refusal);
+                (Err(self.failed(&failure)), Next::Crash(failure))
+            }
         }
     }
 
@@ -158,6 +200,7 @@ impl HostParts {
             session,
             writes: effect.writes,
             reply: effect.reply.clone(),
+            carried: Vec::new(),
         };
         match self.ledger.commit(commit, STORE_DEADLINE).await {
             Ok(DataOutcome::Applied { revision }) => {
@@ -199,7 +242,7 @@ impl HostParts {
         CallError::Refused { entity: self.entity.clone(), reason: reason.into() }
     }
 
-    fn not_here(&self) -> CallError {
+    pub(super) fn not_here(&self) -> CallError {
         CallError::NotHere { entity: self.entity.clone(), node: self.node.clone() }
     }
 
@@ -208,6 +251,7 @@ impl HostParts {
         match failure {
             GuestFailure::Trapped { .. } => CallError::Trapped { entity, reason },
             GuestFailure::Limit(_) => CallError::LimitExceeded { entity, reason },
+            GuestFailure::NotKept { .. } => CallError::Refused { entity, reason },
             GuestFailure::Process { .. }
             | GuestFailure::NotGranted { .. }
             | GuestFailure::Exited { .. }
@@ -216,6 +260,11 @@ impl HostParts {
             | GuestFailure::OtherKind { .. } => CallError::Trapped { entity, reason },
         }
     }
+}
+
+/// What the store refuses to a guest that is not there to hear it any more.
+pub(super) fn not_kept(refusal: &SessionRefusal) -> GuestFailure {
+    GuestFailure::NotKept { reason: refusal.to_string().into() }
 }
 
 /// No majority, no answer in time, no replica: for the caller all the same. The outcome of a write
@@ -227,12 +276,12 @@ fn no_quorum(error: &StoreError) -> CallError {
 /// The variables of one session, as far as this node knows. The host holds the entity's epoch, so
 /// nobody else writes them.
 struct SessionVariables {
-    ledger: Arc<dyn Ledger>,
+    keeper: Arc<Keeper>,
     session: SessionId,
 }
 
 impl Variables for SessionVariables {
     fn get(&self, key: &str) -> Option<Vec<u8>> {
-        self.ledger.variable(&self.session, key)
+        self.keeper.variable(&self.session, key)
     }
 }

@@ -1,7 +1,7 @@
 //! What a manifest asks for that nothing here would see to. A guest that relies on it must not find
 //! that out by itself.
 
-use crate::package::manifest::{Abi, Capabilities, Manifest, Mqtt};
+use crate::package::manifest::{Abi, Capabilities, Durability, Manifest, Mqtt};
 
 /// Those with the arguments, the environment, the files and the sockets of WASI.
 const OF_WASI: &[Abi] =
@@ -14,6 +14,9 @@ const OF_MACHINE: &[Abi] =
 /// Those that have an instance which waits for messages.
 const OF_MESSAGES: &[Abi] = &[Abi::ActorCore, Abi::Actor, Abi::WasiReactor, Abi::Firmlet];
 
+/// Those that write to sessions.
+const OF_SESSIONS: &[Abi] = &[Abi::ActorCore, Abi::Actor, Abi::WasiReactor];
+
 /// The first key that nothing acts on for a guest of that ABI.
 pub(super) fn beyond(manifest: &Manifest, abi: Abi) -> Option<&'static str> {
     let usual = Manifest::new(manifest.name.clone(), manifest.version.clone());
@@ -24,11 +27,14 @@ pub(super) fn beyond(manifest: &Manifest, abi: Abi) -> Option<&'static str> {
         random,
         sockets,
         http,
+        messages,
         publish,
         subscribe,
         mqtt,
     } = &manifest.capabilities;
     let one = usual.update.max_unavailable;
+    let is_checkpointed = manifest.durability == Durability::Checkpointed;
+    let has_checkpoints = if is_checkpointed { OF_SESSIONS } else { &[] };
     let asked: &[(&str, bool, &[Abi])] = &[
         ("args", manifest.args != usual.args, OF_WASI),
         ("environment", manifest.environment != usual.environment, OF_WASI),
@@ -38,10 +44,12 @@ pub(super) fn beyond(manifest: &Manifest, abi: Abi) -> Option<&'static str> {
         ("capabilities.random", *random, OF_MACHINE),
         ("capabilities.sockets", !sockets.is_empty(), OF_WASI),
         ("capabilities.http", !http.is_empty(), &[Abi::WasiCli, Abi::WasiHttp]),
+        ("capabilities.messages", !messages.is_empty(), &[Abi::Actor]),
         ("capabilities.publish", !publish.is_empty(), &[Abi::Actor]),
         ("capabilities.subscribe", !subscribe.is_empty(), &[Abi::Actor]),
         ("capabilities.mqtt", *mqtt != Mqtt::default(), &[Abi::Firmlet]),
-        ("durability", manifest.durability != usual.durability, &[]),
+        ("durability", manifest.durability != usual.durability, OF_SESSIONS),
+        ("checkpoint", manifest.checkpoint != usual.checkpoint, has_checkpoints),
         ("update.max-unavailable", manifest.update.max_unavailable != one, &[]),
         ("transient", manifest.transient.is_some(), OF_MESSAGES),
     ];
@@ -66,11 +74,18 @@ mod tests {
             ("[capabilities]\nclock = true", Abi::Firmlet, Some(Abi::ActorCore)),
             ("[capabilities]\nhttp = ['example.org']", Abi::WasiHttp, Some(Abi::WasiCommand)),
             ("[capabilities]\npublish = ['a']", Abi::Actor, Some(Abi::WasiHttp)),
+            ("[capabilities]\nmessages = ['a']", Abi::Actor, Some(Abi::WasiReactor)),
             ("[capabilities.mqtt]\npublish = ['a']", Abi::Firmlet, Some(Abi::Actor)),
             ("[restart]\nwhen = 'never'", Abi::WasiCommand, None),
             ("[limits]\nfuel = 9", Abi::ActorCore, None),
             ("[transient]\nidle = '1s'", Abi::ActorCore, Some(Abi::WasiHttp)),
             ("isolation = 'process'", Abi::Firmlet, None),
+            ("durability = 'volatile'", Abi::ActorCore, Some(Abi::Firmlet)),
+            (
+                "durability = 'checkpointed'\n[checkpoint]\nmessages = 9",
+                Abi::WasiReactor,
+                Some(Abi::WasiHttp),
+            ),
         ] {
             let manifest = manifest(lines);
             assert_eq!(beyond(&manifest, has), None, "{lines}");

@@ -352,6 +352,9 @@ fn told(event: Happening, node: &NodeId) -> FirmwareEvent {
         What::Completed { code } => ("completed", format!("exit code {code}")),
         What::Stopped => ("stopped", "its activation here ended".to_owned()),
         What::Renewed => ("renewed", format!("asked for through {node}")),
+        What::Configured { keys } => {
+            ("configured", format!("other settings through {node}: {}", keys.join(", ")))
+        }
     };
     FirmwareEvent {
         at: moment(at_ms),
