@@ -27,7 +27,7 @@ use crate::firmware::{
 };
 
 /// Raised when a frame changes its meaning.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// Largest body of a frame, in bytes: all that one message may write and all that it may send to
 /// others, 3 MiB each, and their envelopes.
@@ -67,6 +67,8 @@ pub(super) struct Setup {
     /// What the node gives: folders, and names of variables, whose values are in the environment.
     pub(super) folders: Vec<String>,
     pub(super) environment: Vec<String>,
+    /// Certificates of authorities, for HTTPS; none for guests that send no requests.
+    pub(super) authorities: Vec<Bytes>,
     /// Whether what is published goes anywhere.
     pub(super) has_broker: bool,
     /// The quietest level that the node logs.
