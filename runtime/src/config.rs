@@ -88,9 +88,10 @@ fn check_mqtt(resolved: &Resolved) -> Result<(), ConfigError> {
         [("mqtt.ca-file", ca_file), ("mqtt.cert-file", cert_file), ("mqtt.key-file", key_file)];
     let named = files.iter().find(|(_, file)| file.is_some()).map(|(key, _)| *key);
     let wrong = match (named, cert_file, key_file) {
-        (Some(key), ..) if !has_tls => {
-            Some((key, "it is for a broker that is reached by TLS: write `mqtts://` in `mqtt.broker`"))
-        }
+        (Some(key), ..) if !has_tls => Some((
+            key,
+            "it is for a broker that is reached by TLS: write `mqtts://` in `mqtt.broker`",
+        )),
         (_, Some(_), None) => Some(("mqtt.cert-file", "`mqtt.key-file` is missing")),
         (_, None, Some(_)) => Some(("mqtt.key-file", "`mqtt.cert-file` is missing")),
         _ => None,

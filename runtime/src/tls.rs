@@ -181,7 +181,8 @@ impl Client {
         authorities: &[CertificateDer<'static>],
         identity: Option<Identity>,
     ) -> Result<Self, TlsError> {
-        let unfit = |error: &dyn std::error::Error| TlsError::Unfit { reason: error.to_string().into() };
+        let unfit =
+            |error: &dyn std::error::Error| TlsError::Unfit { reason: error.to_string().into() };
         let mut roots = RootCertStore::empty();
         // A machine has odd ones among many.
         let (taken, _) = roots.add_parsable_certificates(authorities.iter().cloned());

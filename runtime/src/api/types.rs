@@ -54,7 +54,7 @@ pub use session::{
 };
 pub use settings::{
     Applied, ApplyBody, Change, Difference, FirmwareSettings, LimitSettings, RestartSettings,
-    SETTINGS_HEADER, UpdateSettings,
+    SETTINGS_HEADER, TransientSetting, UpdateSettings,
 };
 pub use store::{GroupHealth, GroupReport, MemberReport, StoreReport};
 pub use watch::{After, WatchChange, WatchLine, WatchWhat};

@@ -1,6 +1,7 @@
 //! `odeum get`: what there is.
 
 mod blobs;
+mod events;
 mod links;
 mod nodes;
 
@@ -41,11 +42,24 @@ pub(crate) enum GetCommand {
         name: Option<Name>,
     },
     /// What became of a firmware lately, on any node: crashes, restarts, updates
-    #[command(visible_alias = "event")]
+    #[command(
+        visible_alias = "event",
+        after_help = "\
+With -f it goes on with what becomes of it from then on, until Ctrl-C or until the firmware is deleted:
+a line each, with `-o json` an object. What happens again with nothing else in between is printed again,
+with how often it happened.
+
+Examples:
+  odeum get events counter
+  odeum get events counter -f -o json"
+    )]
     Events {
         /// The firmware
         #[arg(value_name = "FIRMWARE")]
         name: Name,
+        /// Go on with what becomes of it from now on
+        #[arg(long, short)]
+        follow: bool,
     },
     /// Packages and other bytes that are kept on several nodes: who holds and who needs them
     #[command(visible_alias = "blob")]
@@ -94,7 +108,8 @@ pub(super) async fn get(invocation: &Invocation, command: GetCommand) -> Result<
         GetCommand::Firmware { name: None } => {
             invocation.out.result(&api.firmware().await?, |all| firmware_table(all))
         }
-        GetCommand::Events { name } => {
+        GetCommand::Events { name, follow: true } => events::follow(invocation, &api, &name).await,
+        GetCommand::Events { name, follow: false } => {
             invocation.out.result(&api.events(&name).await?, |events| events_table(events))
         }
         GetCommand::Blobs { limit, after } => {

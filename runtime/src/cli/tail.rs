@@ -2,10 +2,10 @@
 //!
 //! Goes on where it was when the asked node goes and comes back, so that each line is printed once.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use clap::Args;
-use odeum_proto::Name;
+use odeum_proto::{Name, NodeId};
 use tokio::time::{Instant, sleep};
 
 use super::{CliError, Invocation};
@@ -25,12 +25,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Arguments of `odeum logs`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Any node can be asked: it asks the one that runs the firmware, which keeps the last lines in memory
-(`firmware.log-lines`, `firmware.log-size`). With -f it goes on when the firmware is restarted and
-when it goes to another node; who reads too slowly is told how many lines it missed. Ends on Ctrl-C.
+Any node can be asked: it asks all that are there, each of which keeps the last lines of what ran on it
+in memory (`firmware.log-lines`, `firmware.log-size`), and puts them in the order of their times. With
+-f it begins with those of the node that runs the firmware, and goes on when that is restarted and when
+it goes to another node; who reads too slowly is told how many lines it missed. Ends on Ctrl-C.
 
-A line has its time, its level (or the output that it was written to) and its text. With `-o json`
-it is as in GET /v1/firmware/NAME/logs; `--after` goes on behind the `cursor` of one.
+A line has its time, its node when there are lines of several, its level (or the output that it was
+written to) and its text. With `-o json` it is as in GET /v1/firmware/NAME/logs; `--after` goes on
+behind the `cursor` of one.
 
 Examples:
   odeum logs counter --tail 20
@@ -66,6 +68,9 @@ pub(super) async fn logs(invocation: &Invocation, args: LogsArgs) -> Result<(), 
     let api = invocation.api()?;
     let LogsArgs { name, follow, tail, since, after } = args;
     let mut options = LogOptions { tail, since, follow, after };
+    if !follow && options.after.is_none() {
+        return kept(invocation, &api, &name, &options).await;
+    }
     let mut last_seen: Option<Instant> = None;
     loop {
         let ended = read(invocation, &api, &name, &mut options, &mut last_seen).await?;
@@ -84,6 +89,32 @@ pub(super) async fn logs(invocation: &Invocation, args: LogsArgs) -> Result<(), 
         }
         sleep(LOOK_EVERY).await;
     }
+}
+
+/// The lines that there are, of all nodes. They are bounded by what nodes keep.
+async fn kept(
+    invocation: &Invocation,
+    api: &ApiClient,
+    name: &Name,
+    options: &LogOptions,
+) -> Result<(), CliError> {
+    let (mut answer, mut lines) = (api.logs(name, options).await?, Vec::new());
+    while let Some(line) = answer.next().await? {
+        lines.push(line);
+    }
+    let nodes = lines.iter().filter_map(|line| match line {
+        LogLine::Line { node, .. } => Some(node.clone()),
+        _ => None,
+    });
+    let nodes: BTreeSet<NodeId> = nodes.collect();
+    let width = nodes.iter().map(|node| node.as_str().len()).max().filter(|_| nodes.len() > 1);
+    for line in &lines {
+        remark(invocation, line);
+        if !print(invocation, line, width)? {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// One connection's part.
@@ -113,7 +144,7 @@ async fn read(
             _ => {}
         }
         remark(invocation, &line);
-        if !print(invocation, &line)? {
+        if !print(invocation, &line, None)? {
             return Ok(Ended::Enough);
         }
         if let LogLine::End { .. } = line {
@@ -125,15 +156,16 @@ async fn read(
     }
 }
 
-/// Prints a line; whether anybody still reads.
-fn print(invocation: &Invocation, line: &LogLine) -> Result<bool, CliError> {
+/// Prints a line, with its node in so many characters; whether anybody still reads.
+fn print(invocation: &Invocation, line: &LogLine, nodes: Option<usize>) -> Result<bool, CliError> {
     invocation.out.line(line, |line| {
-        let LogLine::Line { at, level, stream, text, .. } = line else { return None };
+        let LogLine::Line { at, node, level, stream, text, .. } = line else { return None };
+        let node = nodes.map_or(String::new(), |width| format!("{:width$}  ", node.as_str()));
         let what = match stream {
             LogStream::Log | LogStream::Node => level.to_string(),
             LogStream::Stdout | LogStream::Stderr => stream.to_string(),
         };
-        Some(format!("{at}  {what:6}  {}", super::out::single_line(text)))
+        Some(format!("{at}  {node}{what:6}  {}", super::out::single_line(text)))
     })
 }
 

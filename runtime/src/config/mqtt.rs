@@ -65,7 +65,9 @@ impl Broker {
 
 /// A text that is no address of a broker.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is no MQTT broker: write mqtts://HOST or mqtts://HOST:PORT, or mqtt:// without TLS")]
+#[error(
+    "{given:?} is no MQTT broker: write mqtts://HOST or mqtts://HOST:PORT, or mqtt:// without TLS"
+)]
 pub struct BrokerError {
     given: String,
 }
@@ -141,7 +143,15 @@ mod tests {
             let broker: Broker = given.parse().expect("a broker");
             assert_eq!(broker.to_string(), written);
         }
-        for bad in ["localhost", "http://x", "mqtts://", "mqtt://", "mqtt://x:0", "mqtt://x:y", "mqtt://a b"] {
+        for bad in [
+            "localhost",
+            "http://x",
+            "mqtts://",
+            "mqtt://",
+            "mqtt://x:0",
+            "mqtt://x:y",
+            "mqtt://a b",
+        ] {
             assert!(bad.parse::<Broker>().is_err(), "{bad}");
         }
     }

@@ -45,7 +45,11 @@ impl Denials {
         if self.may_say() {
             let firmware = self.log.firmware();
             tracing::warn!(target: "odeum::guest", %firmware, host, %error, "not reached by TLS");
-            self.log.keep(Level::Warn, Stream::Node, &format!("{host} is not reached by TLS: {error}"));
+            self.log.keep(
+                Level::Warn,
+                Stream::Node,
+                &format!("{host} is not reached by TLS: {error}"),
+            );
         }
     }
 

@@ -201,8 +201,9 @@ impl Keeper {
                 }
                 sent
             };
-            let mut saved =
-                futures::stream::iter(sent).map(|commit| self.send(commit)).buffer_unordered(AT_ONCE);
+            let mut saved = futures::stream::iter(sent)
+                .map(|commit| self.send(commit))
+                .buffer_unordered(AT_ONCE);
             let mut all = Ok(());
             while let Some(one) = saved.next().await {
                 all = match (all, one) {

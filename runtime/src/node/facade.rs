@@ -34,6 +34,7 @@ mod apply;
 mod backup;
 mod chronicle;
 mod describe;
+mod kept;
 mod nodes;
 mod sessions;
 mod store;

@@ -101,7 +101,9 @@ impl Cluster {
                 let deadline = ENDING_WAIT + ENDING_SLACK;
                 match transport.call(&node, service, class, &question, deadline).await {
                     Ok(true) => return,
-                    Ok(false) => tracing::info!(%name, %node, "waits for the firmware to end there"),
+                    Ok(false) => {
+                        tracing::info!(%name, %node, "waits for the firmware to end there")
+                    }
                     Err(error) => {
                         tracing::debug!(%name, %node, %error, "no answer whether it has ended there");
                         tokio::time::sleep(ASK_AGAIN).await;

@@ -59,7 +59,9 @@ pub use kind::{Abi, Durability, Isolation};
 pub use limits::{Limits, MemoryLimit, MessageTime, StackLimit};
 pub use path::{GuestPath, HostPath, PackagePath, PathError};
 pub use policy::{Checkpoint, Restart, RestartWhen, Transient, Update};
-pub use words::{FirmwarePattern, GuestText, HostPattern, MqttFilter, TopicPattern, VariableName, WordError};
+pub use words::{
+    FirmwarePattern, GuestText, HostPattern, MqttFilter, TopicPattern, VariableName, WordError,
+};
 
 /// The name of the manifest's file, in a folder and in a package.
 pub const FILE: &str = "odeum.toml";

@@ -2,7 +2,7 @@
 
 use std::{fs, sync::Arc};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::{ServerConfig, pki_types::PrivatePkcs8KeyDer};
 use tempfile::TempDir;
 use tokio_rustls::TlsAcceptor;
@@ -20,6 +20,9 @@ impl Ca {
     pub(crate) fn new() -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("valid");
+        // Two of one name would be taken for each other's successors.
+        let name = uuid::Uuid::new_v4().to_string();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let pem = params.self_signed(&key).expect("signs").pem();
         let folder = tempfile::Builder::new().prefix("odeum-").tempdir().expect("a folder");

@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 
 use odeum_proto::limits;
-use odeum_proto::session::{Carried, Commit, DataOutcome, Quota, SessionRefusal, Value, ValueType, Write};
+use odeum_proto::session::{
+    Carried, Commit, DataOutcome, Quota, SessionRefusal, Value, ValueType, Write,
+};
 
 use super::draft::{Draft, Scope, at_most};
 use super::session::Session;

@@ -229,8 +229,8 @@ pub struct FirmwareEvent {
     /// The activation.
     pub epoch: Epoch,
     /// `deployed`, `started`, `waits`, `running`, `crashed`, `restarted`, `given-up`,
-    /// `rolled-back`, `idle`, `woken`, `exceeded`, `completed`, `stopped` or `renewed`. There may
-    /// be more some day.
+    /// `rolled-back`, `idle`, `woken`, `exceeded`, `completed`, `stopped`, `renewed` or
+    /// `configured`. There may be more some day.
     pub event: String,
     /// What there is to say of it.
     pub text: String,

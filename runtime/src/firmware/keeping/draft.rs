@@ -185,7 +185,10 @@ impl Draft {
         if self.sent.is_empty() {
             (self.messages, self.bytes) = (0, 0);
             let unsaved = std::mem::take(&mut self.unsaved);
-            self.sent = unsaved.into_iter().map(|(session, it)| it.commit(session, entity, epoch)).collect();
+            self.sent = unsaved
+                .into_iter()
+                .map(|(session, it)| it.commit(session, entity, epoch))
+                .collect();
         }
         self.sent.clone()
     }

@@ -16,12 +16,12 @@ use super::bench::{Ears, compiled, session, setting};
 use super::firmlets::firmlet;
 use super::stage::PATIENCE;
 use crate::{
-    tls::{Authorities, Identity, tests::Ca},
     firmware::{
         Arrival, BrokerAccess, Instance, Publication, Publisher,
         bridge::{Bridge, bridge},
     },
     package::manifest::MqttFilter,
+    tls::{Authorities, Identity, tests::Ca},
 };
 
 /// A broker as a process.
@@ -71,7 +71,8 @@ impl Mosquitto {
             {
                 config += &format!("{key} {}\n", ca.file(file).display());
             }
-            config += "require_certificate true\n";
+            // By default it gives up root's rights before it reads them.
+            config += "require_certificate true\nuser root\n";
         }
         fs::write(folder.path().join("mosquitto.conf"), config).expect("writes");
         let process = Self::spawn(program, folder.path());

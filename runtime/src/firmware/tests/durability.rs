@@ -4,9 +4,7 @@ use std::time::{Duration, Instant};
 
 use odeum_proto::{
     SessionId,
-    session::{
-        Constraints, DataAction, Definition, Operation, SessionSettings, Value, ValueType,
-    },
+    session::{Constraints, DataAction, Definition, Operation, SessionSettings, Value, ValueType},
 };
 
 use super::stage::{Mood, PATIENCE, Stage, entity, node};

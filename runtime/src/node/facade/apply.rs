@@ -113,7 +113,9 @@ mod tests {
         assert_eq!(keys(&spec(b"a", 2 << 20)), ["limits.memory"]);
         let configured = What::Configured { keys: vec!["limits.memory".to_owned()] };
         assert_eq!(deed(Some(&one), &spec(b"a", 2 << 20)), configured);
-        for (present, spec) in [(None, one.clone()), (Some(&one), one.clone()), (Some(&one), spec(b"b", 2 << 20))] {
+        for (present, spec) in
+            [(None, one.clone()), (Some(&one), one.clone()), (Some(&one), spec(b"b", 2 << 20))]
+        {
             assert_eq!(deed(present, &spec), What::Deployed { digest: spec.digest });
         }
         assert_eq!(keys(&spec(b"b", 2 << 20)), ["limits.memory", "package"]);

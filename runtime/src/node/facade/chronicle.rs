@@ -41,7 +41,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(250);
 const QUIET: Duration = Duration::from_secs(15);
 
 /// Answers of a node that no longer runs a firmware that are read: all that its ring has.
-const LAST_ANSWERS: usize = 64;
+pub(super) const LAST_ANSWERS: usize = 64;
 
 /// How many digits of a package are shown: as many as tables show.
 const DIGITS: usize = 12;
@@ -56,8 +56,13 @@ pub(super) struct Witnesses {
 }
 
 impl Witnesses {
+    /// The asked node itself.
+    pub(super) fn own(&self) -> &NodeId {
+        &self.own
+    }
+
     /// Lines from `node`; `None` when it does not answer.
-    async fn lines(
+    pub(super) async fn lines(
         &self,
         node: &NodeId,
         name: &Name,
@@ -97,7 +102,7 @@ impl Witnesses {
 }
 
 impl NodeFacade {
-    fn witnesses(&self) -> Witnesses {
+    pub(super) fn witnesses(&self) -> Witnesses {
         Witnesses {
             own: self.record.id.clone(),
             chronicles: self.firmware.chronicles.clone(),
@@ -134,6 +139,9 @@ impl NodeFacade {
     /// The lines of a firmware, from wherever it is.
     pub(super) async fn logs(&self, name: Name, options: LogOptions) -> Result<LogFeed, Problem> {
         self.check_deployed(&name)?;
+        if !options.follow && options.after.is_none() {
+            return self.kept_lines(name, &options).await;
+        }
         let LogOptions { tail, since, follow, after } = options;
         let mut reader = Reader {
             store: self.store.clone(),

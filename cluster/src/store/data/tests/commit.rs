@@ -70,7 +70,8 @@ fn what_a_commit_tells_of_is_remembered_as_if_it_had_come_alone() {
     }
     assert_eq!(variable(&group, "count").value(), &Value::bytes(b"4"));
     let many = vec![carried("r9", None); limits::CARRIED_PER_COMMIT + 1];
-    let refused = group.refused(DataAction::Commit(Commit { carried: many, ..commit(1, "d", vec![]) }));
+    let refused =
+        group.refused(DataAction::Commit(Commit { carried: many, ..commit(1, "d", vec![]) }));
     assert!(refused.contains("requests of one commit"), "{refused}");
 }
 
