@@ -57,8 +57,13 @@ async fn a_server_answers_on_the_http_port_of_every_node() {
         );
         let answer = http.get(format!("{base}/trap")).send().await.expect("an answer");
         assert_eq!(answer.status(), 502);
-        let large = vec![b'x'; 2 << 20];
-        let answer = http.post(format!("{base}/echo")).body(large).send().await;
+        let large = vec![b'x'; 16 << 20];
+        let answer = http.post(format!("{base}/pipe")).body(large.clone()).send().await;
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.bytes().await.expect("bytes"), large);
+        let too_large = [&large[..], b"x"].concat();
+        let answer = http.post(format!("{base}/count")).body(too_large).send().await;
         assert_eq!(answer.expect("an answer").status(), 413);
     }
     let nobody = format!("{}/f/nobody/", api(&cluster, "n1"));

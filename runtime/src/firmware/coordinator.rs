@@ -282,6 +282,7 @@ impl CoordinatorActor {
             Exit::GaveUp(report) => {
                 let RestartBudget { max_restarts, within, .. } = entry.running.spec.policy.restarts;
                 tracing::error!(%name, %report, "firmware crashes too fast");
+                self.save(ctx, &name);
                 let why = format!("{max_restarts} restarts in {within:?}");
                 if self.can_roll_back(&name) {
                     self.roll_back(ctx, &name);
@@ -302,6 +303,7 @@ impl CoordinatorActor {
 
     /// A crash that the host's supervisor bears.
     async fn on_crashed(&mut self, ctx: &mut Context<Self>, name: Name, facts: &Facts) {
+        self.save(ctx, &name);
         let can_roll_back = self.can_roll_back(&name);
         let Some(entry) = self.entries.get(&name).filter(|entry| entry.facts.are(facts)) else {
             return;
@@ -368,6 +370,12 @@ impl CoordinatorActor {
             }
             Remedy::Stop => self.end_for_good(name, &failure.to_string()).await,
         }
+    }
+
+    /// Has a checkpoint made of what a firmware wrote that is not there to do it for a while.
+    fn save(&self, ctx: &mut Context<Self>, name: &Name) {
+        let (keepers, name) = (self.parts.keepers.clone(), name.clone());
+        ctx.spawn(async move { keepers.checkpoint(&name).await });
     }
 
     /// The package before the one that is deployed.

@@ -280,6 +280,19 @@ impl Keepers {
         self.0.send_modify(|all| drop(all.insert(name, Arc::clone(keeper))));
     }
 
+    /// The guest of `name` has crashed, and may be away for longer than its checkpoints may be apart.
+    pub(super) async fn checkpoint(&self, name: &Name) {
+        let Some(keeper) = self.0.borrow().get(name).cloned() else { return };
+        let has_checkpoints = keeper.terms.get().is_some_and(|terms| terms.checkpoint.is_some());
+        if !has_checkpoints || keeper.is_empty() {
+            return;
+        }
+        // The next message waits for it, and the end tries again.
+        if let Err(error) = keeper.save().await {
+            tracing::warn!(entity = %keeper.entity, ?error, "checkpoint waits");
+        }
+    }
+
     /// An activation of `name` has ended: what it kept is saved, if it can be.
     pub(super) async fn finish(&self, name: &Name) {
         let Some(keeper) = self.0.borrow().get(name).cloned() else { return };

@@ -115,7 +115,15 @@ async fn a_server_answers_each_request_with_an_instance_of_its_own() {
     }
     let failure = served(&module, "/spin", b"").await.expect_err("no answer");
     assert!(matches!(failure, GuestFailure::Limit(GuestLimit::Time { .. })), "{failure}");
-    let failure = served(&module, "/large?2000000", b"").await.expect_err("no answer");
+    // More than its memory has: it reads and writes a piece at a time.
+    let large = vec![b'x'; 12_000_000];
+    let answer = served(&module, "/count", &large).await.expect("answers");
+    assert_eq!(answer.body, b"12000000");
+    let answer = served(&module, "/large?12000000", b"").await.expect("answers");
+    assert_eq!(answer.body.len(), 12_000_000);
+    let answer = served(&module, "/pipe", &large[..6_000_000]).await.expect("answers");
+    assert_eq!(answer.body.len(), 6_000_000);
+    let failure = served(&module, "/large?17000000", b"").await.expect_err("no answer");
     let limit = GuestLimit::Reply { got: BODY_BYTES + 1, allowed: BODY_BYTES };
     assert_eq!(failure, GuestFailure::Limit(limit));
     // None of it harmed the next.

@@ -61,6 +61,15 @@ async fn a_checkpoint_has_what_several_messages_wrote_and_the_requests_they_were
 }
 
 #[tokio::test]
+async fn a_guest_that_traps_has_a_checkpoint_made_at_once() {
+    let stage = staged(BY_THREE).await;
+    add(&stage, "r1").await;
+    stage.call("counter", "trap", "trap").await.expect_err("traps");
+    until_count(&stage, "1").await;
+    assert_eq!(add(&stage, "r2").await, "2");
+}
+
+#[tokio::test]
 async fn a_checkpoint_comes_after_its_time_whatever_else_comes() {
     let lines = "durability = 'checkpointed'\n[checkpoint]\nevery = '50ms'\nmessages = 1000";
     let stage = staged(lines).await;
