@@ -1,5 +1,5 @@
 //! What is left of what a guest wrote when its node stops in good order, and when it is killed.
-#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 #[path = "support/cluster.rs"]
 #[expect(dead_code, reason = "each test program uses a part of it")]

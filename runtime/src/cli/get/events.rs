@@ -92,6 +92,8 @@ fn line(event: &FirmwareEvent) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use super::*;
 
     fn event(first_at: &str, count: u32, what: &str) -> FirmwareEvent {
@@ -110,11 +112,11 @@ mod tests {
     fn each_event_is_news_once_and_again_when_it_happens_again() {
         let mut seen = Seen::default();
         let (started, crashed) = (event("t1", 1, "started"), event("t2", 1, "crashed"));
-        assert_eq!(seen.news(vec![started.clone()]), [started.clone()]);
-        assert_eq!(seen.news(vec![started.clone(), crashed.clone()]), [crashed.clone()]);
+        assert_eq!(seen.news(vec![started.clone()]), from_ref(&started));
+        assert_eq!(seen.news(vec![started.clone(), crashed.clone()]), from_ref(&crashed));
         assert_eq!(seen.news(vec![started.clone(), crashed.clone()]), []);
         let again = event("t2", 2, "crashed");
-        assert_eq!(seen.news(vec![started.clone(), again.clone()]), [again.clone()]);
+        assert_eq!(seen.news(vec![started.clone(), again.clone()]), from_ref(&again));
         assert_eq!(seen.news(vec![]), [], "its node does not answer");
         assert_eq!(seen.news(vec![started, again]), [], "and then it does");
     }
