@@ -34,7 +34,7 @@ use odeum_actors::{Actor, ActorError, AskError, ChildSpec, Context, Handle, Repl
 use odeum_proto::{
     EntityId, Epoch, NodeId, ReplicaId,
     call::{CallError, CallReply, CallRequest},
-    codec, limits,
+    codec, http, limits,
     store::Placement,
 };
 use tokio::{
@@ -205,9 +205,9 @@ impl RouterHandle {
         mut call: CallRequest,
         choice: Choice,
     ) -> Result<CallReply, CallError> {
-        if call.body.len() > limits::MESSAGE_BYTES {
+        if call.body.len() > most(&call) {
             let got = call.body.len();
-            return Err(CallError::TooLarge { got, limit: limits::MESSAGE_BYTES });
+            return Err(CallError::TooLarge { got, limit: most(&call) });
         }
         call.remaining = call.remaining.min(LONGEST_DEADLINE);
         let (entity, after) = (call.entity.clone(), call.remaining);
@@ -473,7 +473,7 @@ impl RouterParts {
     async fn send(&self, node: &NodeId, call: CallRequest) -> Result<CallReply, CallError> {
         let remaining = call.remaining;
         self.transport
-            .call(node, Service::Call, Class::Lane, &call, remaining)
+            .call(node, Service::Call, class(&call), &call, remaining)
             .await
             .unwrap_or_else(|error| {
                 let reason = error.to_string().into();
@@ -551,4 +551,19 @@ impl Serve for Doorway {
             Ok(codec::encode(&result)?.into())
         })
     }
+}
+
+/// Whether it is an HTTP request, which may be larger than other messages.
+fn is_http(call: &CallRequest) -> bool {
+    call.session.as_deref() == Some(http::SESSION)
+}
+
+/// Most bytes of its body.
+fn most(call: &CallRequest) -> usize {
+    if is_http(call) { http::BODY_BYTES + 2 * http::HEAD_BYTES } else { limits::MESSAGE_BYTES }
+}
+
+/// By which streams it goes, and its reply: HTTP bodies are large, and in no order.
+fn class(call: &CallRequest) -> Class {
+    if is_http(call) { Class::Bulk } else { Class::Lane }
 }

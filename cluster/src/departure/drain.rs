@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use odeum_proto::{NodeId, ReplicaId};
 use odeum_proto::store::{Command, Outcome, Refusal};
+use odeum_proto::{NodeId, ReplicaId};
 use tokio::time::timeout;
 
 use super::{DepartureHandle, LOOK_EVERY, LOOK_PAUSE, LeaveError};

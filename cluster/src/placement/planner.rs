@@ -235,7 +235,8 @@ pub fn even_out(
     let mut on: BTreeMap<&NodeId, Vec<(&Wish<'_>, Epoch)>> =
         takers.iter().map(|host| (&host.record.id, Vec::new())).collect();
     for wish in wishes {
-        let placed = table.placements.get(&wish.entity).filter(|_| !table.is_moving(&wish.entity))?;
+        let placed =
+            table.placements.get(&wish.entity).filter(|_| !table.is_moving(&wish.entity))?;
         on.get_mut(&placed.node)?.push((wish, placed.epoch));
     }
     let most = on.values().map(Vec::len).max()?;
