@@ -8,9 +8,9 @@ mod cluster;
 use std::fs;
 
 use cluster::{Cluster, PATIENCE, count, counter, name};
-use odeum_proto::RequestId;
+use odeum_proto::{EntityId, RequestId, SessionId};
 use odeum_runtime::{
-    api::types::{CallAnswer, CallOptions, GroupReport},
+    api::types::{CallAnswer, CallOptions, GroupReport, MoveBody, MoveState, MoveSummary},
     package::build,
 };
 
@@ -102,4 +102,39 @@ async fn a_node_that_is_killed_costs_what_the_last_checkpoint_does_not_have() {
     assert_eq!((count(&again), again.replayed), (20, true));
     let anew = add(&cluster, "r21").await;
     assert_eq!((count(&anew), anew.replayed), (21, false));
+}
+
+/// Moves it, and waits for the end of that.
+async fn moved(cluster: &Cluster, via: &str, to: &str) -> MoveSummary {
+    let api = cluster.api(via);
+    let body =
+        MoveBody { entity: EntityId::firmware(name("counter")), to: to.parse().expect("a name") };
+    let begun = api.begin_move(&body).await.expect("it begins");
+    cluster
+        .until("the end of a move", PATIENCE, async || {
+            let moves = api.moves().await.ok()?;
+            let made = moves.iter().rev().find(|made| made.epoch == begun.epoch)?;
+            made.state.is_over().then(|| made.clone())
+        })
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_guest_has_not_saved_is_in_the_store_when_it_has_moved_with_its_memory() {
+    let cluster = Cluster::of(3, &[]).await;
+    let session: SessionId = "counter/default".parse().expect("valid");
+    cluster.deploy("n1", "counter", package("durability = 'volatile'")).await;
+    for round in 1..=6 {
+        for number in 5 * round - 4..=5 * round {
+            assert_eq!(count(&add(&cluster, &format!("r{number}")).await), number);
+        }
+        let (host, other) = host_and_other(&cluster).await;
+        let made = moved(&cluster, &host, &other).await;
+        assert_eq!((made.state, made.live), (MoveState::Moved, Some(true)), "round {round}");
+        let stored = cluster.api(&other).session(&session).await.expect("it is saved");
+        let text = stored.variables.get("count").and_then(|it| it.text.clone());
+        assert_eq!(text, Some((5 * round).to_string()), "round {round}");
+        let again = add(&cluster, &format!("r{}", 5 * round - 2)).await;
+        assert_eq!((count(&again), again.replayed), (5 * round - 2, true));
+    }
 }

@@ -161,3 +161,33 @@ async fn what_the_store_refuses_is_lost_and_said_and_the_guest_begins_with_what_
     }
     assert_eq!(stage.said("counter", "r5", "get").await, "1");
 }
+
+#[tokio::test]
+async fn a_guest_that_moves_has_saved_what_it_wrote_or_stays() {
+    let stage = staged("durability = 'volatile'").await;
+    add(&stage, "r1").await;
+    let now = stage.shelf.epoch(&entity("counter")).expect("placed");
+    let frozen = async || {
+        let going = stage.handle.carrier.depart(&entity("counter"), now).await;
+        let mut going = going.expect("it is there");
+        going.freeze().await.expect("it is at rest");
+        going
+    };
+    let mut going = frozen().await;
+    stage.shelf.set(Mood::Lost);
+    let error = going.rest().await.expect_err("it cannot be saved");
+    assert!(error.to_string().contains("the test says so"), "{error}");
+    assert_eq!(stage.count(), None);
+    going.stay();
+    stage.shelf.set(Mood::Well);
+    assert_eq!(add(&stage, "r2").await, "2");
+
+    let mut going = frozen().await;
+    going.rest().await.expect("it is saved");
+    assert_eq!(stage.count().as_deref(), Some("2"));
+    // Before the next one begins, whatever its coordinator is at.
+    let (name, node) = ("counter".parse().expect("a name"), "n2".parse().expect("a name"));
+    let next = now.next();
+    going.gone(&node, next);
+    assert!(stage.handle.keepers.are_done(&name, next, PATIENCE).await);
+}
