@@ -264,13 +264,8 @@ impl ClusterNode {
             live: membership.live(),
             activations: activations.clone(),
         });
-        let services = transport.services();
-        store.register(services);
         let doorway = Doorway::new(options.node.clone(), activations.clone(), store.clone());
-        services.insert(Service::Call, Arc::new(doorway));
-        services.insert(Service::Join, Arc::new(Gate::new(store.clone())));
-        services.insert(Service::Clock, Arc::new(Clock));
-        services.insert(Service::Blob, Arc::new(BlobDoor(blobs.clone())));
+        serve(transport.services(), &store, doorway, &blobs);
         let (entities, entities_supervisor) = entities(HubParts {
             node: options.node.clone(),
             transport: transport.clone(),
@@ -291,13 +286,9 @@ impl ClusterNode {
         );
         let (topics, topics_spec) = topics(transport.clone(), membership.live());
         let [repair, keeper] = blobs.children();
+        let (known, join) = (record.clone(), options.join.clone());
         let cluster_supervisor = supervisor
-            .child(roster::spec(
-                store.clone(),
-                transport.clone(),
-                record.clone(),
-                options.join.clone(),
-            ))
+            .child(roster::spec(store.clone(), transport.clone(), known, join))
             .child(departure_spec)
             .child(lease_spec)
             .child(placement::spec(store.clone(), membership.live(), options.node, blobs.copies()))
@@ -449,6 +440,15 @@ fn lease_of(
 ) -> (LeaseHandle, ChildSpec) {
     let holder = (options.node.clone(), folder.incarnation());
     lease(store.clone(), holder, LeaseConfig::of(options.store_timing))
+}
+
+/// What other nodes may ask of this one.
+fn serve(services: &Services, store: &StoreHandle, doorway: Doorway, blobs: &Blobs) {
+    store.register(services);
+    services.insert(Service::Call, Arc::new(doorway));
+    services.insert(Service::Join, Arc::new(Gate::new(store.clone())));
+    services.insert(Service::Clock, Arc::new(Clock));
+    services.insert(Service::Blob, Arc::new(BlobDoor(blobs.clone())));
 }
 
 /// A node as the cluster will know it, when its socket is bound to `bound`.

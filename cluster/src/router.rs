@@ -32,9 +32,9 @@ use dashmap::{DashMap, DashSet};
 use futures::future::BoxFuture;
 use odeum_actors::{Actor, ActorError, AskError, ChildSpec, Context, Handle, Reply, child};
 use odeum_proto::{
-    EntityId, Epoch, NodeId, ReplicaId,
+    EntityId, Epoch, NodeId, ReplicaId, Revision,
     call::{CallError, CallReply, CallRequest},
-    codec, limits,
+    codec, http, limits,
     store::Placement,
 };
 use tokio::{
@@ -205,9 +205,9 @@ impl RouterHandle {
         mut call: CallRequest,
         choice: Choice,
     ) -> Result<CallReply, CallError> {
-        if call.body.len() > limits::MESSAGE_BYTES {
+        if call.body.len() > most(&call) {
             let got = call.body.len();
-            return Err(CallError::TooLarge { got, limit: limits::MESSAGE_BYTES });
+            return Err(CallError::TooLarge { got, limit: most(&call) });
         }
         call.remaining = call.remaining.min(LONGEST_DEADLINE);
         let (entity, after) = (call.entity.clone(), call.remaining);
@@ -307,6 +307,23 @@ impl RouterActor {
     }
 }
 
+/// All that a route depends on, for who waits for something else to be seen.
+struct Sights {
+    store: watch::Receiver<Revision>,
+    live: watch::Receiver<Arc<LiveSet>>,
+    activated: watch::Receiver<()>,
+}
+
+impl Sights {
+    async fn changed(&mut self) {
+        tokio::select! {
+            _ = self.store.changed() => (),
+            _ = self.live.changed() => (),
+            _ = self.activated.changed() => (),
+        }
+    }
+}
+
 impl RouterParts {
     /// One call from its entry to its end.
     async fn carry(
@@ -324,10 +341,7 @@ impl RouterParts {
         let (mut moved, mut moved_at) = (None, Epoch::default());
         loop {
             // Subscribed before looking, so that no change between the look and the wait is lost.
-            let mut changes = self.store.changes();
-            let mut live = self.live.clone();
-            live.mark_unchanged();
-            let mut activated = self.activations.changed.subscribe();
+            let mut sights = self.sights();
 
             let remaining = deadline.saturating_duration_since(Instant::now());
             if remaining.is_zero() {
@@ -344,15 +358,9 @@ impl RouterParts {
                 None => next_step(&call.entity, &self.local, &sight),
             };
             let result = match step {
-                Step::Deliver(_) => {
-                    let result = self.deliver(attempt).await;
-                    choosing.tried(result.as_ref().err());
-                    result
-                }
+                Step::Deliver(_) => choosing.noted(self.deliver(attempt).await),
                 Step::Send(node) => {
-                    let result = self.send(&node, attempt).await;
-                    choosing.tried(result.as_ref().err());
-                    result.map_err(not_there)
+                    choosing.noted(self.send(&node, attempt).await).map_err(not_there)
                 }
                 Step::Confirm => match self.store.barrier(remaining).await {
                     Ok(_) => {
@@ -400,19 +408,20 @@ impl RouterParts {
                 }
                 other => return other,
             }
-            let change = async {
-                tokio::select! {
-                    _ = changes.changed() => (),
-                    _ = live.changed() => (),
-                    _ = activated.changed() => (),
-                }
-            };
             let left = deadline.saturating_duration_since(Instant::now());
             // A busy store changes all the time: at least the first pause goes by in any case.
             tokio::time::sleep(FIRST_PAUSE.min(left)).await;
-            timeout(pause.min(left), change).await.ok();
+            timeout(pause.min(left), sights.changed()).await.ok();
             pause = (pause * 2).min(LAST_PAUSE);
         }
+    }
+
+    /// What is to be seen from now on.
+    fn sights(&self) -> Sights {
+        let mut live = self.live.clone();
+        live.mark_unchanged();
+        let activated = self.activations.changed.subscribe();
+        Sights { store: self.store.changes(), live, activated }
     }
 
     fn look(&self, entity: &EntityId, confirmed: bool) -> Sight {
@@ -473,7 +482,7 @@ impl RouterParts {
     async fn send(&self, node: &NodeId, call: CallRequest) -> Result<CallReply, CallError> {
         let remaining = call.remaining;
         self.transport
-            .call(node, Service::Call, Class::Lane, &call, remaining)
+            .call(node, Service::Call, class(&call), &call, remaining)
             .await
             .unwrap_or_else(|error| {
                 let reason = error.to_string().into();
@@ -551,4 +560,19 @@ impl Serve for Doorway {
             Ok(codec::encode(&result)?.into())
         })
     }
+}
+
+/// Whether it is an HTTP request, which may be larger than other messages.
+fn is_http(call: &CallRequest) -> bool {
+    call.session.as_deref() == Some(http::SESSION)
+}
+
+/// Most bytes of its body.
+fn most(call: &CallRequest) -> usize {
+    if is_http(call) { http::BODY_BYTES + 2 * http::HEAD_BYTES } else { limits::MESSAGE_BYTES }
+}
+
+/// By which streams it goes, and its reply: HTTP bodies are large, and in no order.
+fn class(call: &CallRequest) -> Class {
+    if is_http(call) { Class::Bulk } else { Class::Lane }
 }

@@ -17,6 +17,7 @@ pub struct CallRequest {
     /// Name of the session the message is about; the entity's default session when `None`.
     pub session: Option<String>,
     /// The message.
+    #[serde(with = "crate::codec::bytes")]
     pub body: Vec<u8>,
     /// What is left of the caller's deadline. Relative, because clocks differ between machines.
     pub remaining: Duration,
@@ -26,6 +27,7 @@ pub struct CallRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallReply {
     /// The reply's bytes.
+    #[serde(with = "crate::codec::bytes")]
     pub body: Vec<u8>,
     /// The node that answered.
     pub node: NodeId,

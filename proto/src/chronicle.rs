@@ -31,6 +31,16 @@ pub enum Question {
         /// The replica of a firmware.
         name: ReplicaId,
     },
+    /// Whether earlier activations of a replica have ended on a node, and what they had not saved
+    /// is in the store; answered by a `bool`.
+    HandedOver {
+        /// The replica of a firmware.
+        name: ReplicaId,
+        /// The activation that is to begin.
+        epoch: Epoch,
+        /// How long to wait until it is so, in milliseconds.
+        wait_ms: u32,
+    },
 }
 
 /// Which lines are asked for.
@@ -130,7 +140,7 @@ pub struct Happening {
 /// What can become of a firmware. Texts are at most [`report::ERROR_BYTES`](crate::report::ERROR_BYTES).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum What {
-    /// A package was deployed, or the same one with other settings.
+    /// A package was deployed.
     Deployed {
         /// The package.
         digest: Digest,
@@ -210,6 +220,11 @@ pub enum What {
         /// How.
         reason: String,
     },
+    /// The same package was given other settings.
+    Configured {
+        /// Their keys.
+        keys: Vec<String>,
+    },
 }
 
 #[cfg(test)]
@@ -233,13 +248,15 @@ mod tests {
             Question::Log { name: name(), from: last, wait_ms: 0 },
             Question::Log { name: name(), from: behind, wait_ms: 250 },
             Question::Events { name: name() },
+            Question::HandedOver { name: name(), epoch: Epoch(7), wait_ms: 9 },
         ];
         let bytes = codec::encode(&questions).expect("encodes");
         let golden = [
-            "03",
+            "04",
             "0007636f756e746572000a01fb2c0100",
             "0007636f756e74657201090407fa",
             "0107636f756e746572",
+            "0207636f756e7465720709",
         ];
         assert_eq!(hex(&bytes), golden.concat());
         assert_eq!(codec::decode::<Vec<Question>>(&bytes), Ok(questions));
@@ -289,6 +306,7 @@ mod tests {
             What::Updated { to: digest },
             What::Scaled { replicas: 3 },
             What::NotAlive { reason: text() },
+            What::Configured { keys: vec![text()] },
         ];
         for (number, what) in all.into_iter().enumerate() {
             let happening = Happening { at_ms: 3, first_ms: 2, count: 1, epoch: Epoch(7), what };

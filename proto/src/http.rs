@@ -10,8 +10,14 @@ pub const SESSION: &str = "odeum:http";
 /// What an HTTP request and an answer have beyond their bodies, in bytes: path and headers.
 pub const HEAD_BYTES: usize = 64 << 10;
 
-/// Largest body of a request or an answer, in bytes. With its head it is one message.
-pub const BODY_BYTES: usize = crate::limits::MESSAGE_BYTES - HEAD_BYTES;
+/// Largest body of a request or an answer, in bytes. It is in memory as a whole, of the node that is
+/// asked, of the one that runs the guest, and of the guest's process if it has one; each bounds how
+/// many bytes of them there are at once. What is larger is a blob.
+pub const BODY_BYTES: usize = 16 << 20;
+
+/// Bodies up to so many bytes are taken whatever else is under way. Each beyond that takes one of a few
+/// places, and waits for it.
+pub const SMALL_BODY_BYTES: usize = 1 << 20;
 
 /// Headers that are about a connection and not about a request or its answer, in lower case; they
 /// do not travel. Source: RFC 9110 §7.6.1. Length and host are said anew.
@@ -42,6 +48,7 @@ pub struct HttpRequest {
     /// The headers, without those of the connection.
     pub headers: Vec<Header>,
     /// The body, at most [`BODY_BYTES`].
+    #[serde(with = "crate::codec::bytes")]
     pub body: Vec<u8>,
 }
 
@@ -53,6 +60,7 @@ pub struct HttpAnswer {
     /// The headers.
     pub headers: Vec<Header>,
     /// The body, at most [`BODY_BYTES`].
+    #[serde(with = "crate::codec::bytes")]
     pub body: Vec<u8>,
 }
 

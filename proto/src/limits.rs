@@ -35,7 +35,10 @@ pub const SESSIONS: usize = 1_000_000;
 /// Most variable writes that one message of a guest may make.
 pub const WRITES_PER_MESSAGE: usize = 1_024;
 
-/// Largest sum of keys, values and reply in one commit, in bytes. A commit is one log entry, and an
+/// Most requests that one commit tells of beside its own: those of a checkpoint.
+pub const CARRIED_PER_COMMIT: usize = 1_024;
+
+/// Largest sum of keys, values and replies in one commit, in bytes. A commit is one log entry, and an
 /// entry with its envelope travels in one frame of [`FRAME_BYTES`].
 pub const COMMIT_BYTES: usize = 3 << 20;
 

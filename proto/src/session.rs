@@ -29,7 +29,7 @@ use crate::ids::{Incarnation, NodeId, RequestId};
 
 pub use change::{Change, Ended, What};
 pub use command::{Compare, DataAction, DataCommand, Test};
-pub use commit::{Commit, Write};
+pub use commit::{Carried, Commit, Write};
 pub use constraint::Constraints;
 pub use kind::ValueType;
 pub use name::{NameFault, Part};

@@ -10,7 +10,7 @@
 //!
 //! | wire version | why it was raised |
 //! |---|---|
-//! | 6 | a firmware has replicas, each with a package of its own while an update is under way |
+//! | 6 | a firmware has replicas, each with a package of its own while an update is under way; it moves with what it has in memory; a commit tells of several requests |
 //! | 3 | sessions have groups of their own in the store, with commands and outcomes of their own |
 //! | 2 | the record of a node says which kinds it hosts, its labels, zone and capacity; logs and snapshots of version 1 are refused by their format number |
 
@@ -26,7 +26,9 @@ use odeum_proto::log::{
     Ballot, Change, Compacted, Entry, Forward, LogId, Membership, Payload, Proposal, RaftReply,
     RaftRequest, Record, SnapshotMeta, StoreReply, StoreRequest, StoredMembership, Vote,
 };
-use odeum_proto::session::{Commit, DataAction, DataOutcome, Quota, SessionRefusal, Write};
+use odeum_proto::session::{
+    Carried, Commit, DataAction, DataOutcome, Quota, SessionRefusal, Write,
+};
 use odeum_proto::store::{
     Command, FirmwareLimits, FirmwarePolicy, FirmwareSpec, Liveness, Measure, NodeRecord, Outcome,
     Refusal, Remedy, RestartBudget, RollbackBudget, ShardMove, Threshold,
@@ -152,6 +154,10 @@ fn commands() -> Vec<Command> {
             Write::Delete { key: "old".into() },
         ],
         reply: vec![9],
+        carried: vec![
+            Carried { request: "r-0".parse().expect("valid"), reply: Some(vec![8].into()) },
+            Carried { request: "r-2".parse().expect("valid"), reply: None },
+        ],
     };
     vec![
         Command::Found { cluster: cluster(), groups: 2 },
@@ -199,6 +205,10 @@ fn commands() -> Vec<Command> {
         Command::Settle { replica: replica(), kept: Digest::of(b"wasm") },
         Command::Scale { name: name(), replicas: 3 },
         Command::Advance { replica: replica(), expected: Some(Epoch(7)), behind: 2 },
+        Command::BeginMove { entity: entity(), to: node(), expected: Epoch(7) },
+        Command::Switch { entity: entity(), to: node(), expected: Epoch(7) },
+        Command::CallOff { entity: entity(), expected: Epoch(7) },
+        Command::SetDraining { node: node(), draining: true },
     ]
     .into_iter()
     .chain(backup::restores())
@@ -212,8 +222,6 @@ fn refusals() -> Vec<Refusal> {
         Refusal::OldIncarnation { node: node(), is: Incarnation(3), claimed: Incarnation(2) },
         Refusal::StaleEpoch { entity: entity(), is: Some(Epoch(7)), claimed: None },
         Refusal::UnknownFirmware { name: name() },
-        Refusal::StaleUpdate { name: name() },
-        Refusal::NoReplica,
         Refusal::UnknownNode { node: node() },
         Refusal::TooMuch { what: "bytes".into(), got: 300, limit: 256 },
         Refusal::NotDeployed { entity: "lamp/hall/3".parse().expect("valid") },
@@ -234,6 +242,11 @@ fn refusals() -> Vec<Refusal> {
         Refusal::Restoring { backup: backup::id() },
         Refusal::OtherBackup { claimed: backup::id() },
         Refusal::NothingBefore { name: name() },
+        Refusal::StaleUpdate { name: name() },
+        Refusal::NoReplica,
+        Refusal::Moving { entity: entity(), to: node() },
+        Refusal::AlreadyThere { entity: entity(), node: node() },
+        Refusal::NotMoving { entity: entity() },
     ]
 }
 

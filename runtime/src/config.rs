@@ -64,6 +64,7 @@ fn check(resolved: &Resolved) -> Result<(), ConfigError> {
             (resolved.origin(key), format!("{copies} where at most {most} are kept"));
         return Err(ConfigError::BadValue { key: key.into(), at, reason: reason.into() });
     }
+    check_mqtt(resolved)?;
     let ApiConfig { listen, allow_remote, .. } = resolved.config.api;
     if listen.ip().is_loopback() || allow_remote {
         return Ok(());
@@ -75,6 +76,29 @@ fn check(resolved: &Resolved) -> Result<(), ConfigError> {
         reason: "the API does not ask who is there, so it listens on loopback only; set \
                  `api.allow-remote = true` when the network around it is closed"
             .into(),
+    })
+}
+
+/// What is said of TLS to the broker fits together.
+fn check_mqtt(resolved: &Resolved) -> Result<(), ConfigError> {
+    let MqttConfig { broker, ca_file, cert_file, key_file, .. } = &resolved.config.mqtt;
+    let Some(broker) = broker else { return Ok(()) };
+    let has_tls = broker.has_tls();
+    let files =
+        [("mqtt.ca-file", ca_file), ("mqtt.cert-file", cert_file), ("mqtt.key-file", key_file)];
+    let named = files.iter().find(|(_, file)| file.is_some()).map(|(key, _)| *key);
+    let wrong = match (named, cert_file, key_file) {
+        (Some(key), ..) if !has_tls => Some((
+            key,
+            "it is for a broker that is reached by TLS: write `mqtts://` in `mqtt.broker`",
+        )),
+        (_, Some(_), None) => Some(("mqtt.cert-file", "`mqtt.key-file` is missing")),
+        (_, None, Some(_)) => Some(("mqtt.key-file", "`mqtt.cert-file` is missing")),
+        _ => None,
+    };
+    wrong.map_or(Ok(()), |(key, reason)| {
+        let at = resolved.origin(key);
+        Err(ConfigError::BadValue { key: key.into(), at, reason: reason.into() })
     })
 }
 

@@ -6,13 +6,15 @@
 //! nothing but the facts.
 
 mod facts;
+mod isolation;
 mod judge;
 mod machine;
 pub(crate) mod offline;
 
 pub use facts::{
-    CertificateFacts, ClockFacts, Facts, FolderFacts, MachineFacts, NodeFacts, PathFacts,
-    PeerFacts, PortFacts, PortState,
+    CertificateFacts, ClockFacts, Facts, FolderFacts, IsolationFacts, MachineFacts, NodeFacts,
+    PathFacts, PeerFacts, PortFacts, PortState,
 };
+pub(crate) use isolation::isolation;
 pub use judge::{Finding, Level, judge};
 pub(crate) use machine::{certificates, folder, machine};

@@ -1,10 +1,11 @@
 //! WebAssembly guests: packages, their cache, and the instances that handle messages.
 //!
 //! A package ([`crate::package`]) is checked and compiled once (`module`), on a machine (`vault`) as in
-//! a node, found by its content (`cache`), and run as instances that are at rest between messages (`instance`). What a guest
-//! writes while it handles a message is buffered (`effect`) and committed whole, together with the
-//! reply, or not at all. A guest that traps or exceeds a limit costs its own instance and that one
-//! message. It runs inside the node, or in a process of its own (`process`).
+//! a node, found by its content (`cache`), and run as instances that are at rest between messages
+//! (`instance`). What a guest writes while it handles a message is buffered (`effect`) and kept whole,
+//! together with the reply, or not at all; when it is in the store, its manifest says (`keeping`). A
+//! guest that traps or exceeds a limit costs its own instance and that one message. It runs inside the
+//! node, or in a process of its own (`process`).
 //!
 //! # Replicas
 //!
@@ -43,6 +44,28 @@
 //! if it exports something to be asked (`odeum_alive`, `odeum:actor/liveness`, a path of its HTTP);
 //! of another one it is seen whether its host comes to its next message. Some failures in a row are a
 //! crash like others (`host/liveness`).
+//!
+//! # What is promised of what a guest wrote to its sessions
+//!
+//! | `durability` | in the store | lost by the crash of its node | kept by `firmware/tests/durability.rs`, `tests/durability.rs` |
+//! |---|---|---|---|
+//! | `durable`, the default | before the reply | nothing that was replied | `what_is_durable_is_in_the_store_before_its_reply` |
+//! | `checkpointed` | `checkpoint.every` (1 s) after the first write, or `checkpoint.messages` (100) | what was written since, at most that | `a_node_that_is_killed_costs_what_the_last_checkpoint_does_not_have` |
+//! | `volatile` | when its activation ends in good order, or what is kept is too much for memory | all since then | `what_is_volatile_moves_with_a_node_that_stops_and_dies_with_one_that_is_killed` |
+//!
+//! * A trap, an update, a restart, another placement and a node that stops lose nothing in either case:
+//!   the next activation begins when what the last one kept is in the store
+//!   (`another_activation_elsewhere_begins_when_all_is_saved`).
+//! * A session is saved as one, with the requests whose effects it has. So a request that is made again
+//!   with its key has its effect once, as long as its effect is not lost; a request whose effect is lost
+//!   is carried out when it is made again (`a_checkpoint_has_what_several_messages_wrote_and_the_requests_they_were`).
+//! * While a checkpoint that is due cannot be written, no message is taken
+//!   (`no_message_is_taken_while_a_due_checkpoint_cannot_be_written`): what may be lost stays bounded.
+//! * What the store refuses in the end, for a constraint that somebody gave a variable, is lost and said
+//!   (`what_the_store_refuses_is_lost_and_said_and_the_guest_begins_with_what_is_true`).
+//! * Between checkpoints the API shows sessions as they were saved last.
+//! * The memory of an instance is no state: it ends with the instance, or moves with it (`travel`). A
+//!   guest that moves has what it wrote in the store before its next activation begins.
 
 mod abi;
 mod bridge;
@@ -59,6 +82,7 @@ mod heap;
 mod host;
 mod instance;
 mod job;
+mod keeping;
 mod ledger;
 mod limiter;
 mod module;
@@ -93,6 +117,7 @@ pub use error::{CacheError, EngineError, GuestFailure, GuestLimit, Hint, Package
 pub use host::{Activate, HostHandle};
 pub use instance::{Arrival, Instance};
 pub use job::run as run_job;
+pub use keeping::Keepers;
 pub use ledger::Ledger;
 pub use module::{Module, to_wasm, validate};
 pub use plan::Wanted;
@@ -152,6 +177,8 @@ pub struct FirmwareHandle {
     pub coordinator: CoordinatorHandle,
     /// What it says and what became of it.
     pub chronicles: Chronicles,
+    /// What it has not saved.
+    pub keepers: Keepers,
     /// Gives it to other nodes, and takes it from them.
     pub carrier: Arc<dyn Carrier>,
 }
@@ -167,7 +194,7 @@ impl std::fmt::Debug for FirmwareHandle {
 pub fn firmware(parts: FirmwareParts) -> (FirmwareHandle, SupervisorSpec) {
     let FirmwareParts { node, life, engine, source, trust, ledger, activate, lease, .. } = parts;
     let FirmwareParts { grants, reach, launcher, chronicles, .. } = parts;
-    let grants = Arc::new(grants);
+    let (grants, keepers) = (Arc::new(grants), Keepers::default());
     let cache_parts = CacheParts { engine, source: Arc::clone(&source), trust: Arc::new(trust) };
     let (cache, cache_spec) = package_cache(cache_parts);
     let arrivals = Arrivals::default();
@@ -183,6 +210,7 @@ pub fn firmware(parts: FirmwareParts) -> (FirmwareHandle, SupervisorSpec) {
         reach,
         launcher,
         chronicles: chronicles.clone(),
+        keepers: keepers.clone(),
         arrivals: arrivals.clone(),
     };
     let (coordinator, coordinator_spec) = coordinator(coordinator_parts, hosts);
@@ -203,7 +231,8 @@ pub fn firmware(parts: FirmwareParts) -> (FirmwareHandle, SupervisorSpec) {
         chronicles: chronicles.clone(),
         arrivals,
     });
-    (FirmwareHandle { cache, coordinator, chronicles, carrier: Arc::new(carrier) }, spec)
+    let carrier = Arc::new(carrier);
+    (FirmwareHandle { cache, coordinator, chronicles, keepers, carrier }, spec)
 }
 
 #[cfg(test)]

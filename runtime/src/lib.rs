@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod firmware;
 pub mod node;
 pub mod package;
+pub mod tls;
 
 /// The README's Rust is compiled and run with the documentation's.
 #[cfg(doctest)]

@@ -21,7 +21,12 @@ mod ports;
 mod reports;
 mod rollout;
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use odeum_actors::{Exit, StartError, Strategy, Supervisor, SupervisorSpec};
 use odeum_cluster::{
@@ -48,6 +53,7 @@ use crate::{
         BrokerAccess, Chronicles, Engine, EngineError, FirmwareParts, Grants, Launcher, LogBounds,
         Vault, firmware,
     },
+    tls::{Authorities, Identity, TlsError},
 };
 
 /// How long a node tries to become a member before it gives up and ends: long enough for the
@@ -104,6 +110,9 @@ pub enum NodeError {
     /// The engine that runs guests cannot be had on this machine.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// Files of the settings for TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A part of the node did not start.
     #[error("the node did not start: {0}")]
     Start(#[from] StartError),
@@ -202,8 +211,11 @@ async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Tree, Supervisor)
         lease: cluster.lease.clone(),
         grants: grants(config)?,
         reach: Arc::new(reports::Cluster {
+            own: cluster.record.id.clone(),
             router: cluster.router.clone(),
             topics: cluster.topics.clone(),
+            membership: cluster.membership.clone(),
+            transport: cluster.transport.clone(),
         }),
         launcher: Launcher::this_executable(),
         chronicles: Chronicles::new(log_bounds(config)),
@@ -211,7 +223,8 @@ async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Tree, Supervisor)
     cluster.migration.carry_with(Arc::clone(&firmware.carrier));
     let services = cluster.transport.services();
     services.insert(Service::Firmware, Arc::new(Reports(firmware.coordinator.clone())));
-    services.insert(Service::Chronicle, Arc::new(Told(firmware.chronicles.clone())));
+    let told = Told(firmware.chronicles.clone(), firmware.keepers.clone());
+    services.insert(Service::Chronicle, Arc::new(told));
 
     Ports::of(&listening, &cluster.transport)
         .write(&data_dir)
@@ -255,18 +268,32 @@ fn log_bounds(config: &NodeConfig) -> LogBounds {
 
 /// What this node gives to guests.
 fn grants(config: &NodeConfig) -> Result<Grants, NodeError> {
-    let MqttConfig { broker, user, password_file } = &config.mqtt;
+    let MqttConfig { broker, user, password_file, ca_file, cert_file, key_file } = &config.mqtt;
     let password =
         password_file.as_deref().map(std::fs::read_to_string).transpose().map_err(|reason| {
             NodeError::System { what: "read the file of `mqtt.password-file`", reason }
         })?;
+    let authorities = |file: Option<&Path>| match file {
+        Some(file) => Authorities::with_file(file),
+        None => Ok(Authorities::default()),
+    };
+    let tls = match broker.as_ref().filter(|broker| broker.has_tls()) {
+        Some(_) => {
+            let files = cert_file.as_deref().zip(key_file.as_deref());
+            let identity = files.map(|(cert, key)| Identity::read(cert, key)).transpose()?;
+            Some(authorities(ca_file.as_deref())?.client_as(identity)?)
+        }
+        None => None,
+    };
     let access = |broker: &Broker| BrokerAccess {
         broker: broker.clone(),
         user: user.clone(),
         password: password.as_deref().map(|text| text.trim_end_matches(['\r', '\n']).to_owned()),
+        tls,
     };
-    let PackagesConfig { folders, environment, .. } = config.packages.clone();
-    Ok(Grants { folders, environment, broker: broker.as_ref().map(access) })
+    let PackagesConfig { folders, environment, ca_file, .. } = config.packages.clone();
+    let authorities = authorities(ca_file.as_deref())?;
+    Ok(Grants { folders, environment, authorities, broker: broker.as_ref().map(access) })
 }
 
 /// Where a node with these settings keeps compiled modules.

@@ -4,7 +4,10 @@
 
 use std::{fs, time::Duration};
 
-use odeum_runtime::api::types::{DeployOptions, FirmwareState};
+use odeum_runtime::{
+    api::types::{DeployOptions, FirmwareState},
+    package::build,
+};
 
 #[path = "support/cluster.rs"]
 #[expect(dead_code, reason = "shared by several test binaries")]
@@ -15,6 +18,15 @@ use support::{Cluster, PATIENCE, name};
 fn guest(guest: &str) -> Vec<u8> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/guests");
     fs::read(format!("{folder}/{guest}/{guest}.wasm")).expect("the guest")
+}
+
+/// The package of a guest with these lines in its manifest.
+fn package(lines: &str, module: &[u8]) -> Vec<u8> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let manifest = format!("name = 'guest'\nversion = '1.0.0'\n{lines}");
+    fs::write(folder.path().join("odeum.toml"), manifest).expect("writes");
+    fs::write(folder.path().join("module.wasm"), module).expect("writes");
+    build::of_folder(folder.path()).expect("a package").package.file().to_vec()
 }
 
 /// The HTTP port of a node.
@@ -45,8 +57,13 @@ async fn a_server_answers_on_the_http_port_of_every_node() {
         );
         let answer = http.get(format!("{base}/trap")).send().await.expect("an answer");
         assert_eq!(answer.status(), 502);
-        let large = vec![b'x'; 2 << 20];
-        let answer = http.post(format!("{base}/echo")).body(large).send().await;
+        let large = vec![b'x'; 16 << 20];
+        let answer = http.post(format!("{base}/pipe")).body(large.clone()).send().await;
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.bytes().await.expect("bytes"), large);
+        let too_large = [&large[..], b"x"].concat();
+        let answer = http.post(format!("{base}/count")).body(too_large).send().await;
         assert_eq!(answer.expect("an answer").status(), 413);
     }
     let nobody = format!("{}/f/nobody/", api(&cluster, "n1"));
@@ -92,7 +109,8 @@ async fn an_actor_reaches_guests_on_another_node() {
     cluster.start("n2", Some("n1")).await;
     cluster.whole().await;
     for firmware in ["a", "b", "c"] {
-        cluster.deploy("n1", firmware, guest("actor-component")).await;
+        let actor = package("[capabilities]\nmessages = ['*']", &guest("actor-component"));
+        cluster.deploy("n1", firmware, actor).await;
     }
     for (from, to) in [("a", "b"), ("b", "c"), ("c", "a")] {
         let ask = format!("ask {to} name");

@@ -26,7 +26,8 @@ use odeum_cluster::{
     },
 };
 use odeum_proto::{
-    ClusterId, Digest, DiskId, EntityId, Epoch, GroupId, Incarnation, Name, NodeId, RequestId,
+    ClusterId, Digest, DiskId, EntityId, Epoch, GroupId, Incarnation, Name, NodeId, ReplicaId,
+    RequestId,
     call::{CallError, CallReply, CallRequest},
     store::{
         Command, FirmwareLimits, FirmwarePolicy, FirmwareSpec, NodeRecord, Outcome, RestartBudget,
@@ -74,6 +75,10 @@ impl PackageSource for Alone {
 impl Reach for Alone {
     fn call(&self, message: Message) -> BoxFuture<'static, Result<CallReply, CallError>> {
         Box::pin(async { Err(CallError::NotFound { entity: message.call.entity }) })
+    }
+
+    fn handed_over(&self, _: ReplicaId, _: Epoch) -> BoxFuture<'static, ()> {
+        Box::pin(async {})
     }
 
     fn publish(

@@ -12,6 +12,7 @@ use odeum_runtime::api::{
     client::{ApiError, LogLines},
     types::{LogLine, LogOptions},
 };
+use rustix::process::Signal;
 use tokio::time::{sleep, timeout};
 
 /// Logs each message and replies with it.
@@ -108,6 +109,40 @@ async fn logs_are_followed_at_another_node_over_a_restart_and_the_death_of_the_n
         let started = events.iter().any(|it| it.event == "running" && it.node == heir);
         assert!(started, "{events:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lines_of_a_node_that_ran_it_before_are_among_those_of_the_present_one() {
+    let cluster = Cluster::of(3, &[]).await;
+    let former = cluster.deploy("n2", "echo", ECHO.to_vec()).await;
+    let asked = cluster.other_than(&former);
+    say(&cluster, &asked, "first").await;
+    // It loses its lease and lives on.
+    cluster.signal(&former, Signal::STOP);
+    let api = cluster.api(&asked);
+    let present = cluster
+        .until("another node to run it", 2 * PATIENCE, async || {
+            let node = api.firmware_of(&name("echo")).await.ok()?.node?.to_string();
+            (node != former).then_some(node)
+        })
+        .await;
+    say(&cluster, &asked, "second").await;
+    cluster.signal(&former, Signal::CONT);
+    let said = [("first".to_owned(), former), ("second".to_owned(), present)];
+    cluster
+        .until("the lines of both nodes", PATIENCE, async || {
+            let mut lines = api.logs(&name("echo"), &LogOptions::default()).await.ok()?;
+            let mut all = Vec::new();
+            while let Some(line) = lines.next().await.ok()? {
+                // A message whose answer was lost is sent again, and logged again.
+                let line = told(line);
+                if all.last() != Some(&line) {
+                    all.push(line);
+                }
+            }
+            (all == said).then_some(())
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

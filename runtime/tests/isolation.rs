@@ -13,7 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use odeum_proto::{http::HttpRequest, store::FirmwareLimits};
+use odeum_proto::{
+    http::{BODY_BYTES, HttpRequest},
+    store::FirmwareLimits,
+};
 use odeum_runtime::{
     firmware::{
         Answer, Arrival, Engine, Grants, GuestFailure, GuestLog, Launcher, Module, Publisher,
@@ -315,7 +318,7 @@ async fn what_is_logged_and_denied_is_logged_by_the_node_in_the_same_words() {
 
 #[tokio::test]
 async fn an_actor_does_the_same_to_others_in_both() {
-    let lines = "[capabilities]\npublish = ['a/*']\nsubscribe = ['b']";
+    let lines = "[capabilities]\nmessages = ['other']\npublish = ['a/*']\nsubscribe = ['b']";
     let mut said = Vec::new();
     for isolation in BOTH {
         let mut actor = started(isolation, lines, guest("actor-component")).await;
@@ -397,6 +400,17 @@ fn request(method: &str, path: &str, body: &[u8]) -> HttpRequest {
         path: path.to_owned(),
         headers: Vec::new(),
         body: body.to_vec(),
+    }
+}
+
+#[tokio::test]
+async fn bodies_of_many_pages_go_to_a_server_and_come_back_in_both() {
+    let body = vec![b'x'; BODY_BYTES];
+    for isolation in BOTH {
+        let server = runner(isolation, "", guest("http-component")).await.server().await;
+        let answer = server.expect("it starts").serve(request("POST", "/pipe", &body)).await;
+        let answer = answer.expect("answers");
+        assert!(answer.body == body, "{isolation}: {} bytes", answer.body.len());
     }
 }
 
@@ -547,7 +561,7 @@ fn impostor(folder: &Path, number: usize, script: &str) -> String {
 #[tokio::test]
 async fn hostile_bytes_of_a_process_end_it_with_what_was_wrong() {
     let folder = tempfile::tempdir().expect("a folder");
-    let hello = r"printf '\003\000\000\000\000\001\001' >&0";
+    let hello = r"printf '\003\000\000\000\000\002\001' >&0";
     let stay = "exec sleep 60";
     for (number, (script, said)) in [
         (format!(r"printf '\377\377\377\377' >&0; {stay}"), "a frame of 4294967295 bytes"),

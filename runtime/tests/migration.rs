@@ -1,5 +1,5 @@
 //! Firmware moves between real nodes while it is at work, and nothing of it is lost.
-#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 #[path = "support/cluster.rs"]
 #[expect(dead_code, reason = "each test program uses a part of it")]

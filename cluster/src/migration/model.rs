@@ -231,24 +231,7 @@ impl World {
                 }
                 nexts.push(self.with(|next| next.event(Event::Failed)));
             }
-            Act::Switch => {
-                let epoch = giving.epoch;
-                nexts.push(self.with(|next| {
-                    let event = next.switch(epoch);
-                    next.event(event);
-                }));
-                // Its outcome is not heard; it may be made now, later or never.
-                nexts.push(self.with(|next| {
-                    next.switch(epoch);
-                    next.event(Event::Unknown);
-                }));
-                if self.on_its_way.is_none() {
-                    nexts.push(self.with(|next| {
-                        next.on_its_way = Some(epoch);
-                        next.event(Event::Unknown);
-                    }));
-                }
-            }
+            Act::Switch => self.switches(giving.epoch, nexts),
             Act::CallOff => {
                 let epoch = giving.epoch;
                 for is_heard in [true, false] {
@@ -264,6 +247,24 @@ impl World {
                 }
             }
             Act::Copy | Act::Finish(_) => unreachable!("not kept"),
+        }
+    }
+
+    fn switches(&self, epoch: Epoch, nexts: &mut Vec<Self>) {
+        nexts.push(self.with(|next| {
+            let event = next.switch(epoch);
+            next.event(event);
+        }));
+        // Its outcome is not heard; it may be made now, later or never.
+        nexts.push(self.with(|next| {
+            next.switch(epoch);
+            next.event(Event::Unknown);
+        }));
+        if self.on_its_way.is_none() {
+            nexts.push(self.with(|next| {
+                next.on_its_way = Some(epoch);
+                next.event(Event::Unknown);
+            }));
         }
     }
 

@@ -81,6 +81,12 @@ impl Choosing {
         }
     }
 
+    /// As [`Self::tried`], of what came of it.
+    pub(super) fn noted<T>(&mut self, result: Result<T, CallError>) -> Result<T, CallError> {
+        self.tried(result.as_ref().err());
+        result
+    }
+
     /// Whether there is one that has not been tried, when one has too much to do.
     pub(super) fn has_another(&self) -> bool {
         self.choice == Choice::Any && self.bound.is_none() && self.passed.len() < self.count

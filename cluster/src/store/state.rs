@@ -72,16 +72,11 @@ pub struct State {
 impl State {
     /// Carries out one command of the log.
     pub fn apply(&mut self, revision: Revision, command: &Command) -> Outcome {
-        let result = match command {
-            Command::Found { cluster, groups } => {
-                self.found(*cluster, *groups).map(|()| applied(revision))
-            }
-            Command::PutNode(record) => {
-                self.put_node(record).map(|changed| self.laid_out(revision, changed))
-            }
-            Command::RemoveNode { node } => {
-                self.remove_node(node).map(|()| self.laid_out(revision, true))
-            }
+        // Whether the layout is another one.
+        let done = match command {
+            Command::Found { cluster, groups } => self.found(*cluster, *groups).map(|()| false),
+            Command::PutNode(record) => self.put_node(record),
+            Command::RemoveNode { node } => self.remove_node(node).map(|()| true),
             Command::PutFirmware(spec) => {
                 let done = self.put_firmware(spec);
                 self.redeployed(revision, &spec.name, done)
@@ -107,67 +102,49 @@ impl State {
                 self.redeployed(revision, replica.firmware(), done)
             }
             Command::Place { entity, node, expected } => {
-                self.place(entity, node, *expected).map(|epoch| {
-                    self.layout = revision;
-                    Outcome::Placed { revision, epoch }
-                })
+                let placed = self.place(entity, node, *expected).map(|epoch| (epoch, true));
+                return self.placed(revision, placed);
             }
             // Sessions have a state machine of their own.
             Command::Data(_) => return Outcome::Applied { revision },
             Command::PlaceShards { kind, moves } => {
-                self.place_shards(kind, moves).map(|(epoch, placed)| {
-                    self.layout = revision;
-                    Outcome::ShardsPlaced { revision, epoch, placed }
-                })
+                let placed = self.place_shards(kind, moves);
+                return self.shards_placed(revision, placed);
             }
-            Command::SetLeaving { node, leaving } => {
-                self.set_leaving(node, *leaving).map(|changed| self.laid_out(revision, changed))
+            Command::SetLeaving { node, leaving } => self.set_leaving(node, *leaving),
+            Command::PutBlob { digest, size, holders, owner } => {
+                self.put_blob(revision, (*digest, *size), holders, owner.as_ref()).map(|()| false)
             }
-            Command::PutBlob { digest, size, holders, owner } => self
-                .put_blob(revision, (*digest, *size), holders, owner.as_ref())
-                .map(|()| applied(revision)),
             Command::ReleaseBlob { digest, owner } => {
                 self.release_blob(revision, *digest, owner);
-                Ok(applied(revision))
+                Ok(false)
             }
             Command::SetHolders { digest, holders, expected } => {
-                self.set_holders(revision, *digest, holders, *expected).map(|()| applied(revision))
+                self.set_holders(revision, *digest, holders, *expected).map(|()| false)
             }
             Command::RemoveBlob { digest, unowned_since } => {
-                self.remove_blob(revision, *digest, *unowned_since).map(|()| applied(revision))
+                self.remove_blob(revision, *digest, *unowned_since).map(|()| false)
             }
             Command::RenewLease { node, incarnation, ttl } => {
-                self.renew_lease(revision, node, *incarnation, *ttl)
+                let leased = self.renew_lease(revision, node, *incarnation, *ttl);
+                return leased.unwrap_or_else(Outcome::Refused);
             }
             Command::EndLease { node, epoch, renewed } => {
-                let changed = self.end_lease(node, *epoch, *renewed);
-                Ok(self.laid_out(revision, changed))
+                Ok(self.end_lease(node, *epoch, *renewed))
             }
-            Command::CloseLease { node, epoch } => {
-                let changed = self.close_lease(node, *epoch);
-                Ok(self.laid_out(revision, changed))
-            }
+            Command::CloseLease { node, epoch } => Ok(self.close_lease(node, *epoch)),
             Command::BeginMove { entity, to, expected } => {
-                let begun = self.begin_move(revision, entity, to, *expected);
-                begun.map(|changed| self.laid_out(revision, changed))
+                self.begin_move(revision, entity, to, *expected)
             }
             Command::Switch { entity, to, expected } => {
-                self.switch(entity, to, *expected).map(|(epoch, changed)| {
-                    self.laid_out(revision, changed);
-                    Outcome::Placed { revision, epoch }
-                })
+                let switched = self.switch(entity, to, *expected);
+                return self.placed(revision, switched);
             }
-            Command::CallOff { entity, expected } => {
-                self.call_off(entity, *expected).map(|changed| self.laid_out(revision, changed))
-            }
-            Command::SetDraining { node, draining } => {
-                self.set_draining(node, *draining).map(|changed| self.laid_out(revision, changed))
-            }
-            Command::Restore(restore) => {
-                self.restore(revision, restore).map(|changed| self.laid_out(revision, changed))
-            }
+            Command::CallOff { entity, expected } => self.call_off(entity, *expected),
+            Command::SetDraining { node, draining } => self.set_draining(node, *draining),
+            Command::Restore(restore) => self.restore(revision, restore),
         };
-        result.unwrap_or_else(Outcome::Refused)
+        done.map_or_else(Outcome::Refused, |changed| self.laid_out(revision, changed))
     }
 
     /// The cluster's identity, once it is founded.
@@ -248,17 +225,34 @@ impl State {
         }
     }
 
-    /// The outcome of a command that may have changed what a firmware runs: it owns what it needs
-    /// from then on.
+    /// What came of a command that may have changed what a firmware runs: it owns what it needs from
+    /// then on.
     fn redeployed(
         &mut self,
         revision: Revision,
         name: &Name,
         done: Result<bool, Refusal>,
-    ) -> Result<Outcome, Refusal> {
-        done.map(|changed| {
-            self.own_packages(revision, name);
-            self.laid_out(revision, changed)
+    ) -> Result<bool, Refusal> {
+        done.inspect(|_| self.own_packages(revision, name))
+    }
+
+    /// The outcome of a command that places an entity, and may have changed the layout.
+    fn placed(&mut self, revision: Revision, placed: Result<(Epoch, bool), Refusal>) -> Outcome {
+        placed.map_or_else(Outcome::Refused, |(epoch, changed)| {
+            self.laid_out(revision, changed);
+            Outcome::Placed { revision, epoch }
+        })
+    }
+
+    /// The outcome of a command that places shards.
+    fn shards_placed(
+        &mut self,
+        revision: Revision,
+        placed: Result<(Epoch, Vec<u16>), Refusal>,
+    ) -> Outcome {
+        placed.map_or_else(Outcome::Refused, |(epoch, placed)| {
+            self.laid_out(revision, true);
+            Outcome::ShardsPlaced { revision, epoch, placed }
         })
     }
 

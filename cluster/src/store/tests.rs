@@ -244,6 +244,7 @@ fn count(request: &str, epoch: Epoch) -> DataAction {
         session: "counter/default".parse().expect("valid"),
         writes: vec![Write::Set { key: "count".into(), value: request.as_bytes().to_vec() }],
         reply: request.as_bytes().to_vec(),
+        carried: Vec::new(),
     })
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Commit, Operation, Origin, Quotas, SessionSettings, Value, Write, metadata_weight,
+    Carried, Commit, Operation, Origin, Quotas, SessionSettings, Value, Write, metadata_weight,
     request_weight,
 };
 use crate::backup::Import;
@@ -186,7 +186,9 @@ impl DataAction {
                 compared + sum(then) + sum(otherwise)
             }
             Self::Commit(commit) => {
-                commit.reply.len() + commit.writes.iter().map(write_weight).sum::<usize>()
+                let writes: usize = commit.writes.iter().map(write_weight).sum();
+                let carried: usize = commit.carried.iter().map(Carried::weight).sum();
+                commit.reply.len() + writes + carried
             }
             _ => 0,
         }

@@ -1,5 +1,6 @@
-//! The effect of one message to an entity.
+//! The effect of one message to an entity, or of several.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{EntityId, Epoch, RequestId, SessionId};
@@ -39,4 +40,25 @@ pub struct Commit {
     /// The reply, remembered for retries of the request.
     #[serde(with = "crate::codec::bytes")]
     pub reply: Vec<u8>,
+    /// Requests that were carried out before and whose effects are among the changes, oldest first:
+    /// each is remembered as `request` is.
+    pub carried: Vec<Carried>,
+}
+
+/// A request that was carried out, as a [`Commit`] tells of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carried {
+    /// Which.
+    pub request: RequestId,
+    /// Its reply; `None` when that is larger than
+    /// [`REMEMBERED_REPLY_BYTES`](crate::limits::REMEMBERED_REPLY_BYTES).
+    pub reply: Option<Bytes>,
+}
+
+impl Carried {
+    /// What it adds to the bytes of a commit.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.request.as_str().len() + self.reply.as_ref().map_or(0, Bytes::len) + 16
+    }
 }

@@ -48,6 +48,8 @@ pub enum Quota {
     Revisions,
     /// Epochs of a group.
     Epochs,
+    /// Requests that one commit tells of.
+    Requests,
 }
 
 impl fmt::Display for Quota {
@@ -72,6 +74,7 @@ impl fmt::Display for Quota {
             Self::Clients => "nodes that write to the group",
             Self::Revisions => "revisions of the group",
             Self::Epochs => "epochs of the group",
+            Self::Requests => "requests of one commit",
         })
     }
 }

@@ -215,7 +215,8 @@ fn quota_status(quota: Quota) -> StatusCode {
         | Quota::ProgramsPerSession
         | Quota::MetadataEntries
         | Quota::Revisions
-        | Quota::Epochs => StatusCode::UNPROCESSABLE_ENTITY,
+        | Quota::Epochs
+        | Quota::Requests => StatusCode::UNPROCESSABLE_ENTITY,
     }
 }
 

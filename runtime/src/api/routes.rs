@@ -29,7 +29,7 @@ use axum::{
     response::IntoResponse,
     routing::{any, delete, get, post, put},
 };
-use odeum_proto::limits;
+use odeum_proto::{http::BODY_BYTES, limits};
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -131,7 +131,7 @@ pub(super) fn routes(node: Arc<dyn ApiNode>, stop: CancellationToken) -> Router 
         Router::new().route("/healthz", get(node::healthz)).route("/readyz", get(node::readyz));
     let small = bounded(looks, REQUEST_TIME, 0)
         .merge(bounded(calls, CALL_TIME, limits::MESSAGE_BYTES))
-        .merge(bounded(served, CALL_TIME, limits::MESSAGE_BYTES))
+        .merge(bounded(served.layer(Extension(serve::Places::new())), CALL_TIME, BODY_BYTES))
         .merge(bounded(departures, LEAVE_TIME, 0))
         .merge(bounded(applied, DEPLOY_TIME, APPLY_BODY))
         .merge(bounded(steered, STEER_TIME, 0))

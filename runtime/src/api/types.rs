@@ -60,7 +60,7 @@ pub use session::{
 };
 pub use settings::{
     Applied, ApplyBody, Change, Difference, FirmwareSettings, LimitSettings, Replicas,
-    RestartSettings, SETTINGS_HEADER, UpdateSettings,
+    RestartSettings, SETTINGS_HEADER, TransientSetting, UpdateSettings,
 };
 pub use store::{GroupHealth, GroupReport, MemberReport, StoreReport};
 pub use watch::{After, WatchChange, WatchLine, WatchWhat};

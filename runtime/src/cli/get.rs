@@ -1,6 +1,7 @@
 //! `odeum get`: what there is.
 
 mod blobs;
+mod events;
 mod links;
 mod nodes;
 
@@ -42,11 +43,24 @@ pub(crate) enum GetCommand {
         name: Option<Recipient>,
     },
     /// What became of a firmware lately, on any node: crashes, restarts, updates
-    #[command(visible_alias = "event")]
+    #[command(
+        visible_alias = "event",
+        after_help = "\
+With -f it goes on with what becomes of it from then on, until Ctrl-C or until the firmware is deleted:
+a line each, with `-o json` an object. What happens again with nothing else in between is printed again,
+with how often it happened.
+
+Examples:
+  odeum get events counter
+  odeum get events counter -f -o json"
+    )]
     Events {
         /// The firmware; NAME.2 is one of its replicas
         #[arg(value_name = "FIRMWARE")]
         name: Recipient,
+        /// Go on with what becomes of it from now on
+        #[arg(long, short)]
+        follow: bool,
     },
     /// What moved from node to node lately, and what is on its way
     #[command(visible_alias = "move")]
@@ -96,7 +110,8 @@ pub(super) async fn get(invocation: &Invocation, command: GetCommand) -> Result<
         GetCommand::Firmware { name: None } => {
             invocation.out.result(&api.firmware().await?, |all| firmware_table(all))
         }
-        GetCommand::Events { name } => {
+        GetCommand::Events { name, follow: true } => events::follow(invocation, &api, &name).await,
+        GetCommand::Events { name, follow: false } => {
             invocation.out.result(&api.events(&name).await?, |events| events_table(events))
         }
         GetCommand::Moves => {

@@ -2,10 +2,10 @@
 //!
 //! Goes on where it was when the asked node goes and comes back, so that each line is printed once.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use clap::Args;
-use odeum_proto::{Name, Recipient};
+use odeum_proto::{Name, NodeId, Recipient};
 use tokio::time::{Instant, sleep};
 
 use super::{CliError, Invocation};
@@ -25,13 +25,15 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Arguments of `odeum logs`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Any node can be asked: it asks the one that runs the firmware, which keeps the last lines in memory
-(`firmware.log-lines`, `firmware.log-size`). With -f it goes on when the firmware is restarted and
-when it goes to another node; who reads too slowly is told how many lines it missed. Ends on Ctrl-C.
-Of several replicas the lines of all are printed, with the name of each.
+Any node can be asked: it asks all that are there, each of which keeps the last lines of what ran on it
+in memory (`firmware.log-lines`, `firmware.log-size`), and puts them in the order of their times. With
+-f it begins with those of the node that runs the firmware, and goes on when that is restarted and when
+it goes to another node; who reads too slowly is told how many lines it missed. Ends on Ctrl-C. Of
+several replicas the lines of all are printed, with the name of each.
 
-A line has its time, its level (or the output that it was written to) and its text. With `-o json`
-it is as in GET /v1/firmware/NAME/logs; `--after` goes on behind the `cursor` of one.
+A line has its time, its node when there are lines of several, its level (or the output that it was
+written to) and its text. With `-o json` it is as in GET /v1/firmware/NAME/logs; `--after` goes on
+behind the `cursor` of one.
 
 Examples:
   odeum logs counter --tail 20
@@ -67,6 +69,9 @@ pub(super) async fn logs(invocation: &Invocation, args: LogsArgs) -> Result<(), 
     let api = invocation.api()?;
     let LogsArgs { name, follow, tail, since, after } = args;
     let mut options = LogOptions { tail, since, follow, after };
+    if !follow && options.after.is_none() {
+        return kept(invocation, &api, &name, &options).await;
+    }
     let mut last_seen: Option<Instant> = None;
     loop {
         let ended = read(invocation, &api, &name, &mut options, &mut last_seen).await?;
@@ -85,6 +90,35 @@ pub(super) async fn logs(invocation: &Invocation, args: LogsArgs) -> Result<(), 
         }
         sleep(LOOK_EVERY).await;
     }
+}
+
+/// The lines that there are, of all nodes. They are bounded by what nodes keep.
+async fn kept(
+    invocation: &Invocation,
+    api: &ApiClient,
+    name: &Recipient,
+    options: &LogOptions,
+) -> Result<(), CliError> {
+    let (mut answer, mut lines) = (api.logs(name, options).await?, Vec::new());
+    while let Some(line) = answer.next().await? {
+        lines.push(line);
+    }
+    let nodes = lines.iter().filter_map(|line| match line {
+        LogLine::Line { node, .. } => Some(node.clone()),
+        _ => None,
+    });
+    let nodes: BTreeSet<NodeId> = nodes.collect();
+    let width = nodes.iter().map(|node| node.as_str().len()).max().filter(|_| nodes.len() > 1);
+    let firmware = api.firmware_of(name.firmware()).await?;
+    let several = Some(name.firmware()).filter(|_| firmware.replicas > 1);
+    let columns = Columns { name: several, node: width };
+    for line in &lines {
+        remark(invocation, line);
+        if !print(invocation, line, columns)? {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// One connection's part.
@@ -116,7 +150,8 @@ async fn read(
             _ => {}
         }
         remark(invocation, &line);
-        if !print(invocation, several, &line)? {
+        let columns = Columns { name: several, node: None };
+        if !print(invocation, &line, columns)? {
             return Ok(Ended::Enough);
         }
         if let LogLine::End { .. } = line {
@@ -128,20 +163,29 @@ async fn read(
     }
 }
 
+/// What a line has beside what it always has.
+#[derive(Debug, Clone, Copy)]
+struct Columns<'a> {
+    /// The firmware, whose replica is named; `None` when there is only one.
+    name: Option<&'a Name>,
+    /// The node, in so many characters; `None` when they are all of one, or it is not known.
+    node: Option<usize>,
+}
+
 /// Prints a line; whether anybody still reads.
-fn print(invocation: &Invocation, name: Option<&Name>, line: &LogLine) -> Result<bool, CliError> {
+fn print(invocation: &Invocation, line: &LogLine, columns: Columns<'_>) -> Result<bool, CliError> {
     invocation.out.line(line, |line| {
-        let LogLine::Line { at, replica, level, stream, text, .. } = line else { return None };
+        let LogLine::Line { at, node, replica, level, stream, text, .. } = line else {
+            return None;
+        };
+        let name = columns.name.map_or(String::new(), |name| format!("{name}.{replica}  "));
+        let node =
+            columns.node.map_or(String::new(), |width| format!("{:width$}  ", node.as_str()));
         let what = match stream {
             LogStream::Log | LogStream::Node => level.to_string(),
             LogStream::Stdout | LogStream::Stderr => stream.to_string(),
         };
-        let text = super::out::single_line(text);
-        Some(if let Some(name) = name {
-            format!("{at}  {name}.{replica}  {what:6}  {text}")
-        } else {
-            format!("{at}  {what:6}  {text}")
-        })
+        Some(format!("{at}  {name}{node}{what:6}  {}", super::out::single_line(text)))
     })
 }
 

@@ -1,5 +1,7 @@
 //! `[packages]`: which packages a node takes, and what it gives them.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::package::{
@@ -24,13 +26,16 @@ pub struct PackagesConfig {
     pub folders: Vec<HostPath>,
     /// Variables of the node's environment that a package may ask for. They are often secrets.
     pub environment: Vec<VariableName>,
+    /// A PEM file with certificates of authorities that servers which guests reach by HTTPS may have
+    /// their own from, beside those that the machine trusts.
+    pub ca_file: Option<PathBuf>,
 }
 
 impl PackagesConfig {
     /// What it says of packages; `dev` is whether the node is for development.
     #[must_use]
     pub fn trust(&self, dev: bool) -> Trust {
-        let Self { trusted, allow_unsigned, folders, environment } = self.clone();
+        let Self { trusted, allow_unsigned, folders, environment, ca_file: _ } = self.clone();
         Trust { keys: trusted, allow_unsigned: allow_unsigned.unwrap_or(dev), folders, environment }
     }
 }

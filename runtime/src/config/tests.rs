@@ -74,6 +74,9 @@ fn every_setting_can_be_given_by_a_file_and_by_the_environment() {
             (Value::Null, "mqtt.broker") => json!("mqtt://127.0.0.1:1883"),
             (Value::Null, "mqtt.user") => json!("odeum"),
             (Value::Null, "mqtt.password-file") => json!("broker.password"),
+            (Value::Null, "mqtt.ca-file" | "packages.ca-file") => json!("ca.pem"),
+            (Value::Null, "mqtt.cert-file") => json!("node.pem"),
+            (Value::Null, "mqtt.key-file") => json!("node.key"),
             (value, _) => value.clone(),
         };
         let by_file = file(&format!("[{section}]\n{key} = {value}\n"));
@@ -186,5 +189,21 @@ proptest! {
     #[test]
     fn no_text_makes_the_configuration_panic(text in "[\\[\\]a-z.='\"\\{\\}\n#0-9 ä-]{0,60}") {
         let _ = resolve(&file(&text));
+    }
+}
+
+#[test]
+fn files_for_tls_need_a_broker_that_is_reached_by_it_and_fit_together() {
+    let broker = |address: &str, lines: &str| {
+        let text = format!("[mqtt]\nbroker = 'mqtt{address}'\n{lines}");
+        resolve(&file(&text)).map(drop).map_err(|error| error.to_string())
+    };
+    let all = "ca-file = 'a'\ncert-file = 'b'\nkey-file = 'c'";
+    assert_eq!(broker("s://x", all), Ok(()));
+    let error = broker("://x", "ca-file = 'a'").expect_err("is refused");
+    assert!(error.contains("mqtt.ca-file") && error.contains("write `mqtts://`"), "{error}");
+    for (one, other) in [("cert-file", "key-file"), ("key-file", "cert-file")] {
+        let error = broker("s://x", &format!("{one} = 'b'")).expect_err("is refused");
+        assert!(error.contains(&format!("`mqtt.{other}` is missing")), "{error}");
     }
 }

@@ -22,6 +22,19 @@ pub struct Facts {
     pub folder: FolderFacts,
     /// The machine, as far as its process may use it.
     pub machine: MachineFacts,
+    /// What the kernel gives to keep firmware in processes of its own.
+    pub isolation: IsolationFacts,
+}
+
+/// How a process is shut in that hosts a firmware, tried out: what `odeum host --check` tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IsolationFacts {
+    /// Why it was not tried.
+    pub problem: Option<String>,
+    /// What was tried and was denied, as it should be.
+    pub denied: Vec<String>,
+    /// What was tried and went well, as it should not.
+    pub allowed: Vec<String>,
 }
 
 /// A node that runs.

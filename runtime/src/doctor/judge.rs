@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CertificateFacts, ClockFacts, Facts, FolderFacts, MachineFacts, NodeFacts, PathFacts,
-    PeerFacts, PortFacts, PortState,
+    CertificateFacts, ClockFacts, Facts, FolderFacts, IsolationFacts, MachineFacts, NodeFacts,
+    PathFacts, PeerFacts, PortFacts, PortState,
 };
 use crate::config::ByteSize;
 
@@ -74,7 +74,7 @@ impl std::fmt::Display for Level {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// What sort of thing: `node`, `certificates`, `ports`, `peers`, `clock`, `mtu`, `disk`,
-    /// `memory`, `limits`.
+    /// `memory`, `limits`, `isolation`.
     pub check: String,
     /// Which one.
     pub subject: String,
@@ -162,7 +162,28 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
     on_folder(Findings::of(&mut all, "disk"), &facts.folder);
     on_memory(Findings::of(&mut all, "memory"), &facts.machine);
     on_limits(Findings::of(&mut all, "limits"), &facts.machine);
+    on_isolation(Findings::of(&mut all, "isolation"), &facts.isolation);
     all
+}
+
+/// Warnings at most: guests are inside the sandbox of the engine whatever the kernel gives.
+fn on_isolation(mut on: Findings<'_>, facts: &IsolationFacts) {
+    const SUBJECT: &str = "host processes";
+    if let Some(problem) = &facts.problem {
+        let cure = "firmware with `isolation = \"process\"` may not start here: run \
+                    `odeum host --check` and see what it says";
+        on.warn(SUBJECT, problem, cure);
+        return;
+    }
+    let tried = facts.denied.len() + facts.allowed.len();
+    if facts.allowed.is_empty() {
+        on.ok(SUBJECT, format!("shut in: all of {tried} attempts to get out were denied"));
+        return;
+    }
+    let cure = "run firmware of others on a kernel with Landlock (6.12 or later) and seccomp, both \
+                allowed in the container if there is one; `odeum host --check` says more";
+    let allowed = facts.allowed.join(", ");
+    on.warn(SUBJECT, format!("shut in, but for: {allowed} ({tried} attempts)"), cure);
 }
 
 fn on_node(mut on: Findings<'_>, node: &NodeFacts) {

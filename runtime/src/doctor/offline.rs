@@ -13,7 +13,8 @@ use odeum_cluster::{
 use odeum_proto::NodeId;
 
 use super::{
-    ClockFacts, Facts, PathFacts, PeerFacts, PortFacts, PortState, certificates, folder, machine,
+    ClockFacts, Facts, PathFacts, PeerFacts, PortFacts, PortState, certificates, folder, isolation,
+    machine,
 };
 use crate::{api::client::ApiClient, config::NodeConfig, node};
 
@@ -27,10 +28,10 @@ pub(crate) async fn gather(config: &NodeConfig) -> Result<Facts, node::NodeError
     let data = config.node.data_dir.clone();
     let files = {
         let (name, certs, dev) = (name.clone(), certs.clone(), config.node.dev);
-        move || (certificates(certs, &name, dev), folder(data), machine())
+        move || (certificates(certs, &name, dev), folder(data), machine(), isolation())
     };
     // Only files, and nothing else runs: it may block.
-    let (certificates, folder, machine) = tokio::task::block_in_place(files);
+    let (certificates, folder, machine, isolation) = tokio::task::block_in_place(files);
     let api = PortFacts {
         what: "API (TCP)".to_owned(),
         flag: "--api".to_owned(),
@@ -57,7 +58,15 @@ pub(crate) async fn gather(config: &NodeConfig) -> Result<Facts, node::NodeError
     } else {
         Vec::new()
     };
-    Ok(Facts { node: None, certificates, ports: vec![api, cluster], peers, folder, machine })
+    Ok(Facts {
+        node: None,
+        certificates,
+        ports: vec![api, cluster],
+        peers,
+        folder,
+        machine,
+        isolation,
+    })
 }
 
 /// The node whose API is at `addr`.

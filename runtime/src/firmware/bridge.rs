@@ -6,13 +6,16 @@
 //! is, too. MQTT is at the edge of the system, so this is as much as it promises: a publication that
 //! was taken reaches the broker at least once while the host lives.
 
+mod relay;
+
 use std::{fmt, time::Duration};
 
 use odeum_proto::{ReplicaId, limits};
-use rumqttc::{AsyncClient, ClientError, Event, EventLoop, MqttOptions, Packet, QoS};
+use rumqttc::{AsyncClient, ClientError, Event, EventLoop, MqttOptions, Packet, QoS, Transport};
 use tokio::{sync::mpsc, time::sleep};
 
-use crate::{config::Broker, package::manifest::MqttFilter};
+use self::relay::Relay;
+use crate::{config::Broker, package::manifest::MqttFilter, tls::Client};
 
 /// Publications that wait for the broker: some seconds of a busy firmlet, and at most as many bytes
 /// as its messages may put out.
@@ -23,6 +26,9 @@ const IN_FLIGHT: usize = 64;
 
 /// How long a silent connection is held to be alive. Source: MQTT 3.1.1 §3.1.2.10.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// How long a connection to the broker may take, TLS included.
+const CONNECT: Duration = Duration::from_secs(10);
 
 /// First and longest pause before another try to connect.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
@@ -77,12 +83,17 @@ pub struct BrokerAccess {
     pub user: Option<String>,
     /// The password that belongs to it.
     pub password: Option<String>,
+    /// What makes TLS connections to it; `None` for those without.
+    pub tls: Option<Client>,
 }
 
 impl fmt::Debug for BrokerAccess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { broker, user, .. } = self;
-        f.debug_struct("BrokerAccess").field("broker", broker).field("user", user).finish()
+        f.debug_struct("BrokerAccess")
+            .field("broker", broker)
+            .field("user", user)
+            .finish_non_exhaustive()
     }
 }
 
@@ -93,6 +104,8 @@ pub(super) struct Bridge {
     client: AsyncClient,
     events: EventLoop,
     filters: Vec<MqttFilter>,
+    /// On the way to a broker that is reached by TLS.
+    relay: Option<Relay>,
 }
 
 /// A bridge of `firmware` to a broker. `id` tells it from other clients of that.
@@ -102,7 +115,24 @@ pub(super) fn bridge(
     id: &str,
     filters: &[MqttFilter],
 ) -> (Publisher, Bridge) {
-    let mut options = MqttOptions::new(id, access.broker.host(), access.broker.port());
+    let relay = access.tls.clone().and_then(|tls| {
+        let opened = Relay::open(access.broker.clone(), tls);
+        opened.inspect_err(|error| tracing::error!(%firmware, %error, "no mqtt relay")).ok()
+    });
+    let mut options = match (&relay, &access.tls) {
+        (Some(relay), _) => {
+            let mut options = MqttOptions::new(id, relay.path(), access.broker.port());
+            options.set_transport(Transport::Unix);
+            options
+        }
+        // Nothing is sent that should have been encrypted.
+        (None, Some(_)) => {
+            let mut options = MqttOptions::new(id, "", access.broker.port());
+            options.set_transport(Transport::Unix);
+            options
+        }
+        (None, None) => MqttOptions::new(id, access.broker.host(), access.broker.port()),
+    };
     let packet = limits::MESSAGE_BYTES + ENVELOPE_BYTES;
     options.set_keep_alive(KEEP_ALIVE).set_max_packet_size(packet, packet);
     if let Some(user) = &access.user {
@@ -111,13 +141,19 @@ pub(super) fn bridge(
     let (client, events) = AsyncClient::new(options, IN_FLIGHT);
     let (publisher, queue) = mpsc::channel(QUEUE);
     let (firmware, filters) = (firmware.clone(), filters.to_vec());
-    (Publisher(Some(publisher)), Bridge { firmware, queue, client, events, filters })
+    (Publisher(Some(publisher)), Bridge { firmware, queue, client, events, filters, relay })
 }
 
 impl Bridge {
     /// Keeps the connection, and gives `arrived` what comes. Ends when the publisher is gone.
     pub(super) async fn run(self, arrived: impl Fn(Publication) -> bool) {
-        let Self { firmware, mut queue, client, events, filters } = self;
+        let Self { firmware, mut queue, client, events, filters, relay } = self;
+        let relayed = async {
+            match relay {
+                Some(relay) => relay.run().await,
+                None => std::future::pending().await,
+            }
+        };
         let forward = async {
             while let Some(Publication { topic, payload }) = queue.recv().await {
                 let sent = client.publish(topic, QoS::AtLeastOnce, false, payload).await;
@@ -126,9 +162,10 @@ impl Bridge {
                 }
             }
         };
-        // Both are polled to their ends: an event that is being read must not be lost.
+        // All are polled to their ends: an event that is being read must not be lost.
         tokio::select! {
             () = forward => {}
+            () = relayed => {}
             () = connect(&firmware, &client, events, &filters, arrived) => {}
         }
     }

@@ -50,6 +50,7 @@ use super::{
     deeds::Reach,
     error::GuestFailure,
     host::{Activate, HostHandle, HostParts, STORE_DEADLINE, host, liveness},
+    keeping::{Keeper, Keepers},
     ledger::Ledger,
     plan::{self, Command, Running, Wanted},
     process::Launcher,
@@ -99,6 +100,8 @@ pub(super) struct CoordinatorParts {
     pub(super) launcher: Launcher,
     /// Keeps what they say and what becomes of them.
     pub(super) chronicles: Chronicles,
+    /// Keep what they write until the store has it.
+    pub(super) keepers: Keepers,
     /// What came from other nodes.
     pub(super) arrivals: Arrivals,
 }
@@ -214,6 +217,7 @@ impl Actor for CoordinatorActor {
         for left in self.hosts.tree().await.children {
             self.hosts.remove(&left.name).await.ok();
         }
+        self.parts.keepers.finish_all().await;
         ctx.tell_every(SAMPLE_EVERY, || CoordinatorMessage::Sample);
         let (mut changes, actor) = (self.parts.ledger.changes(), ctx.handle().clone());
         let mut lease = self.parts.lease.watch();
@@ -312,6 +316,7 @@ impl CoordinatorActor {
             Exit::GaveUp(report) => {
                 let RestartBudget { max_restarts, within, .. } = entry.running.spec.policy.restarts;
                 tracing::error!(%name, %report, "firmware crashes too fast");
+                self.save(ctx, &name);
                 let why = format!("{max_restarts} restarts in {within:?}");
                 if self.can_roll_back(&name) {
                     self.roll_back(ctx, &name);
@@ -332,6 +337,7 @@ impl CoordinatorActor {
 
     /// A crash that the host's supervisor bears.
     async fn on_crashed(&mut self, ctx: &mut Context<Self>, name: ReplicaId, facts: &Facts) {
+        self.save(ctx, &name);
         let can_roll_back = self.can_roll_back(&name);
         let Some(entry) = self.entries.get(&name).filter(|entry| entry.facts.are(facts)) else {
             return;
@@ -417,6 +423,12 @@ impl CoordinatorActor {
             }
             Remedy::Stop => self.end_for_good(name, &failure.to_string()).await,
         }
+    }
+
+    /// Has a checkpoint made of what a firmware wrote that is not there to do it for a while.
+    fn save(&self, ctx: &mut Context<Self>, name: &ReplicaId) {
+        let (keepers, name) = (self.parts.keepers.clone(), name.clone());
+        ctx.spawn(async move { keepers.checkpoint(&name).await });
     }
 
     /// The package before the one that is deployed.
@@ -529,6 +541,7 @@ impl CoordinatorActor {
             self.crashes.insert(name.clone(), Crashes::new(digest, now));
         }
         let again = self.ran().insert(name.clone(), running.epoch) == Some(running.epoch);
+        let keeper = Keeper::new(Arc::clone(&self.parts.ledger), entity.clone(), running.epoch);
         let parts = HostParts {
             node: self.parts.node.clone(),
             replica: name.clone(),
@@ -538,6 +551,8 @@ impl CoordinatorActor {
             spec: running.spec.clone(),
             cache: self.parts.cache.clone(),
             ledger: Arc::clone(&self.parts.ledger),
+            keeper: Arc::new(keeper),
+            keepers: self.parts.keepers.clone(),
             activate: Arc::clone(&self.parts.activate),
             lease: self.parts.lease.clone(),
             facts: facts.clone(),
@@ -590,10 +605,11 @@ impl CoordinatorActor {
             }
         }
         // One that was given up is not there.
-        futures::future::join_all(
-            names.iter().map(async |name| self.hosts.remove(&name.to_string()).await),
-        )
-        .await;
+        let ended = names.iter().map(async |name| {
+            self.hosts.remove(&name.to_string()).await.ok();
+            self.parts.keepers.finish(name).await;
+        });
+        futures::future::join_all(ended).await;
     }
 
     fn prefetch(&mut self, ctx: &mut Context<Self>, digest: Digest) {

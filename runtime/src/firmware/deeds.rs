@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{future::BoxFuture, stream::BoxStream};
 use odeum_proto::{
-    EntityId, Recipient, ReplicaId, RequestId,
+    EntityId, Epoch, Recipient, ReplicaId, RequestId,
     call::{CallError, CallReply, CallRequest},
 };
 use serde::{Deserialize, Serialize};
@@ -97,6 +97,9 @@ impl Message {
 pub trait Reach: Send + Sync + 'static {
     /// Sends a message to a firmware, wherever it runs.
     fn call(&self, message: Message) -> BoxFuture<'static, Result<CallReply, CallError>>;
+    /// Returns when no other node that is there has anything left of activations of that replica
+    /// before this one: they have ended, and what they had not saved is in the store.
+    fn handed_over(&self, name: ReplicaId, epoch: Epoch) -> BoxFuture<'static, ()>;
     /// Publishes to all subscribers.
     fn publish(&self, topic: String, payload: Vec<u8>) -> BoxFuture<'static, Result<(), Box<str>>>;
     /// What is published from now on.

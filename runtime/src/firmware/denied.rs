@@ -40,6 +40,19 @@ impl Denials {
         self.say(&addr.to_string(), "[capabilities]", &format!("sockets = [\"{addr}\"]"));
     }
 
+    /// A server that is not who it should be, or that nobody knows.
+    pub(super) fn untrusted(&self, host: &str, error: &dyn std::error::Error) {
+        if self.may_say() {
+            let firmware = self.log.firmware();
+            tracing::warn!(target: "odeum::guest", %firmware, host, %error, "not reached by TLS");
+            self.log.keep(
+                Level::Warn,
+                Stream::Node,
+                &format!("{host} is not reached by TLS: {error}"),
+            );
+        }
+    }
+
     /// A node without a broker.
     pub(super) fn no_broker(&self) {
         if self.may_say() {

@@ -166,6 +166,12 @@ pub enum GuestFailure {
         /// What it said.
         reason: Box<str>,
     },
+    /// The store refused what it wrote, after it was told that it was kept.
+    #[error("what it wrote since its last checkpoint is lost: {reason}")]
+    NotKept {
+        /// Why.
+        reason: Box<str>,
+    },
     /// It used more of the machine than it may, for too long.
     #[error("it used {} for {:?}", Used(threshold), threshold.lasting)]
     Exceeded {

@@ -23,6 +23,9 @@
 //! it again after a pause. A package that cannot be had yet or a store without majority is not the
 //! guest's fault: the host waits for them.
 //!
+//! A guest whose manifest asks for less than `durable` gets its replies before the store has what they
+//! tell of: that is kept here until then ([`super::keeping`]).
+//!
 //! An instance that has had nothing to do for the time that its policy says is ended, and the next
 //! message starts another one: its memory is gone then, its sessions are not.
 //!
@@ -37,7 +40,7 @@
 //! |---|---|---|
 //! | `Deliver` | [`HostHandle::deliver`] | the reply, or the error, of one message |
 //! | `Prepared`, `Fenced`, `Happened`, `JobEnded`, `Checked`, `ProcessLost` | a task of the actor | none |
-//! | `Rest` | a timer | none |
+//! | `Rest`, `Save` | a timer | none |
 //! | `Fail` | [`HostHandle::fail`] | none |
 //! | `Check` | [`HostHandle::check`] | that it was taken |
 //! | `Travel` | who moves the guest to another node | what was asked for |
@@ -51,6 +54,7 @@ mod job;
 pub(super) mod liveness;
 mod message;
 mod prepare;
+mod saving;
 mod serving;
 mod travel;
 
@@ -154,6 +158,7 @@ pub(super) fn host(name: String, parts: HostParts) -> (HostHandle, ChildSpec) {
         is_watched: false,
         travel: Travel::default(),
         failed_checks: 0,
+        will_save: false,
     });
     let spec = spec
         .capacity(MAILBOX)
@@ -184,6 +189,7 @@ enum HostMessage {
         end: JobEnd,
     },
     Rest,
+    Save,
     Fail {
         failure: GuestFailure,
     },
@@ -213,6 +219,7 @@ impl fmt::Debug for HostMessage {
             Self::Happened { .. } => "Happened",
             Self::JobEnded { .. } => "JobEnded",
             Self::Rest => "Rest",
+            Self::Save => "Save",
             Self::Fail { .. } => "Fail",
             Self::Check { .. } => "Check",
             Self::Checked { .. } => "Checked",
@@ -240,6 +247,8 @@ struct HostActor {
     travel: Travel,
     /// Checks in a row that failed.
     failed_checks: u32,
+    /// Whether `Save` is on its way.
+    will_save: bool,
 }
 
 /// How the guest stands.
@@ -290,6 +299,7 @@ impl Actor for HostActor {
                 self.on_rest(ctx).await;
                 Ok(())
             }
+            HostMessage::Save => self.on_save(ctx).await,
             HostMessage::Fail { failure } => {
                 self.parts.erred(&failure);
                 self.crashed(failure)
@@ -307,6 +317,10 @@ impl Actor for HostActor {
         let stands = std::mem::replace(&mut self.stands, Stands::Away);
         if let (Stands::Ready(instance), false) = (stands, goes_on_elsewhere) {
             instance.end().await;
+        }
+        // The coordinator tries on when this fails.
+        if let Err(error) = self.parts.keeper.save().await {
+            tracing::debug!(entity = %self.parts.entity, ?error, "not saved yet");
         }
     }
 }
@@ -356,6 +370,8 @@ impl HostActor {
             return Ok(());
         }
         self.when = module.manifest().restart.when;
+        // What an instance before has written and did not live to see saved.
+        self.await_saving(ctx);
         let abi = module.abi();
         match module.kind() {
             Kind::Job => self.begin_job(ctx, module),
@@ -524,6 +540,10 @@ impl HostActor {
                 return Ok(());
             }
         };
+        if let Err((error, next)) = self.catch_up().await {
+            reply.send(Err(error));
+            return next.map_or(Ok(()), |next| self.go_on(ctx, next));
+        }
         if let Err(error) = self.wake(ctx).await {
             let (entity, reason) = (self.parts.entity.clone(), error.to_string().into());
             reply.send(Err(CallError::Unavailable { entity, reason }));
@@ -547,6 +567,7 @@ impl HostActor {
             self.do_deeds(ctx, deeds);
         }
         reply.send(answered);
+        let next = self.save_if_due(ctx, next).await;
         self.go_on(ctx, next)
     }
 

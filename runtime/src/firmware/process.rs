@@ -46,6 +46,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use tracing::level_filters::LevelFilter;
 
 pub(super) use self::{
@@ -72,6 +73,16 @@ const SILENCE: Duration = Duration::from_secs(30);
 
 /// Requests of a server that may be under way at once, each with an instance.
 pub(super) const REQUESTS: usize = 64;
+
+/// What a process needs to know of them, which cannot read them itself.
+async fn authorities(module: &Module, setting: &Setting) -> std::io::Result<Vec<Bytes>> {
+    if module.manifest().capabilities.http.is_empty() {
+        return Ok(Vec::new());
+    }
+    let authorities = setting.grants.authorities.clone();
+    let all = tokio::task::spawn_blocking(move || authorities.all()).await;
+    Ok(all.map_err(std::io::Error::other)?.into_iter().map(Bytes::from).collect())
+}
 
 /// Starts host processes. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -129,6 +140,7 @@ impl Launcher {
         let manifest = module.manifest();
         let text = manifest.to_text().map_err(|error| link::process(error.to_string()))?;
         let grants = &setting.grants;
+        let authorities = authorities(module, setting).await.map_err(|error| broken(&error))?;
         let setup = Order::Setup(Box::new(Setup {
             firmware: setting.firmware.clone(),
             limits: setting.limits.clone(),
@@ -138,6 +150,7 @@ impl Launcher {
             instances: if module.kind() == Kind::Http { REQUESTS as u64 } else { 1 },
             folders: grants.folders.iter().map(|it| it.as_str().to_owned()).collect(),
             environment: grants.environment.iter().map(|it| it.as_str().to_owned()).collect(),
+            authorities,
             has_broker: publisher.has_broker(),
             log: LevelFilter::current().to_string(),
         }));

@@ -12,7 +12,10 @@ use super::{
     store::Meter,
     usage::Usage,
 };
-use crate::package::manifest::{HostPath, Manifest, VariableName};
+use crate::{
+    package::manifest::{HostPath, Manifest, VariableName},
+    tls::Authorities,
+};
 
 /// What a node gives to guests whose packages ask for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub struct Grants {
     pub folders: Vec<HostPath>,
     /// Variables of its own environment.
     pub environment: Vec<VariableName>,
+    /// Authorities of the servers that guests reach by HTTPS.
+    pub authorities: Authorities,
     /// Its MQTT broker, if it has one.
     pub broker: Option<BrokerAccess>,
 }

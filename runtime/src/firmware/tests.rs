@@ -4,6 +4,7 @@ mod actors;
 mod bench;
 mod broker;
 mod components;
+mod durability;
 mod firmlets;
 mod guests;
 mod hostile;
@@ -47,6 +48,11 @@ fn package(lines: &str, file: impl AsRef<[u8]>) -> Result<Package, PackageError>
         Err(BuildError::Module(error)) => Err(error),
         Err(error) => panic!("another error: {error}"),
     }
+}
+
+/// The file of that package.
+pub(super) fn packaged(lines: &str, file: impl AsRef<[u8]>) -> Bytes {
+    package(lines, file).expect("a package").file().clone()
 }
 
 /// The module of a file, with these lines in its manifest.

@@ -11,7 +11,8 @@
 //! | job | does not move while it runs | it has no rest |
 //!
 //! Whatever goes: messages that wait are sent on by who sent them, with the same request ids, and
-//! sessions, variables and remembered requests are in the store for all nodes. What MQTT brought
+//! sessions, variables and remembered requests are in the store for all nodes: what the guest wrote
+//! that is not saved yet is saved when it is frozen, and when that fails it stays. What MQTT brought
 //! while the guest was frozen goes with it.
 
 mod arrivals;

@@ -22,7 +22,6 @@ use odeum_cluster::{
 use odeum_proto::{
     Digest, EntityId, Epoch, Name, NodeId, Recipient, ReplicaId, RequestId, Revision, SessionId,
     call::{CallError, CallReply, CallRequest},
-    chronicle::What,
     session::{DataAction, DataOutcome},
     store::{Command, FirmwareSpec, NodeRecord, Outcome, Placement, Refusal},
 };
@@ -32,6 +31,7 @@ mod backup;
 mod chronicle;
 mod describe;
 mod fleet;
+mod kept;
 mod moves;
 mod nodes;
 mod placement;
@@ -176,7 +176,10 @@ impl NodeFacade {
         for (replica, _) in &before {
             self.forget_outcome(&replica.entity()).await?;
         }
-        let is_same = self.store.view(|state| state.firmware().get(&spec.name) == Some(&spec));
+        let (is_same, what) = self.store.view(|state| {
+            let present = state.firmware().get(&spec.name);
+            (present == Some(&spec), apply::deed(present, &spec))
+        });
         // Of several, those that do well are not disturbed for nothing.
         let well =
             if is_same && spec.replicas > 1 { self.at_work(&spec.name).await? } else { vec![] };
@@ -192,7 +195,7 @@ impl NodeFacade {
         let epoch = placement.as_ref().map(|at| at.epoch);
         // Of several replicas it is about all.
         let single = epoch.filter(|_| self.replicas(&deployment.name) == 1);
-        self.happened(&first, single, What::Deployed { digest });
+        self.happened(&first, single, what);
         let node = placement.map(|at| at.node);
         Ok(Deployed { name: deployment.name, digest, size, node, epoch })
     }

@@ -35,12 +35,13 @@ pub(super) async fn gather(
     let Places { certs, data } = places.clone();
     let node = own.id.clone();
     let files = tokio::task::spawn_blocking(move || {
-        (doctor::certificates(certs, &node, false), doctor::folder(data), doctor::machine())
+        let certificates = doctor::certificates(certs, &node, false);
+        (certificates, doctor::folder(data), doctor::machine(), doctor::isolation())
     });
     let others = records.iter().filter(|record| record.id != own.id);
     let peers = join_all(others.map(|record| peer(transport, record)));
     let (files, peers) = tokio::join!(files, peers);
-    let (certificates, folder, machine) =
+    let (certificates, folder, machine, isolation) =
         files.map_err(|error| Problem::Internal { reason: error.to_string().into() })?;
     let port = |what: &str, flag: &str, addr| PortFacts {
         what: what.to_owned(),
@@ -64,6 +65,7 @@ pub(super) async fn gather(
         peers,
         folder,
         machine,
+        isolation,
     })
 }
 

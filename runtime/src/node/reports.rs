@@ -7,12 +7,13 @@ use futures::{StreamExt as _, future::BoxFuture, stream::BoxStream};
 use odeum_actors::AskError;
 use odeum_cluster::{
     blobs::{BlobError, Blobs},
+    membership::MembershipHandle,
     router::{Activations, Entity, RouterHandle, choice::Choice},
     topic::{TopicError, TopicsHandle},
-    transport::{Serve, ServeError},
+    transport::{Class, Serve, ServeError, Service, TransportHandle},
 };
 use odeum_proto::{
-    Digest, EntityId, Epoch, NodeId,
+    Digest, EntityId, Epoch, NodeId, ReplicaId,
     call::{CallError, CallReply, CallRequest},
     chronicle::Question,
     codec,
@@ -21,7 +22,7 @@ use odeum_proto::{
 
 use crate::firmware::{
     Activate, Chronicles, CoordinatorHandle, FetchError, FirmwareStatus, HostHandle, HostState,
-    Message, PackageSource, Reach,
+    Keepers, Message, PackageSource, Reach,
 };
 
 /// Packages, which are blobs of the cluster. Where one is used a copy stays on the disk, so that it
@@ -64,18 +65,67 @@ impl Entity for Activation {
 
 /// The cluster as guests reach it.
 pub(super) struct Cluster {
+    pub(super) own: NodeId,
     pub(super) router: RouterHandle,
     pub(super) topics: TopicsHandle,
+    pub(super) membership: MembershipHandle,
+    pub(super) transport: TransportHandle,
 }
 
 /// What the names of guests' topics begin with, so that they are apart from those of services.
 const TOPICS: &str = "guest/";
+
+/// How long a node waits for a firmware to end that is to begin elsewhere, before it is asked again,
+/// and what its answer may take longer than that.
+const ENDING_WAIT: Duration = Duration::from_secs(5);
+const ENDING_SLACK: Duration = Duration::from_secs(2);
+
+/// Pause before a node that did not answer is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+
+impl Cluster {
+    /// Returns when `node` has nothing left of earlier activations, or is gone, and that with it.
+    fn handed_over_by(
+        &self,
+        node: NodeId,
+        name: &ReplicaId,
+        epoch: Epoch,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let (membership, transport) = (self.membership.clone(), self.transport.clone());
+        let wait_ms = u32::try_from(ENDING_WAIT.as_millis()).unwrap_or(u32::MAX);
+        let question = Question::HandedOver { name: name.clone(), epoch, wait_ms };
+        let name = name.clone();
+        async move {
+            while membership.now().is_live(&node) {
+                let (service, class) = (Service::Chronicle, Class::Lane);
+                let deadline = ENDING_WAIT + ENDING_SLACK;
+                match transport.call(&node, service, class, &question, deadline).await {
+                    Ok(true) => return,
+                    Ok(false) => {
+                        tracing::info!(%name, %node, "waits for the firmware to end there")
+                    }
+                    Err(error) => {
+                        tracing::debug!(%name, %node, %error, "no answer whether it has ended there");
+                        tokio::time::sleep(ASK_AGAIN).await;
+                    }
+                }
+            }
+        }
+    }
+}
 
 impl Reach for Cluster {
     fn call(&self, message: Message) -> BoxFuture<'static, Result<CallReply, CallError>> {
         let (router, Message { call, spread_by }) = (self.router.clone(), message);
         let choice = spread_by.map_or(Choice::This, |from| Choice::By(from.to_string()));
         Box::pin(async move { router.call_one(call, choice).await })
+    }
+
+    fn handed_over(&self, name: ReplicaId, epoch: Epoch) -> BoxFuture<'static, ()> {
+        let live = self.membership.now();
+        let others = live.live().filter(|node| **node != self.own).cloned();
+        let asked: Vec<_> = others.map(|node| self.handed_over_by(node, &name, epoch)).collect();
+        Box::pin(async move { drop(futures::future::join_all(asked).await) })
     }
 
     fn publish(&self, topic: String, payload: Vec<u8>) -> BoxFuture<'static, Result<(), Box<str>>> {
@@ -160,11 +210,11 @@ impl Serve for Reports {
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// Tells other nodes what firmware logged here, and what became of it.
-pub(super) struct Told(pub(super) Chronicles);
+pub(super) struct Told(pub(super) Chronicles, pub(super) Keepers);
 
 impl Serve for Told {
     fn serve(&self, _from: NodeId, body: Bytes) -> BoxFuture<'static, Result<Bytes, ServeError>> {
-        let chronicles = self.0.clone();
+        let (chronicles, keepers) = (self.0.clone(), self.1.clone());
         Box::pin(async move {
             let answer = match codec::decode(&body)? {
                 Question::Log { name, from, wait_ms } => {
@@ -172,6 +222,10 @@ impl Serve for Told {
                     codec::encode(&chronicles.lines(&name, from, wait).await)?
                 }
                 Question::Events { name } => codec::encode(&chronicles.events(&name))?,
+                Question::HandedOver { name, epoch, wait_ms } => {
+                    let wait = Duration::from_millis(wait_ms.into()).min(LONGEST_WAIT);
+                    codec::encode(&keepers.are_done(&name, epoch, wait).await)?
+                }
             };
             Ok(answer.into())
         })

@@ -60,8 +60,10 @@ pub use health::{
 pub use kind::{Abi, Durability, Isolation};
 pub use limits::{Limits, MemoryLimit, MessageTime, StackLimit};
 pub use path::{GuestPath, HostPath, PackagePath, PathError};
-pub use policy::{Restart, RestartWhen, Transient, Update};
-pub use words::{GuestText, HostPattern, MqttFilter, TopicPattern, VariableName, WordError};
+pub use policy::{Checkpoint, Restart, RestartWhen, Transient, Update};
+pub use words::{
+    FirmwarePattern, GuestText, HostPattern, MqttFilter, TopicPattern, VariableName, WordError,
+};
 
 /// The name of the manifest's file, in a folder and in a package.
 pub const FILE: &str = "odeum.toml";
@@ -87,7 +89,7 @@ pub struct Manifest {
     /// Arguments of the guest, without the program's name that comes before them. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<GuestText>,
-    /// What becomes of its state when its node crashes. Default: `checkpointed`.
+    /// What becomes of its sessions when its node crashes. Default: `durable`.
     #[serde(default)]
     pub durability: Durability,
     /// What separates an instance from its node. Default: `task`.
@@ -102,6 +104,9 @@ pub struct Manifest {
     /// `[capabilities]`: what of the world outside it may reach. Default: nothing.
     #[serde(default)]
     pub capabilities: Capabilities,
+    /// `[checkpoint]`: when what a `checkpointed` guest wrote is saved.
+    #[serde(default)]
+    pub checkpoint: Checkpoint,
     /// `[restart]`: whether and how soon an instance that ended is started again.
     #[serde(default)]
     pub restart: Restart,
@@ -132,6 +137,7 @@ impl Manifest {
             environment: BTreeMap::new(),
             limits: Limits::default(),
             capabilities: Capabilities::default(),
+            checkpoint: Checkpoint::default(),
             restart: Restart::default(),
             update: Update::default(),
             health: Health::default(),

@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 
 use odeum_proto::limits;
-use odeum_proto::session::{Commit, DataOutcome, Quota, SessionRefusal, Value, ValueType, Write};
+use odeum_proto::session::{
+    Carried, Commit, DataOutcome, Quota, SessionRefusal, Value, ValueType, Write,
+};
 
 use super::draft::{Draft, Scope, at_most};
 use super::session::Session;
@@ -28,12 +30,18 @@ impl Data {
         check_sizes(commit)?;
         let reserved = self.reserve_entity(&commit.entity)?
             // Counted as if no older request left the window, so that the bound holds either way.
-            + request_bytes(&commit.request, kept(&commit.reply));
+            + request_bytes(&commit.request, kept(&commit.reply))
+            + commit.carried.iter().map(carried_bytes).sum::<u64>();
         let (created, effect) = self.draft_commit(stamp, commit, reserved)?;
 
         let entity = self.entity(&commit.entity, commit.epoch);
         let before = entity.window.bytes();
-        entity.window.remember(&commit.request, &commit.reply);
+        for Carried { request, reply } in &commit.carried {
+            if entity.window.get(request).is_none() && *request != commit.request {
+                entity.window.remember(request, reply.as_deref());
+            }
+        }
+        entity.window.remember(&commit.request, Some(&commit.reply));
         let after = entity.window.bytes();
         self.index.bytes = self.index.bytes + after - before;
         if let Some(session) = created {
@@ -116,10 +124,16 @@ fn effect(writes: &[Write]) -> Writes<'_> {
     (sets, deletes)
 }
 
+fn carried_bytes(carried: &Carried) -> u64 {
+    request_bytes(&carried.request, carried.reply.as_deref().and_then(kept))
+}
+
 fn check_sizes(commit: &Commit) -> Result<(), SessionRefusal> {
     at_most(Quota::Writes, &commit.entity, commit.writes.len(), limits::WRITES_PER_MESSAGE)?;
     at_most(Quota::ReplyBytes, &commit.entity, commit.reply.len(), limits::MESSAGE_BYTES)?;
-    let mut sum = commit.reply.len();
+    at_most(Quota::Requests, &commit.entity, commit.carried.len(), limits::CARRIED_PER_COMMIT)?;
+    let carried: usize = commit.carried.iter().map(Carried::weight).sum();
+    let mut sum = commit.reply.len() + carried;
     for write in &commit.writes {
         let (key, value) = match write {
             Write::Set { key, value } => (key, value.len()),

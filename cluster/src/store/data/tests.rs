@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use odeum_proto::session::{
-    ClientId, Commit, Constraints, DataAction, DataCommand, DataOutcome, Definition, Done, Glob,
-    Metadata, Operation, Origin, Program, SessionSettings, Value, ValueType, Write,
+    Carried, ClientId, Commit, Constraints, DataAction, DataCommand, DataOutcome, Definition, Done,
+    Glob, Metadata, Operation, Origin, Program, SessionSettings, Value, ValueType, Write,
 };
 use odeum_proto::{EntityId, Epoch, Incarnation, LogTime, NodeId, RequestId, Revision, SessionId};
 
@@ -137,6 +137,7 @@ fn commit(epoch: u64, id: &str, writes: Vec<Write>) -> Commit {
         session: session("f/s"),
         writes,
         reply: vec![7],
+        carried: vec![],
     }
 }
 

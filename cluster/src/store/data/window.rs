@@ -29,8 +29,8 @@ impl Window {
     }
 
     /// Remembers a request that is not in the window; the oldest one leaves when it is full.
-    pub(super) fn remember(&mut self, request: &RequestId, reply: &[u8]) {
-        self.insert(request.clone(), kept(reply).map(<[u8]>::to_vec));
+    pub(super) fn remember(&mut self, request: &RequestId, reply: Option<&[u8]>) {
+        self.insert(request.clone(), reply.and_then(kept).map(<[u8]>::to_vec));
         while self.oldest_first.len() > limits::DEDUPLICATION_WINDOW {
             if let Some(oldest) = self.oldest_first.pop_front() {
                 let reply = self.replies.remove(&oldest).unwrap_or_default();

@@ -197,6 +197,7 @@ impl Client {
             session: id(&format!("firmware/{request}")),
             writes: vec![Write::Set { key: "count".into(), value: vec![1] }],
             reply: vec![2],
+            carried: Vec::new(),
         };
         let began = self.world.moment();
         let mut answer = Answer::Unknown;

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use super::WalError;
 use crate::store::disk::{Disk, DiskFile, Open};
 
-/// Format of segments: header, frames, records. 3: sessions in groups of their own.
+/// Format of segments: header, frames, records. 3: sessions in groups of their own. 5: firmware has
+/// replicas and moves, and a commit tells of several requests.
 const VERSION: u32 = 5;
 const MAGIC: [u8; 8] = *b"ODEUMWAL";
 

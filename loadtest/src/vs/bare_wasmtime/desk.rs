@@ -205,6 +205,10 @@ impl Reach for Shelf {
         Box::pin(async move { Err(CallError::NotFound { entity: message.call.entity }) })
     }
 
+    fn handed_over(&self, _: ReplicaId, _: Epoch) -> BoxFuture<'static, ()> {
+        Box::pin(async {})
+    }
+
     fn publish(&self, _: String, _: Vec<u8>) -> BoxFuture<'static, Result<(), Box<str>>> {
         Box::pin(async { Ok(()) })
     }

@@ -1,10 +1,12 @@
 //! What is said of a firmware when it is deployed: what its package's manifest says is the default.
 
-use std::collections::BTreeMap;
-use std::num::NonZeroU32;
+use std::{collections::BTreeMap, fmt, num::NonZeroU32};
 
 use odeum_proto::{Digest, Epoch, Label, Name, NodeId, limits};
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, MapAccess, Unexpected, Visitor, value::MapAccessDeserializer},
+};
 
 use super::text;
 use crate::package::manifest::{
@@ -35,7 +37,7 @@ pub struct FirmwareSettings {
     pub update: UpdateSettings,
     /// Stops an idle instance until its next message.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub transient: Option<Transient>,
+    pub transient: Option<TransientSetting>,
 }
 
 /// How much an instance may take.
@@ -74,6 +76,52 @@ pub struct RestartSettings {
 /// A number of replicas.
 pub type Replicas = Count<1, { limits::REPLICAS as u64 }>;
 
+/// Whether an idle instance is stopped until its next message: `{ idle = "10m" }`, or `false` where the
+/// manifest says that it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TransientSetting {
+    /// It keeps running.
+    Off,
+    /// It is, after that time.
+    On(Transient),
+}
+
+impl Serialize for TransientSetting {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Off => to.serialize_bool(false),
+            Self::On(transient) => transient.serialize(to),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for TransientSetting {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        // Not an untagged enum, whose errors would not say what is wrong inside.
+        struct Said;
+
+        impl<'de> Visitor<'de> for Said {
+            type Value = TransientSetting;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`false`, or a table with `idle`")
+            }
+
+            fn visit_bool<E: de::Error>(self, is_on: bool) -> Result<Self::Value, E> {
+                match is_on {
+                    false => Ok(TransientSetting::Off),
+                    true => Err(E::invalid_value(Unexpected::Bool(true), &self)),
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                Transient::deserialize(MapAccessDeserializer::new(map)).map(TransientSetting::On)
+            }
+        }
+        from.deserialize_any(Said)
+    }
+}
+
 /// How an update goes on, and when it is undone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -111,7 +159,11 @@ impl FirmwareSettings {
         of_update.rollback_restarts =
             update.rollback_restarts.unwrap_or(of_update.rollback_restarts);
         of_update.rollback_within = update.rollback_within.unwrap_or(of_update.rollback_within);
-        lay(&mut manifest.transient, transient);
+        match transient {
+            Some(TransientSetting::On(said)) => manifest.transient = Some(said.clone()),
+            Some(TransientSetting::Off) => manifest.transient = None,
+            None => {}
+        }
         manifest
     }
 }
@@ -214,6 +266,28 @@ mod tests {
         assert_eq!(over.restart.max_restarts, NonZeroU32::new(3));
         assert_eq!(over.update, manifest().update);
         assert!(over.transient.is_some() && over.health.boot_time.is_some());
+    }
+
+    #[test]
+    fn what_the_manifest_says_of_idling_can_be_switched_off_and_on() {
+        let text = "name = 'x'\nversion = '1.0.0'\n[transient]\nidle = '1m'\n";
+        let manifest = Manifest::parse(text.as_bytes()).expect("a manifest");
+        let over = |json: &str| {
+            let settings = serde_json::from_str::<FirmwareSettings>(json);
+            let settings = settings.map_err(|error| error.to_string())?;
+            let again = serde_json::to_string(&settings).expect("serializes");
+            assert_eq!(serde_json::from_str::<FirmwareSettings>(&again).expect("reads"), settings);
+            Ok::<_, String>(
+                settings.over(&manifest).transient.map(|it| it.idle.duration().as_secs()),
+            )
+        };
+        assert_eq!(over("{}"), Ok(Some(60)));
+        assert_eq!(over(r#"{"transient": false}"#), Ok(None));
+        assert_eq!(over(r#"{"transient": {"idle": "2m"}}"#), Ok(Some(120)));
+        let error = over(r#"{"transient": true}"#).expect_err("means nothing");
+        assert!(error.contains("expected `false`, or a table with `idle`"), "{error}");
+        let error = over(r#"{"transient": {"idel": "2m"}}"#).expect_err("is refused");
+        assert!(error.contains("unknown field `idel`"), "{error}");
     }
 
     #[test]

@@ -11,11 +11,14 @@ use odeum_proto::{Label, Name};
 use serde::Deserialize;
 
 use crate::{
-    api::types::{FirmwareSettings, LimitSettings, Replicas, RestartSettings, UpdateSettings},
+    api::types::{
+        FirmwareSettings, LimitSettings, Replicas, RestartSettings, TransientSetting,
+        UpdateSettings,
+    },
     cli::CliError,
     config::ByteSize,
     package::{
-        manifest::{Health, Transient, advice},
+        manifest::{Health, advice},
         source::Source,
     },
 };
@@ -114,7 +117,7 @@ struct Entry {
     health: Health,
     #[serde(default)]
     update: UpdateSettings,
-    transient: Option<Transient>,
+    transient: Option<TransientSetting>,
 }
 
 /// What all these files declare.
@@ -396,6 +399,30 @@ name = 'x'
         ] {
             let said = refused(path, text);
             assert!(said.contains("the key `source` is missing"), "{said}");
+        }
+    }
+
+    #[test]
+    fn idling_is_switched_off_by_both_forms() {
+        let toml = "[[firmware]]\nsource = 'x.wasm'\ntransient = ";
+        let yaml = "firmware:\n  - source: x.wasm\n    transient: ";
+        for (path, text) in [("f.toml", toml), ("f.yaml", yaml)] {
+            let off = of(path, &format!("{text}false\n")).expect("declares");
+            assert_eq!(off[0].settings.transient, Some(TransientSetting::Off));
+            let on = of(
+                path,
+                &format!(
+                    "{text}{{ {} }}\n",
+                    match path {
+                        "f.toml" => "idle = '1m'",
+                        _ => "idle: 1m",
+                    }
+                ),
+            );
+            let on = on.expect("declares");
+            assert!(matches!(on[0].settings.transient, Some(TransientSetting::On(_))), "{on:?}");
+            let said = refused(path, &format!("{text}true\n"));
+            assert!(said.starts_with(path) && said.contains("`false`, or a table"), "{said}");
         }
     }
 

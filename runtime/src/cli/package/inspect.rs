@@ -13,6 +13,7 @@ use crate::{
     config::ByteSize,
     package::{
         Package,
+        manifest::{Checkpoint, Durability, Manifest},
         normalise::{self, Movability},
         source::Source,
     },
@@ -80,7 +81,7 @@ fn told(package: &Package, movability: &Movability) -> String {
         ("signed", signed),
         ("abi", abi),
         ("movable", movability.to_string()),
-        ("durability", manifest.durability.to_string()),
+        ("durability", durability(manifest)),
         ("isolation", manifest.isolation.to_string()),
         ("granted", granted(package)),
     ];
@@ -92,6 +93,14 @@ fn told(package: &Package, movability: &Movability) -> String {
         [cell(&file.path), cell(ByteSize(file.size).rounded()), cell(digest)]
     });
     format!("{}\n\n{}", facts.join("\n"), table(["FILE", "SIZE", "DIGEST"], rows))
+}
+
+fn durability(manifest: &Manifest) -> String {
+    let Checkpoint { every, messages } = &manifest.checkpoint;
+    match manifest.durability {
+        Durability::Checkpointed => format!("checkpointed, after {every} or {messages} messages"),
+        other => other.to_string(),
+    }
 }
 
 /// All that the manifest grants, in its words.
@@ -110,6 +119,7 @@ fn granted(package: &Package) -> String {
     list("environment", capabilities.environment.iter().map(ToString::to_string).collect());
     list("sockets", capabilities.sockets.iter().map(ToString::to_string).collect());
     list("http", capabilities.http.iter().map(ToString::to_string).collect());
+    list("messages to", capabilities.messages.iter().map(ToString::to_string).collect());
     list("publish", capabilities.publish.iter().map(ToString::to_string).collect());
     list("subscribe", capabilities.subscribe.iter().map(ToString::to_string).collect());
     list("mqtt publish", capabilities.mqtt.publish.iter().map(ToString::to_string).collect());

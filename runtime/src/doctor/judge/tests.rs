@@ -43,6 +43,11 @@ fn well() -> Facts {
             memory_limit: None,
             memory_used: None,
         },
+        isolation: IsolationFacts {
+            problem: None,
+            denied: vec!["write a file".to_owned(), "start a program".to_owned()],
+            allowed: Vec::new(),
+        },
     }
 }
 
@@ -190,4 +195,22 @@ fn certificates_of_development_that_are_still_to_be_made_are_no_trouble() {
         facts.certificates.key_mode = None;
     });
     assert_eq!(made, [""; 0]);
+}
+
+#[test]
+fn what_a_kernel_does_not_deny_to_host_processes_is_named_and_no_failure() {
+    let isolation = |change: fn(&mut IsolationFacts)| {
+        let mut facts = well();
+        change(&mut facts.isolation);
+        let found = judge(&facts).into_iter().find(|it| it.check == "isolation");
+        found.expect("it is looked at")
+    };
+    let well = isolation(|_| {});
+    assert_eq!((well.level, well.cure), (Level::Ok, None));
+    assert!(well.found.contains("all of 2 attempts"), "{}", well.found);
+    let open = isolation(|facts| facts.allowed.push("open a UDP socket".to_owned()));
+    assert_eq!(open.level, Level::Warn);
+    assert!(open.found.contains("but for: open a UDP socket"), "{}", open.found);
+    let broken = isolation(|facts| facts.problem = Some("it does not run".to_owned()));
+    assert_eq!((broken.level, broken.found.as_str()), (Level::Warn, "it does not run"));
 }

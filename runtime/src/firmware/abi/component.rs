@@ -57,7 +57,7 @@ impl WasiHttpView for Part {
 async fn part(manifest: &Manifest, setting: &Setting) -> Result<Part, GuestFailure> {
     let meter = setting.meter(manifest);
     let wasi = wasi::context(manifest, setting, &meter.denials).await?.build();
-    let gate = Gate::new(manifest, Arc::clone(&meter.denials));
+    let gate = Gate::new(manifest, setting, Arc::clone(&meter.denials));
     Ok(Part { meter, wasi, http: WasiHttpCtx::new(), gate, table: ResourceTable::new() })
 }
 

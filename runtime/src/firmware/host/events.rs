@@ -129,6 +129,10 @@ impl HostActor {
             self.outstanding.asks = self.outstanding.asks.saturating_sub(1);
         }
         if is_present {
+            if let Err((error, next)) = self.catch_up().await {
+                tracing::warn!(entity = %self.parts.entity, ?event, %error, "dropped");
+                return next.map_or(Ok(()), |next| self.go_on(ctx, next));
+            }
             self.wake(ctx).await?;
         }
         let parts = &self.parts;
@@ -163,6 +167,7 @@ impl HostActor {
                 tracing::warn!(entity = %parts.entity, ?event, %error, "guest failed to handle it");
             }
         }
+        let next = self.save_if_due(ctx, next).await;
         self.go_on(ctx, next)
     }
 

@@ -121,6 +121,7 @@ impl HostParts {
             session,
             writes: vec![Write::Set { key: OUTCOME.to_owned(), value }],
             reply: Vec::new(),
+            carried: Vec::new(),
         };
         let (mut pause, longest) = PREPARE_PAUSES;
         loop {

@@ -22,6 +22,7 @@ use crate::firmware::{
     effect::{Answer, Effect, Variables},
     error::GuestFailure,
     instance::Arrival,
+    keeping::{Keeper, Keepers, Unsaved},
     ledger::Ledger,
     module::Module,
     process::Launcher,
@@ -48,6 +49,10 @@ pub(in crate::firmware) struct HostParts {
     pub(in crate::firmware) spec: FirmwareSpec,
     pub(in crate::firmware) cache: CacheHandle,
     pub(in crate::firmware) ledger: Arc<dyn Ledger>,
+    /// Has what the guest writes until the store does.
+    pub(in crate::firmware) keeper: Arc<Keeper>,
+    /// Those of the node.
+    pub(in crate::firmware) keepers: Keepers,
     pub(in crate::firmware) activate: Arc<dyn Activate>,
     pub(in crate::firmware) lease: LeaseHandle,
     pub(in crate::firmware) facts: Facts,
@@ -84,7 +89,7 @@ impl HostParts {
     /// What the guest reads when no message is at hand.
     pub(super) fn variables_of_no_message(&self) -> Option<Arc<dyn Variables>> {
         let session = SessionId::owned_by(&self.entity, DEFAULT_SESSION).ok()?;
-        Some(Arc::new(SessionVariables { ledger: Arc::clone(&self.ledger), session }))
+        Some(Arc::new(SessionVariables { keeper: Arc::clone(&self.keeper), session }))
     }
 
     /// What can be said of a call without the guest; else its session.
@@ -93,7 +98,7 @@ impl HostParts {
         if call.session.as_deref() == Some(http::SESSION) {
             return Err(Err(self.refused("it serves no HTTP requests")));
         }
-        if let Some(remembered) = self.ledger.remembered(&self.entity, &call.request) {
+        if let Some(remembered) = self.keeper.remembered(&call.request) {
             return Err(self.replayed(call, remembered));
         }
         let (got, limit) = (call.body.len(), limits::MESSAGE_BYTES);
@@ -124,7 +129,7 @@ impl HostParts {
         arrival: Option<Arrival<'_>>,
     ) -> (Answered, Next, Vec<Deed>) {
         let variables =
-            SessionVariables { ledger: Arc::clone(&self.ledger), session: session.clone() };
+            SessionVariables { keeper: Arc::clone(&self.keeper), session: session.clone() };
         let called = Arrival::Called { topic: call.session.as_deref(), body: &call.body };
         match instance.handle(arrival.unwrap_or(called), Arc::new(variables)).await {
             Err(failure) => (Err(self.failed(&failure)), Next::Crash(failure), Vec::new()),
@@ -137,7 +142,10 @@ impl HostParts {
                 let deeds = std::mem::take(&mut effect.deeds);
                 let (answered, next) = match effect.writes.is_empty() {
                     true => self.confirmed(instance, Ok(self.reply(effect.reply, false))).await,
-                    false => self.commit(instance, call, session, effect).await,
+                    false if self.keeper.is_durable() => {
+                        self.commit(instance, call, session, effect).await
+                    }
+                    false => self.keep(instance, call, session, effect).await,
                 };
                 (answered, next, deeds)
             }
@@ -146,11 +154,45 @@ impl HostParts {
 
     /// Answers a message that changed nothing, if what the guest read was the newest.
     async fn confirmed(&self, instance: Running, answered: Answered) -> (Answered, Next) {
+        if !self.keeper.is_durable() {
+            return match self.check_lease() {
+                Ok(()) => (answered, Next::Keep(instance)),
+                Err(error) => (Err(error), Next::Keep(instance)),
+            };
+        }
         match self.ledger.confirm(&self.entity, STORE_DEADLINE).await {
             Ok(epoch) if epoch == Some(self.epoch) => (answered, Next::Keep(instance)),
             Ok(_) => (Err(self.not_here()), Next::End),
             // Nothing was changed, so nothing is in doubt.
             Err(error) => (Err(no_quorum(&error)), Next::Keep(instance)),
+        }
+    }
+
+    /// As [`Self::commit`], for what need not be in the store before its reply.
+    async fn keep(
+        &self,
+        instance: Running,
+        call: CallRequest,
+        session: SessionId,
+        effect: Effect,
+    ) -> (Answered, Next) {
+        // From when it is over somebody else may begin who knows nothing of this.
+        if let Err(error) = self.check_lease() {
+            return (Err(error), Next::Renew);
+        }
+        let Effect { writes, reply, deeds } = effect;
+        let kept = self.keeper.keep(session, call.request.clone(), writes, reply.clone()).await;
+        match kept {
+            Ok(None) => (Ok(self.reply(reply, false)), Next::Keep(instance)),
+            Ok(Some((session, writes))) => {
+                self.commit(instance, call, session, Effect { writes, reply, deeds }).await
+            }
+            Err(Unsaved::Later(reason)) => (Err(CallError::NoQuorum { reason }), Next::Renew),
+            Err(Unsaved::Over) => (Err(self.not_here()), Next::End),
+            Err(Unsaved::Refused(refusal)) => {
+                let failure = not_kept(&refusal);
+                (Err(self.failed(&failure)), Next::Crash(failure))
+            }
         }
     }
 
@@ -168,6 +210,7 @@ impl HostParts {
             session,
             writes: effect.writes,
             reply: effect.reply.clone(),
+            carried: Vec::new(),
         };
         match self.ledger.commit(commit, STORE_DEADLINE).await {
             Ok(DataOutcome::Applied { revision }) => {
@@ -209,7 +252,7 @@ impl HostParts {
         CallError::Refused { entity: self.entity.clone(), reason: reason.into() }
     }
 
-    fn not_here(&self) -> CallError {
+    pub(super) fn not_here(&self) -> CallError {
         CallError::NotHere { entity: self.entity.clone(), node: self.node.clone() }
     }
 
@@ -218,6 +261,7 @@ impl HostParts {
         match failure {
             GuestFailure::Trapped { .. } => CallError::Trapped { entity, reason },
             GuestFailure::Limit(_) => CallError::LimitExceeded { entity, reason },
+            GuestFailure::NotKept { .. } => CallError::Refused { entity, reason },
             GuestFailure::Process { .. }
             | GuestFailure::NotGranted { .. }
             | GuestFailure::Exited { .. }
@@ -229,6 +273,11 @@ impl HostParts {
     }
 }
 
+/// What the store refuses to a guest that is not there to hear it any more.
+pub(super) fn not_kept(refusal: &SessionRefusal) -> GuestFailure {
+    GuestFailure::NotKept { reason: refusal.to_string().into() }
+}
+
 /// No majority, no answer in time, no replica: for the caller all the same. The outcome of a write
 /// is unknown then, and a retry with the same request id tells it.
 fn no_quorum(error: &StoreError) -> CallError {
@@ -238,12 +287,12 @@ fn no_quorum(error: &StoreError) -> CallError {
 /// The variables of one session, as far as this node knows. The host holds the entity's epoch, so
 /// nobody else writes them.
 struct SessionVariables {
-    ledger: Arc<dyn Ledger>,
+    keeper: Arc<Keeper>,
     session: SessionId,
 }
 
 impl Variables for SessionVariables {
     fn get(&self, key: &str) -> Option<Vec<u8>> {
-        self.ledger.variable(&self.session, key)
+        self.keeper.variable(&self.session, key)
     }
 }

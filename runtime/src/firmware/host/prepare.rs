@@ -27,7 +27,7 @@ impl HostParts {
         let (mut pause, longest) = PREPARE_PAUSES;
         loop {
             let reason = match self.cache.load(self.spec.digest).await {
-                Ok(module) => match self.take_over().await {
+                Ok(module) => match self.begun(&module).await {
                     Ok(true) => return Ok(Some(module)),
                     Ok(false) => return Ok(None),
                     Err(reason) => reason,
@@ -40,6 +40,16 @@ impl HostParts {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(longest);
         }
+    }
+
+    /// As [`Self::take_over`], once what earlier activations have not saved yet is in the store.
+    async fn begun(&self, module: &Module) -> Result<bool, String> {
+        self.keeper.begin(module.manifest());
+        if !self.keeper.is_durable() {
+            self.reach.handed_over(self.replica.clone(), self.epoch).await;
+            self.keepers.hold(self.replica.clone(), &self.keeper);
+        }
+        self.take_over().await
     }
 
     /// Whether the entity's sessions are this activation's now, and no later one's; then this node

@@ -113,7 +113,8 @@ impl HostHandle {
         self.asked(|reply| Ask::Freeze { reply }).await
     }
 
-    /// What is left of its memory, if that is to come, and what waits for it but for calls.
+    /// What is left of its memory, if that is to come, and what waits for it but for calls. What it
+    /// wrote is in the store then.
     pub(in crate::firmware) async fn pack_rest(
         &self,
         with_memory: bool,
@@ -221,6 +222,11 @@ impl HostActor {
                 reply.send(Ok(()));
             }
             Ask::PackRest { with_memory, reply } => {
+                // Where it goes on nobody has what is kept here.
+                if let Err((error, next)) = self.catch_up_for_good().await {
+                    reply.send(Err(Cannot::because(error)));
+                    return next.map_or(Ok(()), |next| self.go_on(ctx, next));
+                }
                 reply.send(self.pack_rest(with_memory).await);
             }
             Ask::Stay => return self.on_stay(ctx).await,
@@ -377,6 +383,8 @@ impl HostActor {
     async fn on_gone(&mut self, gone: Gone) {
         let parts = &self.parts;
         parts.activate.deactivate(&parts.entity, parts.epoch);
+        // All of it is saved: nobody need wait for the end of this host.
+        parts.keepers.finish(&parts.replica).await;
         self.travel.send_on(Some(gone.clone()), &parts.node);
         self.travel.packing = None;
         self.travel.gone = Some(gone);

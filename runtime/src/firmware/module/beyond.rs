@@ -1,7 +1,7 @@
 //! What a manifest asks for that nothing here would see to. A guest that relies on it must not find
 //! that out by itself.
 
-use crate::package::manifest::{Abi, Capabilities, Manifest, Mqtt};
+use crate::package::manifest::{Abi, Capabilities, Durability, Manifest, Mqtt};
 
 /// Those with the arguments, the environment, the files and the sockets of WASI.
 const OF_WASI: &[Abi] =
@@ -13,6 +13,9 @@ const OF_MACHINE: &[Abi] =
 
 /// Those that have an instance which waits for messages.
 const OF_MESSAGES: &[Abi] = &[Abi::ActorCore, Abi::Actor, Abi::WasiReactor, Abi::Firmlet];
+
+/// Those that write to sessions.
+const OF_SESSIONS: &[Abi] = &[Abi::ActorCore, Abi::Actor, Abi::WasiReactor];
 
 /// Those that run until they are ended.
 const OF_TIME: &[Abi] =
@@ -28,11 +31,14 @@ pub(super) fn beyond(manifest: &Manifest, abi: Abi) -> Option<&'static str> {
         random,
         sockets,
         http,
+        messages,
         publish,
         subscribe,
         mqtt,
     } = &manifest.capabilities;
     let path = manifest.health.liveness.as_ref().and_then(|it| it.path.as_ref());
+    let is_checkpointed = manifest.durability == Durability::Checkpointed;
+    let has_checkpoints = if is_checkpointed { OF_SESSIONS } else { &[] };
     let asked: &[(&str, bool, &[Abi])] = &[
         ("args", manifest.args != usual.args, OF_WASI),
         ("environment", manifest.environment != usual.environment, OF_WASI),
@@ -42,10 +48,12 @@ pub(super) fn beyond(manifest: &Manifest, abi: Abi) -> Option<&'static str> {
         ("capabilities.random", *random, OF_MACHINE),
         ("capabilities.sockets", !sockets.is_empty(), OF_WASI),
         ("capabilities.http", !http.is_empty(), &[Abi::WasiCli, Abi::WasiHttp]),
+        ("capabilities.messages", !messages.is_empty(), &[Abi::Actor]),
         ("capabilities.publish", !publish.is_empty(), &[Abi::Actor]),
         ("capabilities.subscribe", !subscribe.is_empty(), &[Abi::Actor]),
         ("capabilities.mqtt", *mqtt != Mqtt::default(), &[Abi::Firmlet]),
-        ("durability", manifest.durability != usual.durability, &[]),
+        ("durability", manifest.durability != usual.durability, OF_SESSIONS),
+        ("checkpoint", manifest.checkpoint != usual.checkpoint, has_checkpoints),
         ("health.liveness", manifest.health.liveness.is_some(), OF_TIME),
         ("health.liveness.path", path.is_some(), &[Abi::WasiHttp]),
         ("transient", manifest.transient.is_some(), OF_MESSAGES),
@@ -71,6 +79,7 @@ mod tests {
             ("[capabilities]\nclock = true", Abi::Firmlet, Some(Abi::ActorCore)),
             ("[capabilities]\nhttp = ['example.org']", Abi::WasiHttp, Some(Abi::WasiCommand)),
             ("[capabilities]\npublish = ['a']", Abi::Actor, Some(Abi::WasiHttp)),
+            ("[capabilities]\nmessages = ['a']", Abi::Actor, Some(Abi::WasiReactor)),
             ("[capabilities.mqtt]\npublish = ['a']", Abi::Firmlet, Some(Abi::Actor)),
             ("[restart]\nwhen = 'never'", Abi::WasiCommand, None),
             ("[limits]\nfuel = 9", Abi::ActorCore, None),
@@ -79,6 +88,12 @@ mod tests {
             ("[update]\nmax-unavailable = 2", Abi::WasiHttp, None),
             ("[health]\nliveness = { interval = '1s' }", Abi::Firmlet, Some(Abi::WasiCli)),
             ("[health.liveness]\ninterval = '1s'\npath = '/'", Abi::WasiHttp, Some(Abi::ActorCore)),
+            ("durability = 'volatile'", Abi::ActorCore, Some(Abi::Firmlet)),
+            (
+                "durability = 'checkpointed'\n[checkpoint]\nmessages = 9",
+                Abi::WasiReactor,
+                Some(Abi::WasiHttp),
+            ),
         ] {
             let manifest = manifest(lines);
             assert_eq!(beyond(&manifest, has), None, "{lines}");

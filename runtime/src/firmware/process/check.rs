@@ -7,6 +7,7 @@ use std::{collections::BTreeSet, fmt};
 
 use bytes::Bytes;
 use odeum_proto::{
+    Name,
     http::{BODY_BYTES, HEAD_BYTES, HttpAnswer},
     limits,
     session::Write,
@@ -147,12 +148,12 @@ impl Terms {
         for deed in deeds {
             let capabilities = &self.manifest.capabilities;
             match deed {
-                Deed::Tell { body, .. } => {
-                    Self::message(body)?;
+                Deed::Tell { to, body } => {
+                    self.message(to.firmware(), body)?;
                     sent += body.len();
                 }
-                Deed::Ask { number, body, deadline, .. } => {
-                    Self::message(body)?;
+                Deed::Ask { number, to, body, deadline } => {
+                    self.message(to.firmware(), body)?;
                     sent += body.len();
                     holds(*deadline <= LONGEST_ASK, || "an ask without end".to_owned())?;
                     self.asks.insert(*number);
@@ -177,7 +178,9 @@ impl Terms {
         self.fits(sent, "messages to others")
     }
 
-    fn message(body: &[u8]) -> Result<(), Breach> {
+    fn message(&self, to: &Name, body: &[u8]) -> Result<(), Breach> {
+        let allows = self.manifest.capabilities.messages.iter().any(|it| it.allows(to));
+        holds(allows, || "a message to whom it may send none".to_owned())?;
         holds(body.len() <= limits::MESSAGE_BYTES, || "a message that is too large".to_owned())
     }
 
@@ -205,6 +208,7 @@ pub(super) fn failed(failure: GuestFailure) -> GuestFailure {
         GuestFailure::NotGranted { what, reason } => {
             GuestFailure::NotGranted { what: cut(what), reason: cut(reason) }
         }
+        GuestFailure::NotKept { reason } => GuestFailure::NotKept { reason: cut(reason) },
         GuestFailure::NotStarted { reason } => GuestFailure::NotStarted { reason: cut(reason) },
         GuestFailure::NotAlive { failures, reason } => {
             GuestFailure::NotAlive { failures, reason: cut(reason) }
@@ -239,7 +243,8 @@ mod tests {
 
     #[test]
     fn what_an_honest_process_says_is_believed() {
-        let mut terms = terms("[capabilities]\npublish = ['a/*']\nsubscribe = ['b']", Abi::Actor);
+        let granted = "[capabilities]\nmessages = ['oth*']\npublish = ['a/*']\nsubscribe = ['b']";
+        let mut terms = terms(granted, Abi::Actor);
         let to = || "other".parse().expect("a name");
         let deeds = vec![
             Deed::Tell { to: to(), body: vec![0; 9] },
@@ -256,6 +261,7 @@ mod tests {
     #[test]
     fn what_only_a_hostile_process_says_is_a_breach() {
         let to = || "other".parse().expect("a name");
+        let stranger = || "stranger".parse().expect("a name");
         let deed = |deed| done(Vec::new(), 0, vec![deed]);
         let large = limits::MESSAGE_BYTES + 1;
         for hostile in [
@@ -266,6 +272,8 @@ mod tests {
             done(Vec::new(), large, Vec::new()),
             deed(Deed::Tell { to: to(), body: vec![0; large] }),
             deed(Deed::Ask { number: 1, to: to(), body: Vec::new(), deadline: Duration::MAX }),
+            deed(Deed::Tell { to: stranger(), body: Vec::new() }),
+            deed(Deed::Ask { number: 1, to: stranger(), body: Vec::new(), deadline: LONGEST_ASK }),
             deed(Deed::Publish { topic: "a".to_owned(), payload: Vec::new() }),
             deed(Deed::Subscribe { topic: "a".to_owned() }),
             Handled {
@@ -277,7 +285,8 @@ mod tests {
                 answer: Said::Refused { code: 1, reason: "x".repeat(9_000).into() },
             },
         ] {
-            assert!(terms("", Abi::Actor).handled(&hostile).is_err(), "{hostile:?}");
+            let mut terms = terms("[capabilities]\nmessages = ['other']", Abi::Actor);
+            assert!(terms.handled(&hostile).is_err(), "{hostile:?}");
         }
         let timer = Deed::SetTimer { number: 1, after: Duration::ZERO };
         assert!(terms("", Abi::ActorCore).handled(&deed(timer)).is_err());

@@ -42,6 +42,7 @@ use crate::{
         usage::Usage,
     },
     package::manifest::Manifest,
+    tls::Authorities,
 };
 
 /// Orders that wait: the node has no more requests under way at once.
@@ -113,6 +114,7 @@ fn setting(setup: &Setup) -> io::Result<Setting> {
     let grants = Grants {
         folders: folders.map_err(io::Error::other)?,
         environment: environment.map_err(io::Error::other)?,
+        authorities: Authorities::only(setup.authorities.iter().map(|it| it.to_vec()).collect()),
         broker: None,
     };
     let (firmware, limits) = (setup.firmware.clone(), setup.limits.clone());

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use odeum_proto::{
     Digest, ReplicaId,
     codec::{self, DecodeError},
-    http::{HttpAnswer, HttpRequest},
+    http::{self, HttpAnswer, HttpRequest},
     session::Write,
     store::FirmwareLimits,
 };
@@ -27,11 +27,11 @@ use crate::firmware::{
 };
 
 /// Raised when a frame changes its meaning.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
-/// Largest body of a frame, in bytes: all that one message may write and all that it may send to
-/// others, 3 MiB each, and their envelopes.
-pub(super) const FRAME_BYTES: usize = 8 << 20;
+/// Largest body of a frame, in bytes: that of an HTTP request or answer, with its envelope. All that one
+/// message may write and all that it may send to others are less, 3 MiB each.
+pub(super) const FRAME_BYTES: usize = http::BODY_BYTES + (1 << 20);
 
 /// Bytes of a frame before its body.
 const LENGTH: usize = 4;
@@ -67,6 +67,8 @@ pub(super) struct Setup {
     /// What the node gives: folders, and names of variables, whose values are in the environment.
     pub(super) folders: Vec<String>,
     pub(super) environment: Vec<String>,
+    /// Certificates of authorities, for HTTPS; none for guests that send no requests.
+    pub(super) authorities: Vec<Bytes>,
     /// Whether what is published goes anywhere.
     pub(super) has_broker: bool,
     /// The quietest level that the node logs.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::bench::{Ears, session, started};
 use super::stage::{PATIENCE, Stage, entity};
-use super::{ACTOR, COUNTER};
+use super::{ACTOR, COUNTER, packaged};
 use crate::firmware::{
     Answer, Arrival, Deed, Effect, GuestFailure, GuestLimit, HostState, Instance, Ledger as _,
 };
@@ -46,6 +46,8 @@ async fn what_is_not_granted_is_denied_with_the_line_that_would_allow_it() {
     for (message, line) in [
         ("now", "clock = true"),
         ("random", "random = true"),
+        ("tell shop-1 x", "messages = [\"shop-1\"]"),
+        ("ask shop-1 x", "messages = [\"shop-1\"]"),
         ("publish a/b x", "publish = [\"a/b\"]"),
         ("subscribe a/b", "subscribe = [\"a/b\"]"),
     ] {
@@ -56,9 +58,10 @@ async fn what_is_not_granted_is_denied_with_the_line_that_would_allow_it() {
         assert!(heard.contains(&line) || heard.contains(&line.replace('\\', "")), "{heard}");
         actor = next;
     }
-    let granted = "[capabilities]\nclock = true\nrandom = true\npublish = ['a/*']";
+    let granted = "[capabilities]\nclock = true\nrandom = true\nmessages = ['shop-*']\n\
+                   publish = ['a/*']";
     let mut actor = started(ACTOR, granted).await.expect("starts");
-    for message in ["now", "random", "publish a/b x"] {
+    for message in ["now", "random", "tell shop-1 x", "ask shop-2 x", "publish a/b x"] {
         let (next, answer) = said(actor, message).await;
         assert!(matches!(answer, Answer::Done(_)), "{message}: {answer:?}");
         actor = next;
@@ -67,7 +70,8 @@ async fn what_is_not_granted_is_denied_with_the_line_that_would_allow_it() {
 
 #[tokio::test]
 async fn what_it_does_to_others_is_kept_aside_and_dropped_with_a_refusal() {
-    let actor = started(ACTOR, "").await.expect("starts");
+    let granted = "[capabilities]\nmessages = ['other']";
+    let actor = started(ACTOR, granted).await.expect("starts");
     let (actor, answer) = said(actor, "tell other hello there").await;
     let Answer::Done(Effect { deeds, .. }) = answer else { panic!("refused") };
     let tell = Deed::Tell { to: "other".parse().expect("a name"), body: b"hello there".to_vec() };
@@ -127,7 +131,7 @@ async fn until_variable(stage: &Stage, name: &str, key: &str, value: &str) {
 #[tokio::test]
 async fn an_actor_tells_asks_and_times_through_its_host() {
     let stage = Stage::new().await;
-    stage.deploy("actor", ACTOR).await;
+    stage.deploy("actor", &packaged("[capabilities]\nmessages = ['*']", ACTOR)).await;
     stage.deploy("counter", COUNTER).await;
     stage.until_state("counter", HostState::Running).await;
     stage.until_state("actor", HostState::Running).await;

@@ -21,6 +21,7 @@ use crate::{
         bridge::{Bridge, bridge},
     },
     package::manifest::MqttFilter,
+    tls::{Authorities, Identity, tests::Ca},
 };
 
 /// A broker as a process.
@@ -29,6 +30,8 @@ struct Mosquitto {
     addr: SocketAddr,
     folder: TempDir,
     program: PathBuf,
+    /// Whose certificates it and its clients have, if it speaks TLS alone.
+    ca: Option<Ca>,
 }
 
 impl Drop for Mosquitto {
@@ -42,6 +45,18 @@ impl Drop for Mosquitto {
 impl Mosquitto {
     /// `None` when it is not installed.
     fn start() -> Option<Self> {
+        Self::started(None)
+    }
+
+    /// One that speaks TLS alone, and only with clients who have a certificate.
+    fn start_with_tls() -> Option<Self> {
+        let ca = Ca::new();
+        ca.certify("broker", "localhost");
+        ca.certify("client", "client");
+        Self::started(Some(ca))
+    }
+
+    fn started(ca: Option<Ca>) -> Option<Self> {
         let places = ["/usr/sbin/mosquitto", "/usr/bin/mosquitto", "/usr/local/sbin/mosquitto"];
         let Some(program) = places.iter().map(Path::new).find(|path| path.exists()) else {
             eprintln!("skipped: mosquitto is not installed (apt-get install mosquitto)");
@@ -49,10 +64,19 @@ impl Mosquitto {
         };
         let addr = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");
         let folder = tempfile::Builder::new().prefix("odeum-").tempdir().expect("a folder");
-        let config = format!("listener {} 127.0.0.1\nallow_anonymous true\n", addr.port());
+        let mut config = format!("listener {} 127.0.0.1\nallow_anonymous true\n", addr.port());
+        if let Some(ca) = &ca {
+            for (key, file) in
+                [("cafile", "ca.pem"), ("certfile", "broker.pem"), ("keyfile", "broker.key")]
+            {
+                config += &format!("{key} {}\n", ca.file(file).display());
+            }
+            // By default it gives up root's rights before it reads them.
+            config += "require_certificate true\nuser root\n";
+        }
         fs::write(folder.path().join("mosquitto.conf"), config).expect("writes");
         let process = Self::spawn(program, folder.path());
-        let broker = Self { process, addr, folder, program: program.to_owned() };
+        let broker = Self { process, addr, folder, program: program.to_owned(), ca };
         broker.until_up();
         Some(broker)
     }
@@ -87,8 +111,19 @@ impl Mosquitto {
     }
 
     fn access(&self) -> BrokerAccess {
-        let broker = format!("mqtt://{}", self.addr).parse().expect("an address");
-        BrokerAccess { broker, user: None, password: None }
+        let Some(ca) = &self.ca else {
+            let broker = format!("mqtt://{}", self.addr).parse().expect("an address");
+            return BrokerAccess { broker, user: None, password: None, tls: None };
+        };
+        let identity = Identity::read(&ca.file("client.pem"), &ca.file("client.key"));
+        let identity = identity.expect("a certificate");
+        self.secured(&ca.authorities(), Some(identity))
+    }
+
+    fn secured(&self, authorities: &Authorities, identity: Option<Identity>) -> BrokerAccess {
+        let broker = format!("mqtts://localhost:{}", self.addr.port()).parse();
+        let tls = Some(authorities.client_as(identity).expect("can be used"));
+        BrokerAccess { broker: broker.expect("an address"), user: None, password: None, tls }
     }
 
     fn bridge(&self, id: &str, filters: &[&str]) -> (Publisher, Bridge) {
@@ -213,4 +248,40 @@ async fn what_nobody_subscribed_to_and_what_is_too_large_does_not_arrive() {
         () = others => panic!("the other bridge ended"),
         () = talk => {}
     }
+}
+
+#[tokio::test]
+async fn a_broker_that_speaks_tls_is_reached_with_the_certificates_of_the_settings_alone() {
+    let Some(broker) = Mosquitto::start_with_tls() else { return };
+    let ears = Ears::open();
+    let (publisher, mut heard, run) = listener(&broker, &["t/#"]);
+    let large = vec![7; 300_000];
+    let talk = async {
+        until_heard(&publisher, &mut heard, publication("t/1", b"hello")).await;
+        until_heard(&publisher, &mut heard, publication("t/2", &large)).await;
+    };
+    tokio::select! {
+        () = run => panic!("the bridge ended"),
+        () = talk => {}
+    }
+    // A broker that another authority knows, and one that wants to know who is there.
+    let stranger = Ca::new();
+    let ours = broker.ca.as_ref().expect("it has one").authorities();
+    for access in [broker.secured(&stranger.authorities(), None), broker.secured(&ours, None)] {
+        let before = ears.lines("mqtt broker connected").len();
+        let (_publisher, bridge) = bridge(&access, &"odd".parse().expect("a name"), "odd", &[]);
+        let end = Instant::now() + PATIENCE;
+        let lost = async {
+            while ears.lines("mqtt broker lost").is_empty() {
+                assert!(Instant::now() < end, "its refusal is not noticed");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            () = bridge.run(|_| true) => panic!("the bridge ended"),
+            () = lost => {}
+        }
+        assert_eq!(ears.lines("mqtt broker connected").len(), before);
+    }
+    assert!(ears.heard().contains("UnknownIssuer"), "{}", ears.heard());
 }

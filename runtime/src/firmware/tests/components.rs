@@ -11,12 +11,21 @@ use odeum_proto::{
     http::{BODY_BYTES, HttpAnswer, HttpRequest, SESSION},
 };
 
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+use tokio_rustls::TlsAcceptor;
+
 use super::bench::{Ears, compiled, granting, ran, setting};
 use super::stage::{PATIENCE, Stage, entity};
 use super::{COMMAND, COUNTER, SERVER};
-use crate::firmware::{
-    Grants, GuestFailure, GuestLimit, HostState, Kind,
-    module::{Linked, Module},
+use crate::{
+    firmware::{
+        Grants, GuestFailure, GuestLimit, HostState, Kind,
+        module::{Linked, Module},
+    },
+    tls::tests::Ca,
 };
 
 fn args(words: &[&str]) -> String {
@@ -106,7 +115,15 @@ async fn a_server_answers_each_request_with_an_instance_of_its_own() {
     }
     let failure = served(&module, "/spin", b"").await.expect_err("no answer");
     assert!(matches!(failure, GuestFailure::Limit(GuestLimit::Time { .. })), "{failure}");
-    let failure = served(&module, "/large?2000000", b"").await.expect_err("no answer");
+    // More than its memory has: it reads and writes a piece at a time.
+    let large = vec![b'x'; 12_000_000];
+    let answer = served(&module, "/count", &large).await.expect("answers");
+    assert_eq!(answer.body, b"12000000");
+    let answer = served(&module, "/large?12000000", b"").await.expect("answers");
+    assert_eq!(answer.body.len(), 12_000_000);
+    let answer = served(&module, "/pipe", &large[..6_000_000]).await.expect("answers");
+    assert_eq!(answer.body.len(), 6_000_000);
+    let failure = served(&module, "/large?17000000", b"").await.expect_err("no answer");
     let limit = GuestLimit::Reply { got: BODY_BYTES + 1, allowed: BODY_BYTES };
     assert_eq!(failure, GuestFailure::Limit(limit));
     // None of it harmed the next.
@@ -115,8 +132,7 @@ async fn a_server_answers_each_request_with_an_instance_of_its_own() {
 
 #[tokio::test]
 async fn a_server_reaches_only_whom_its_manifest_names() {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let addr = listener.local_addr().expect("an address");
     let path = format!("/get?{addr}");
     let ears = Ears::open();
@@ -138,6 +154,49 @@ async fn a_server_reaches_only_whom_its_manifest_names() {
     let (answer, ()) = tokio::join!(served(&module, &path, b""), peer);
     let answer = answer.expect("answers");
     assert_eq!((answer.status, &answer.body[..]), (200, &b"pong"[..]));
+}
+
+/// Answers one request by HTTPS, if it comes to that.
+async fn answer_once(listener: &TcpListener, acceptor: &TlsAcceptor) {
+    let (stream, _) = listener.accept().await.expect("a connection");
+    let Ok(mut stream) = acceptor.accept(stream).await else { return };
+    let mut head = vec![0; 4_096];
+    let _ = stream.read(&mut head).await.expect("a request");
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\npong";
+    stream.write_all(answer).await.expect("writes");
+    // A client that has all it needs may be gone.
+    let _ = stream.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_server_by_https_is_reached_when_an_authority_says_that_it_is_who_it_should_be() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let granted = format!("[capabilities]\nhttp = ['localhost:{port}']");
+    let module = compiled(SERVER, &granted).await;
+    let Linked::Http(service) = module.linked() else { panic!("{module:?}") };
+    let (ca, stranger) = (Ca::new(), Ca::new());
+    for (trusted, of, host, told) in [
+        (&ca, &ca, "localhost", Ok("pong")),
+        (&stranger, &ca, "localhost", Err("UnknownIssuer")),
+        (&ca, &ca, "elsewhere", Err("not valid for name")),
+    ] {
+        let ears = Ears::open();
+        let grants = Grants { authorities: trusted.authorities(), ..Grants::default() };
+        let request = request(&format!("/get?https://localhost:{port}"), b"");
+        let (acceptor, setting) = (of.acceptor(host), granting(grants));
+        let asked = service.serve(module.manifest(), &setting, request);
+        let (answer, ()) = tokio::join!(asked, answer_once(&listener, &acceptor));
+        let answer = answer.expect("answers");
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        match told {
+            Ok(body) => assert_eq!((answer.status, text.as_str()), (200, body), "{}", ears.heard()),
+            Err(why) => {
+                assert_eq!((answer.status, text.as_str()), (502, "ErrorCode::TlsCertificateError"));
+                assert!(ears.heard().contains(why), "{why}: {}", ears.heard());
+            }
+        }
+    }
 }
 
 fn call(name: &str, request: &HttpRequest) -> CallRequest {

@@ -96,7 +96,7 @@ async fn a_manifest_that_asks_for_what_a_node_does_not_do_is_refused_with_the_ke
     let engine = Engine::new().expect("an engine");
     for (asks, named) in [
         ("args = ['-v']", "args"),
-        ("durability = 'durable'", "durability"),
+        ("[checkpoint]\nmessages = 9", "checkpoint"),
         ("[capabilities]\nclock = true", "capabilities.clock"),
         ("[environment]\nTZ = 'UTC'", "environment"),
     ] {

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use odeum_proto::store::{
-    FirmwarePolicy, Measure, Remedy, RestartBudget, RollbackBudget, Threshold,
+use odeum_proto::{
+    chronicle::What,
+    store::{FirmwarePolicy, Measure, Remedy, RestartBudget, RollbackBudget, Threshold},
 };
 
 use super::COUNTER;
@@ -72,7 +73,10 @@ async fn an_update_that_crashes_is_rolled_back_by_itself() {
         until("the package before comes back", async || {
             n += 1;
             let _ = stage.try_call("counter", &format!("try-{n}"), "get").await;
-            stage.status("counter").await.is_some_and(|it| it.digest == good)
+            let events = stage.handle.chronicles.events(&"counter".parse().expect("a name"));
+            // Before the update is seen the package is the good one, too.
+            let is_undone = events.iter().any(|it| matches!(it.what, What::RolledBack { .. }));
+            is_undone && stage.status("counter").await.is_some_and(|it| it.digest == good)
         })
         .await;
         assert_eq!(stage.said("counter", "r2", "add 1").await, "3", "and what it knew is there");

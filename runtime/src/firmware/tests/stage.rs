@@ -291,6 +291,10 @@ impl Reach for Active {
         })
     }
 
+    fn handed_over(&self, _: ReplicaId, _: Epoch) -> BoxFuture<'static, ()> {
+        Box::pin(async {})
+    }
+
     fn publish(&self, topic: String, payload: Vec<u8>) -> BoxFuture<'static, Result<(), Box<str>>> {
         let _ = self.1.send((topic, payload.into()));
         Box::pin(async { Ok(()) })

@@ -1,6 +1,6 @@
 //! Deploys what is not deployed so already.
 
-use odeum_proto::{EntityId, Name, store::FirmwareSpec};
+use odeum_proto::{EntityId, Name, chronicle::What, store::FirmwareSpec};
 
 use super::{NodeFacade, blob_problem, policy};
 use crate::{
@@ -45,6 +45,21 @@ impl NodeFacade {
         applied.epoch = placement.as_ref().map(|at| at.epoch);
         applied.node = placement.map(|at| at.node);
         Ok(applied)
+    }
+}
+
+/// Most settings that an event names. The list is for people, and has an end.
+const KEYS: usize = 16;
+
+/// What is done by deploying `spec` where `present` is, in the words of events.
+pub(super) fn deed(present: Option<&FirmwareSpec>, spec: &FirmwareSpec) -> What {
+    let digest = spec.digest;
+    match present {
+        Some(present) if present.digest == digest && present != spec => {
+            let (_, differences) = compared(Some(present), spec);
+            What::Configured { keys: differences.into_iter().map(|it| it.key).take(KEYS).collect() }
+        }
+        _ => What::Deployed { digest },
     }
 }
 
@@ -98,6 +113,13 @@ mod tests {
             differences.into_iter().map(|it| it.key).collect::<Vec<_>>()
         };
         assert_eq!(keys(&spec(b"a", 2 << 20)), ["limits.memory"]);
+        let configured = What::Configured { keys: vec!["limits.memory".to_owned()] };
+        assert_eq!(deed(Some(&one), &spec(b"a", 2 << 20)), configured);
+        for (present, spec) in
+            [(None, one.clone()), (Some(&one), one.clone()), (Some(&one), spec(b"b", 2 << 20))]
+        {
+            assert_eq!(deed(present, &spec), What::Deployed { digest: spec.digest });
+        }
         assert_eq!(keys(&spec(b"b", 2 << 20)), ["limits.memory", "package"]);
         let mut labelled = one.clone();
         let label = |text: &str| text.parse().expect("a label");

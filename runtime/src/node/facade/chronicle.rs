@@ -16,6 +16,7 @@ use odeum_proto::{
 };
 use serde::de::DeserializeOwned;
 
+pub(super) use self::reader::LAST_ANSWERS;
 use self::{merged::Merged, reader::Reader};
 use super::{super::rollout::REPORT_DEADLINE, NodeFacade};
 use crate::{
@@ -29,8 +30,8 @@ use crate::{
 /// What an answer may take longer than its reader waits for a line.
 const READ_SLACK: Duration = Duration::from_secs(2);
 
-/// How many questions for events are asked at once.
-const QUESTIONS: usize = 64;
+/// How many questions are asked at once.
+pub(super) const QUESTIONS: usize = 64;
 
 /// How many digits of a package are shown: as many as tables show.
 const DIGITS: usize = 12;
@@ -45,8 +46,13 @@ pub(super) struct Witnesses {
 }
 
 impl Witnesses {
+    /// The asked node itself.
+    pub(super) fn own(&self) -> &NodeId {
+        &self.own
+    }
+
     /// Lines from `node`; `None` when it does not answer.
-    async fn lines(
+    pub(super) async fn lines(
         &self,
         node: &NodeId,
         name: &ReplicaId,
@@ -86,7 +92,7 @@ impl Witnesses {
 }
 
 impl NodeFacade {
-    fn witnesses(&self) -> Witnesses {
+    pub(super) fn witnesses(&self) -> Witnesses {
         Witnesses {
             own: self.record.id.clone(),
             chronicles: self.firmware.chronicles.clone(),
@@ -131,6 +137,9 @@ impl NodeFacade {
         options: LogOptions,
     ) -> Result<LogFeed, Problem> {
         let mut replicas = self.meant(&of)?;
+        if !options.follow && options.after.is_none() {
+            return self.kept_lines(replicas, &options).await;
+        }
         if options.follow && of.replica().is_none() {
             return Ok(self.follow_all(of.firmware().clone(), options));
         }
@@ -219,6 +228,9 @@ fn told(event: Happening, node: &NodeId, replica: u32) -> FirmwareEvent {
         What::Completed { code } => ("completed", format!("exit code {code}")),
         What::Stopped => ("stopped", "its activation here ended".to_owned()),
         What::Renewed => ("renewed", format!("asked for through {node}")),
+        What::Configured { keys } => {
+            ("configured", format!("other settings through {node}: {}", keys.join(", ")))
+        }
     };
     FirmwareEvent {
         at: moment(at_ms),

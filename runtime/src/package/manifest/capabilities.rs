@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     path::{GuestPath, HostPath},
-    words::{HostPattern, MqttFilter, TopicPattern, VariableName},
+    words::{FirmwarePattern, HostPattern, MqttFilter, TopicPattern, VariableName},
 };
 
 /// What an instance may reach.
@@ -30,6 +30,10 @@ pub struct Capabilities {
     /// Whom it may send HTTP requests, written as `sockets` are. Default: nobody.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub http: Vec<HostPattern>,
+    /// Firmware it may send messages to, each a name or what names begin with and a `*`. `*` alone
+    /// is all of it. Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub messages: Vec<FirmwarePattern>,
     /// Topics it may publish under, each a name or what names begin with and a `*`. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub publish: Vec<TopicPattern>,

@@ -54,21 +54,23 @@ words! {
 }
 
 words! {
-    /// What becomes of an instance's state when its node crashes. A planned move keeps all of it.
+    /// What becomes of what a guest wrote to its sessions when its node crashes. Whatever else ends it
+    /// (a trap, an update, another placement, a node that stops) keeps all of it.
     Durability {
-        /// It is lost.
+        /// It is lost: the sessions are as they were when it ended in good order last. Nothing is
+        /// written to the store while it runs.
         Volatile => "volatile",
-        /// What its last checkpoint has is kept, and every variable of its sessions.
+        /// What its last checkpoint has is kept, by `[checkpoint]`. Replies come before that.
         Checkpointed => "checkpointed",
-        /// Everything that a reply has told of is kept.
+        /// Everything that a reply has told of is kept: it is written to the store before.
         Durable => "durable",
     }
 }
 
 impl Default for Durability {
-    /// Variables of sessions are safe in each case; more costs a checkpoint before each reply.
+    /// What nobody who leaves it out has to think about.
     fn default() -> Self {
-        Self::Checkpointed
+        Self::Durable
     }
 }
 

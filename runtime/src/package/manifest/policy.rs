@@ -1,10 +1,10 @@
-//! `[restart]`, `[update]`, `[transient]`: what becomes of an instance over time.
+//! `[checkpoint]`, `[restart]`, `[update]`, `[transient]`: what becomes of an instance over time.
 
 use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
-use super::bounded::Time;
+use super::bounded::{Count, Time};
 
 /// Whether and how soon an instance that ended is started again.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +66,24 @@ impl Default for Update {
             rollback_restarts: 3,
             rollback_within: Time::clamped(300_000),
         }
+    }
+}
+
+/// When what a guest wrote is saved whose `durability` is `checkpointed`: whichever comes first. A crash
+/// of its node loses what was written since.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Checkpoint {
+    /// So long after the first of it was written, 10 ms to an hour. More writes less often, less
+    /// loses less. Default: 1 s.
+    pub every: Time<10, 3_600_000>,
+    /// After so many messages that wrote something, at most 1,000. Default: 100.
+    pub messages: Count<1, 1_000>,
+}
+
+impl Default for Checkpoint {
+    fn default() -> Self {
+        Self { every: Time::clamped(1_000), messages: Count::clamped(100) }
     }
 }
 

@@ -36,6 +36,7 @@ clock = true
 random = true
 sockets = ["10.0.0.1:5432"]
 http = ["*.example.org", "api.example.org:8443"]
+messages = ["echo", "shop-*"]
 publish = ["alerts/*"]
 subscribe = ["orders"]
 
@@ -181,6 +182,19 @@ fn topics_are_meant_by_name_or_beginning() {
     assert!(allows("a", "a") && !allows("a", "ab"));
     for bad in ["", "a*b", "**", "a b"] {
         assert!(bad.parse::<TopicPattern>().is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn firmware_is_meant_by_name_or_beginning() {
+    let allows = |pattern: &str, name: &str| {
+        let pattern: FirmwarePattern = pattern.parse().expect("a pattern");
+        pattern.allows(&name.parse().expect("a name"))
+    };
+    assert!(allows("shop-*", "shop-1") && !allows("shop-*", "shop") && allows("*", "shop"));
+    assert!(allows("shop", "shop") && !allows("shop", "shop-1"));
+    for bad in ["", "a*b", "**", "A", "firmware/a", "-*"] {
+        assert!(bad.parse::<FirmwarePattern>().is_err(), "{bad}");
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
 
-use odeum_proto::limits::{KEY_BYTES, MANIFEST_TEXT_BYTES};
+use odeum_proto::{
+    Name,
+    limits::{KEY_BYTES, MANIFEST_TEXT_BYTES, NAME_BYTES},
+};
 use serde::{Deserialize, Serialize};
 
 /// A text that is not of the form it should have.
@@ -90,6 +93,18 @@ word! {
 }
 
 word! {
+    /// Firmware: a name, or what names begin with and a `*`.
+    FirmwarePattern, "name of firmware", "it has a-z, 0-9 and `-`, `*` only at its end",
+    |text| match text.strip_suffix('*') {
+        Some(stem) => {
+            let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            stem.len() < NAME_BYTES && stem.chars().all(fits) && !stem.starts_with('-')
+        }
+        None => text.parse::<Name>().is_ok(),
+    }
+}
+
+word! {
     /// Topics: a name, or what names begin with and a `*`.
     TopicPattern, "topic", "it is of printable ASCII without spaces, `*` only at its end",
     |text| {
@@ -164,14 +179,27 @@ impl HostPattern {
     }
 }
 
+impl FirmwarePattern {
+    /// Whether it means the firmware called `name`.
+    #[must_use]
+    pub fn allows(&self, name: &Name) -> bool {
+        is_meant(&self.0, name.as_str())
+    }
+}
+
 impl TopicPattern {
     /// Whether it means the topic called `name`.
     #[must_use]
     pub fn allows(&self, name: &str) -> bool {
-        match self.0.strip_suffix('*') {
-            Some(stem) => name.starts_with(stem),
-            None => name == &*self.0,
-        }
+        is_meant(&self.0, name)
+    }
+}
+
+/// Whether a name is what the pattern says, or begins with what is before its `*`.
+fn is_meant(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(stem) => name.starts_with(stem),
+        None => name == pattern,
     }
 }
 

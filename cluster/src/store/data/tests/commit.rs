@@ -45,6 +45,37 @@ fn a_retry_gets_the_first_reply() {
 }
 
 #[test]
+fn what_a_commit_tells_of_is_remembered_as_if_it_had_come_alone() {
+    let mut group = Group::default();
+    apply(&mut group, commit(1, "r1", vec![]));
+    let carried = |id: &str, reply: Option<&'static [u8]>| Carried {
+        request: request(id),
+        reply: reply.map(Into::into),
+    };
+    let large = vec![0; limits::REMEMBERED_REPLY_BYTES + 1];
+    let told = vec![
+        // Known already: the first reply stays.
+        carried("r1", Some(b"other")),
+        carried("r2", Some(b"2")),
+        carried("r3", None),
+        Carried { request: request("r4"), reply: Some(large.into()) },
+    ];
+    let checkpoint = Commit { carried: told, ..commit(1, "c", vec![write("count", b"4")]) };
+    assert!(is_applied(&apply(&mut group, checkpoint)));
+    check_index(&group.data);
+    for (id, reply) in [("r1", Some(vec![7])), ("r2", Some(vec![b'2'])), ("r3", None), ("r4", None)]
+    {
+        let again = apply(&mut group, commit(1, id, vec![write("count", b"9")]));
+        assert_eq!(again, DataOutcome::Replayed { reply }, "{id}");
+    }
+    assert_eq!(variable(&group, "count").value(), &Value::bytes(b"4"));
+    let many = vec![carried("r9", None); limits::CARRIED_PER_COMMIT + 1];
+    let refused =
+        group.refused(DataAction::Commit(Commit { carried: many, ..commit(1, "d", vec![]) }));
+    assert!(refused.contains("requests of one commit"), "{refused}");
+}
+
+#[test]
 fn a_retry_by_an_activation_that_is_over_is_still_answered() {
     let mut group = Group::default();
     apply(&mut group, commit(1, "r", vec![]));

@@ -125,6 +125,10 @@ impl Random {
                 session,
                 writes: self.many(3, Self::write),
                 reply: vec![self.below(9) as u8],
+                carried: self.many(2, |it| Carried {
+                    request: request(it.pick(&["r1", "r2", "r3", "r4"])),
+                    reply: Some(vec![it.below(9) as u8].into()),
+                }),
             }),
         }
     }

@@ -83,6 +83,7 @@ fn full() -> Group {
             session: session("f/s"),
             writes: vec![Write::Set { key: "count".into(), value: vec![n] }],
             reply: vec![n],
+            carried: vec![],
         }));
     }
     group.at = 3_000;
@@ -129,6 +130,7 @@ fn requests_are_answered_again_after_a_restore() {
             session: session("f/s"),
             writes: vec![],
             reply: vec![],
+            carried: vec![],
         })
     };
     assert_eq!(other.run(commit(9, "c-2")), DataOutcome::Replayed { reply: Some(vec![2]) });

@@ -47,7 +47,7 @@ struct ModelEntity {
     epoch: u64,
     /// The last epoch before it came to be.
     born: u64,
-    replies: BTreeMap<RequestId, Vec<u8>>,
+    replies: BTreeMap<RequestId, Option<Vec<u8>>>,
 }
 
 /// An outcome without the words of refusals.
@@ -242,7 +242,7 @@ impl Model {
     fn commit(&mut self, revision: u64, commit: &Commit) -> Answer {
         let known = self.entities.get(&commit.entity).and_then(|e| e.replies.get(&commit.request));
         if let Some(reply) = known {
-            return Answer::Done(DataOutcome::Replayed { reply: Some(reply.clone()) });
+            return Answer::Done(DataOutcome::Replayed { reply: reply.clone() });
         }
         if !self.current(&commit.entity, commit.epoch.0) {
             return Answer::Refused;
@@ -290,7 +290,11 @@ impl Model {
         }
         let row = self.entities.entry(commit.entity.clone()).or_default();
         row.epoch = commit.epoch.0;
-        row.replies.insert(commit.request.clone(), commit.reply.clone());
+        for Carried { request, reply } in &commit.carried {
+            let reply = reply.clone().map(Vec::from);
+            row.replies.entry(request.clone()).or_insert(reply);
+        }
+        row.replies.insert(commit.request.clone(), Some(commit.reply.clone()));
         Answer::Done(DataOutcome::Applied { revision: Revision(revision) })
     }
 

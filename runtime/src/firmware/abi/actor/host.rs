@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use odeum_proto::limits;
+use odeum_proto::{Recipient, limits};
 use rand::TryRng as _;
 
 use super::{
@@ -46,6 +46,16 @@ impl Acting {
     fn denied(&self, what: &str, line: &str) -> Refusal {
         self.meter.denials.capability(what, line);
         Refusal::Denied
+    }
+
+    /// The firmware of that name, or the replica of it, if messages may be sent to it.
+    fn addressee(&self, to: &str) -> Result<Recipient, Refusal> {
+        let to: Recipient = to.parse().map_err(|_| Refusal::NotAName)?;
+        let name = to.firmware();
+        if self.granted.messages.iter().any(|pattern| pattern.allows(name)) {
+            return Ok(to);
+        }
+        Err(self.denied(&format!("a message to {name}"), &format!("messages = [\"{name}\"]")))
     }
 }
 
@@ -105,7 +115,10 @@ impl Host for Acting {
 
     fn tell(&mut self, to: String, body: Vec<u8>) -> Refusable<()> {
         self.message("tell")?;
-        let Ok(to) = to.parse() else { return Ok(Err(Refusal::NotAName)) };
+        let to = match self.addressee(&to) {
+            Ok(to) => to,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         let bytes = body.len();
         if bytes > limits::MESSAGE_BYTES {
             return Ok(Err(Refusal::TooMuch));
@@ -115,7 +128,10 @@ impl Host for Acting {
 
     fn ask(&mut self, to: String, body: Vec<u8>, deadline_ms: u32) -> Refusable<u64> {
         self.message("ask")?;
-        let Ok(to) = to.parse() else { return Ok(Err(Refusal::NotAName)) };
+        let to = match self.addressee(&to) {
+            Ok(to) => to,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         let bytes = body.len();
         if bytes > limits::MESSAGE_BYTES || self.standing.asks.len() >= ASKS {
             return Ok(Err(Refusal::TooMuch));

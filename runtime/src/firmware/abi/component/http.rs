@@ -1,12 +1,14 @@
 //! Components that serve HTTP.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, Response, body::Body};
-use odeum_proto::http::{BODY_BYTES, HEAD_BYTES, HttpAnswer, HttpRequest, OF_CONNECTION};
-use tokio::sync::oneshot;
+use odeum_proto::http::{
+    BODY_BYTES, HEAD_BYTES, HttpAnswer, HttpRequest, OF_CONNECTION, SMALL_BODY_BYTES,
+};
+use tokio::sync::{Semaphore, oneshot};
 use wasmtime::{
     Store,
     component::{Component, Linker},
@@ -35,14 +37,20 @@ use crate::package::manifest::Manifest;
 #[derive(Clone)]
 pub(in crate::firmware) struct HttpService {
     pre: ProxyPre<Part>,
+    /// Places for answers that are not small.
+    places: Arc<Semaphore>,
 }
+
+/// Answers of one server with bodies that are not small that are gathered at once. Others wait.
+const LARGE: usize = 4;
 
 impl HttpService {
     pub(in crate::firmware) fn new(
         linker: &Linker<Part>,
         component: &Component,
     ) -> wasmtime::Result<Self> {
-        Ok(Self { pre: ProxyPre::new(linker.instantiate_pre(component)?)? })
+        let places = Arc::new(Semaphore::new(LARGE));
+        Ok(Self { pre: ProxyPre::new(linker.instantiate_pre(component)?)?, places })
     }
 
     pub(in crate::firmware) fn component(&self) -> &Component {
@@ -86,7 +94,7 @@ impl HttpService {
             called.map_err(|error| store::failure(&mut store, &error))
         };
         // The guest writes the body while it is read here.
-        let (called, answer) = tokio::join!(called, collected(answer));
+        let (called, answer) = tokio::join!(called, collected(answer, &self.places));
         called.and(answer)
     }
 }
@@ -113,6 +121,7 @@ fn incoming(
 /// The whole answer, within its bounds.
 async fn collected(
     answer: oneshot::Receiver<Result<Response<HyperOutgoingBody>, ErrorCode>>,
+    places: &Semaphore,
 ) -> Result<HttpAnswer, GuestFailure> {
     let failed =
         |reason: String| GuestFailure::Trapped { reason: reason.into(), frames: Vec::new() };
@@ -131,12 +140,31 @@ async fn collected(
     if got > HEAD_BYTES {
         return Err(GuestLimit::Reply { got, allowed: HEAD_BYTES }.into());
     }
-    let body = Limited::new(body, BODY_BYTES).collect().await.map_err(|error| {
-        match error.downcast_ref::<LengthLimitError>() {
-            Some(_) => GuestLimit::Reply { got: BODY_BYTES + 1, allowed: BODY_BYTES }.into(),
-            None => failed(format!("its answer broke off: {error}")),
-        }
-    })?;
-    let body = body.to_bytes().to_vec();
+    let body = gathered(body, places).await?;
     Ok(HttpAnswer { status: head.status.as_u16(), headers, body })
+}
+
+/// A whole body. What is not small waits for a place before it is gathered, and the guest with it.
+async fn gathered(
+    mut body: HyperOutgoingBody,
+    places: &Semaphore,
+) -> Result<Vec<u8>, GuestFailure> {
+    let failed = |reason: String| GuestFailure::Trapped {
+        reason: format!("its answer broke off: {reason}").into(),
+        frames: Vec::new(),
+    };
+    let (mut bytes, mut place) = (Vec::new(), None);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| failed(error.to_string()))?;
+        let Ok(piece) = frame.into_data() else { continue };
+        let got = bytes.len() + piece.len();
+        if got > BODY_BYTES {
+            return Err(GuestLimit::Reply { got: BODY_BYTES + 1, allowed: BODY_BYTES }.into());
+        }
+        if place.is_none() && got > SMALL_BODY_BYTES {
+            place = Some(places.acquire().await.map_err(|error| failed(error.to_string()))?);
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
 }

@@ -1,7 +1,7 @@
-//! Requests that a component sends out, to whom its manifest names.
+//! Requests that a component sends out, by HTTP and HTTPS, to whom its manifest names.
 //!
-//! Not done, and why: HTTPS. It needs roots of trust that the operator of a node has a say in; until
-//! there is a setting for them, such a request is refused with an error that says so.
+//! Who a server is by HTTPS is for the authorities to say that the machine of the node and its settings
+//! trust (`packages.ca-file`); a guest cannot do without.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,12 +12,18 @@ use hyper::{
     http::uri::{PathAndQuery, Scheme},
 };
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::client::TlsStream;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use crate::{
-    firmware::denied::Denials,
+    firmware::{denied::Denials, setting::Setting},
     package::manifest::{HostPattern, Manifest},
+    tls::{Authorities, Fault},
 };
 
 /// How long to wait where the guest does not say. The time of the message ends earlier.
@@ -26,19 +32,35 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// What drives a connection while its answer is read.
 type Driver = Box<dyn Future<Output = Result<(), Error>> + Send>;
 
+/// What bytes go by, with or without TLS.
+trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
+
 /// Lets requests out to whom the manifest names.
 pub(super) struct Gate {
     allowed: Vec<HostPattern>,
+    authorities: Authorities,
+    denials: Arc<Denials>,
+}
+
+/// Where a request goes to.
+struct Target {
+    host: String,
+    port: u16,
+    /// By whom a server by HTTPS is to be known.
+    authorities: Option<Authorities>,
     denials: Arc<Denials>,
 }
 
 impl Gate {
-    pub(super) fn new(manifest: &Manifest, denials: Arc<Denials>) -> Self {
-        Self { allowed: manifest.capabilities.http.clone(), denials }
+    pub(super) fn new(manifest: &Manifest, setting: &Setting, denials: Arc<Denials>) -> Self {
+        let allowed = manifest.capabilities.http.clone();
+        Self { allowed, authorities: setting.grants.authorities.clone(), denials }
     }
 
     /// Where to connect to, if that is allowed.
-    fn address(&self, uri: &Uri) -> Result<(String, u16), Error> {
+    fn target(&self, uri: &Uri) -> Result<Target, Error> {
         let host = uri.host().ok_or(Error::HttpRequestUriInvalid)?;
         let is_https = uri.scheme() == Some(&Scheme::HTTPS);
         let port = uri.port_u16().unwrap_or(if is_https { 443 } else { 80 });
@@ -47,11 +69,8 @@ impl Gate {
             self.denials.capability(host, &format!("http = [\"{host}:{port}\"]"));
             return Err(Error::HttpRequestDenied);
         }
-        if is_https {
-            let reason = "HTTPS to the outside is not offered by this host".to_owned();
-            return Err(Error::InternalError(Some(reason)));
-        }
-        Ok((bare.to_owned(), port))
+        let authorities = is_https.then(|| self.authorities.clone());
+        Ok(Target { host: bare.to_owned(), port, authorities, denials: Arc::clone(&self.denials) })
     }
 }
 
@@ -62,19 +81,61 @@ impl WasiHttpHooks for Gate {
         options: Option<RequestOptions>,
         _processed: Driver,
     ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Driver), Error>> + Send> {
-        let address = self.address(request.uri());
-        Box::new(async move { send(address?, request, options.unwrap_or_default()).await })
+        let target = self.target(request.uri());
+        Box::new(async move { target?.send(request, options.unwrap_or_default()).await })
     }
 }
 
-async fn send(
-    address: (String, u16),
+impl Target {
+    async fn send(
+        self,
+        request: Request<WasiBody>,
+        options: RequestOptions,
+    ) -> Result<(Response<WasiBody>, Driver), Error> {
+        let connecting = options.connect_timeout.unwrap_or(TIMEOUT);
+        let connected = timeout(connecting, self.connected()).await;
+        exchange(connected.map_err(|_| Error::ConnectionTimeout)??, request, options).await
+    }
+
+    async fn connected(&self) -> Result<Box<dyn Connection>, Error> {
+        let address = (self.host.as_str(), self.port);
+        let stream = TcpStream::connect(address).await.map_err(Error::Connect)?;
+        match &self.authorities {
+            None => Ok(Box::new(stream)),
+            Some(authorities) => Ok(Box::new(self.secured(authorities, stream).await?)),
+        }
+    }
+
+    /// TLS over the connection. What is wrong is told in whole to whoever runs the node, and to the
+    /// guest what it has a word for.
+    async fn secured(
+        &self,
+        authorities: &Authorities,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, Error> {
+        let client = authorities.client().await.map_err(|error| {
+            self.denials.untrusted(&self.host, &error);
+            Error::TlsProtocolError
+        })?;
+        client.connect(&self.host, stream).await.map_err(|error| {
+            self.denials.untrusted(&self.host, &error);
+            match Fault::of(&error) {
+                Fault::Certificate => Error::TlsCertificateError,
+                Fault::Refused(alert) => {
+                    Error::TlsAlertReceived { alert_id: Some(alert), alert_message: None }
+                }
+                Fault::Protocol => Error::TlsProtocolError,
+            }
+        })
+    }
+}
+
+/// Sends a request over a connection of its own, and waits for the head of the answer.
+async fn exchange(
+    stream: Box<dyn Connection>,
     mut request: Request<WasiBody>,
     options: RequestOptions,
 ) -> Result<(Response<WasiBody>, Driver), Error> {
-    let connecting = options.connect_timeout.unwrap_or(TIMEOUT);
-    let connected = timeout(connecting, TcpStream::connect(address)).await;
-    let stream = connected.map_err(|_| Error::ConnectionTimeout)?.map_err(Error::Connect)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // Only a proxy is told scheme and host.
     let path = request.uri().path_and_query().cloned();

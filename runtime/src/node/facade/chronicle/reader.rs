@@ -33,7 +33,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(250);
 const QUIET: Duration = Duration::from_secs(15);
 
 /// Answers of a node that no longer runs a firmware that are read: all that its ring has.
-const LAST_ANSWERS: usize = 64;
+pub(in crate::node::facade) const LAST_ANSWERS: usize = 64;
 
 /// Reads the lines of one firmware for one reader, who asks for each: nothing is kept for one who
 /// is slow but what the ring of the node keeps.
