@@ -57,7 +57,7 @@ use super::{
     restart,
     setting::{Grants, Setting},
     status::{Facts, FirmwareStatus, HostState},
-    travel::{Arrivals, Arrived},
+    travel::{Arrivals, Arrived, Sent},
     usage::{self, Gauge, Usage},
 };
 
@@ -560,6 +560,7 @@ impl CoordinatorActor {
             reach: Arc::clone(&self.parts.reach),
             launcher: self.parts.launcher.clone(),
             arrived: Arrived::of(thawed),
+            sent: Sent::default(),
         };
         let restarts = running.spec.policy.restarts.clone();
         let (host, host_spec) = host(format!("Host {name}"), parts);

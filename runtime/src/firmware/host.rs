@@ -272,7 +272,8 @@ impl Actor for HostActor {
 
     async fn started(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
         self.parts.facts.started();
-        if self.parts.again {
+        // What was sent of it may go on elsewhere, and must not go on here as well.
+        if self.parts.again || self.parts.sent.is() {
             self.fence(ctx);
         } else {
             self.prepare(ctx);

@@ -28,7 +28,7 @@ use odeum_proto::{
 };
 use serde::{Deserialize, Serialize};
 
-pub(super) use self::arrivals::{Arrivals, Arrived, Thawed};
+pub(super) use self::arrivals::{Arrivals, Arrived, Sent, Thawed};
 use super::{
     bridge::Publication,
     cache::{CacheHandle, PackageSource},

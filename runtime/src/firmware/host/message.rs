@@ -29,7 +29,7 @@ use crate::firmware::{
     runner::{Runner, Running},
     setting::Setting,
     status::Facts,
-    travel::Arrived,
+    travel::{Arrived, Sent},
 };
 
 /// The session of a message that names none.
@@ -64,6 +64,8 @@ pub(in crate::firmware) struct HostParts {
     pub(in crate::firmware) launcher: Launcher,
     /// The guest, when it came from another node.
     pub(in crate::firmware) arrived: Arrived,
+    /// Whether what it has in memory may go on elsewhere.
+    pub(in crate::firmware) sent: Sent,
 }
 
 /// How the host goes on after a message.

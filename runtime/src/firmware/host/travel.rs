@@ -346,6 +346,7 @@ impl HostActor {
         let anew = || Cannot::because("it was started anew meanwhile");
         let life = self.outstanding.life();
         self.travel.with_memory = with_memory;
+        self.parts.sent.set(true);
         let asleep = matches!(self.stands, Stands::Asleep(_));
         let frozen = self.travel.frozen.as_ref().ok_or_else(anew)?;
         // What belongs to the instance alone ends with it: only such guests have that as stay behind.
@@ -367,6 +368,7 @@ impl HostActor {
 
     async fn on_stay(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
         self.travel.packing = None;
+        self.parts.sent.set(false);
         let Some(Frozen { calls, events, slots }) = self.travel.frozen.take() else {
             return Ok(());
         };

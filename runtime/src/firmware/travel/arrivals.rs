@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use odeum_proto::{EntityId, Epoch};
@@ -50,5 +53,20 @@ impl Arrived {
 
     pub(in crate::firmware) fn take(&self) -> Option<Thawed> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Whether what a guest has in memory was sent to another node, which may go on with it: known to
+/// all starts of its host under one epoch. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(in crate::firmware) struct Sent(Arc<AtomicBool>);
+
+impl Sent {
+    pub(in crate::firmware) fn set(&self, sent: bool) {
+        self.0.store(sent, Ordering::Release);
+    }
+
+    pub(in crate::firmware) fn is(&self) -> bool {
+        self.0.load(Ordering::Acquire)
     }
 }
