@@ -29,8 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How often is looked whether it does.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Guests that are deployed at a time.
-const AT_ONCE: usize = 16;
+/// Guests that are deployed or removed at a time: what a node takes.
+const AT_ONCE: usize = 4;
 
 /// What a node of the scenario is started with.
 #[derive(Debug, Args)]
