@@ -35,6 +35,8 @@ use crate::report::{Report, Row, Target};
 const RATE: u64 = 1_000;
 /// Moves of each guest in a round.
 const MOVES: usize = 40;
+/// Time between two moves.
+const REST: Duration = Duration::from_millis(750);
 /// What a pause may take beyond three times a slow answer, in milliseconds.
 const PAUSE: f64 = 10.0;
 /// What a pause of the large guest may take, in milliseconds.
@@ -151,8 +153,8 @@ async fn paused(
         let begin = Instant::now();
         let summary = moved(fleet, &name).await?;
         anyhow::ensure!(summary.live == Some(true), "its memory stayed behind: {summary:?}");
-        // What waited for it is answered soon.
-        sleep(Duration::from_millis(150)).await;
+        // What waited for it is answered, and the next move finds nothing of this one.
+        sleep(REST).await;
         made.push((begin, Instant::now(), summary));
     }
     let answers = stream.end().await?;

@@ -32,7 +32,12 @@ use self::{
 };
 use super::store::{self, Metered};
 
-/// Memory that need not be copied before its guest is frozen: what is sent in a millisecond or two.
+/// A memory that need not be copied before its guest is frozen, in bytes: to send it takes no longer
+/// than to ask for it.
+const TINY: u64 = 256 << 10;
+
+/// What a round sent when the next one can be the last, in bytes: in the time that it took, about as
+/// much has changed as is sent in a millisecond.
 const SMALL: u64 = 2 << 20;
 
 /// What cannot be written into an instance: it is not of the same module, or not as it should be.
@@ -106,7 +111,7 @@ impl Packing {
     /// Whether there is so little that it need not be copied before.
     pub(super) fn is_small<T: Metered>(&self, store: &Store<T>) -> bool {
         let bytes = self.items.memories.iter().map(|(_, memory)| memory.data_size(store) as u64);
-        bytes.sum::<u64>() <= SMALL
+        bytes.sum::<u64>() <= TINY
     }
 
     /// The next piece of what has changed since the last round, or the end of this one.

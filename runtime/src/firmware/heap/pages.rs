@@ -6,9 +6,9 @@ use std::ops::Range;
 /// stays unused.
 pub(super) const PAGE: usize = 4 << 10;
 
-/// How much of a memory is looked at at a time, in bytes: some milliseconds, in which its guest
+/// How much of a memory is looked at at a time, in bytes: about a millisecond, in which its guest
 /// handles nothing.
-pub(super) const SLICE: usize = 4 << 20;
+pub(super) const SLICE: usize = 1 << 20;
 
 /// What was sent of a memory.
 #[derive(Debug, Default)]
