@@ -145,7 +145,7 @@ impl DepartureHandle {
             let node = node.clone();
             return Err(LeaveError::Refused(Refusal::LosesQuorum { node, others: 0, there: 0 }));
         }
-        self.mark(node, true, patience).await?;
+        self.mark(leaving(node, true), patience).await?;
         let mut changes = self.store.changes();
         loop {
             let (firmware, shards) = self.store.view(|state| holdings(state, node));
@@ -186,7 +186,7 @@ impl DepartureHandle {
     /// # Errors
     /// [`LeaveError::Unknown`] when it has left already, [`LeaveError::Store`].
     pub async fn stay(&self, node: &NodeId, deadline: Duration) -> Result<(), LeaveError> {
-        self.mark(node, false, deadline).await
+        self.mark(leaving(node, false), deadline).await
     }
 
     /// Returns when this node has left.
@@ -200,8 +200,8 @@ impl DepartureHandle {
         self.since.store(since, Ordering::Relaxed);
     }
 
-    async fn mark(&self, node: &NodeId, leaving: bool, by: Duration) -> Result<(), LeaveError> {
-        let mark = Command::SetLeaving { node: node.clone(), leaving };
+    /// Has the store note what is to become of a node.
+    async fn mark(&self, mark: Command, by: Duration) -> Result<(), LeaveError> {
         match self.store.write(mark, by).await {
             Ok(Outcome::Refused(Refusal::UnknownNode { node })) => {
                 Err(LeaveError::Unknown { node })
@@ -211,6 +211,10 @@ impl DepartureHandle {
             Err(error) => Err(LeaveError::Store(error)),
         }
     }
+}
+
+fn leaving(node: &NodeId, leaving: bool) -> Command {
+    Command::SetLeaving { node: node.clone(), leaving }
 }
 
 /// Whether nobody would be left who stays.

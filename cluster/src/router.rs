@@ -135,17 +135,17 @@ impl Activations {
 
     /// The activation of `entity`, as soon as there is one if it is expected.
     async fn find(&self, entity: &EntityId) -> Option<Arc<dyn Entity>> {
+        if let Some(found) = self.get(entity) {
+            return Some(found);
+        }
         let mut changed = self.changed.subscribe();
-        loop {
-            changed.mark_unchanged();
+        // The sender is in this very handle.
+        while self.expected.contains(entity) && changed.changed().await.is_ok() {
             if let Some(found) = self.get(entity) {
                 return Some(found);
             }
-            // The sender is in this very handle.
-            if !self.expected.contains(entity) || changed.changed().await.is_err() {
-                return None;
-            }
         }
+        self.get(entity)
     }
 
     /// Returns when `entity` is active here under `epoch` or a later one.

@@ -34,6 +34,18 @@ fn certificates<const N: usize>(dir: &Path, nodes: [&str; N]) -> [PathBuf; N] {
     })
 }
 
+/// Where each record of a segment of the log begins, and what it holds.
+fn records(segment: &[u8]) -> impl Iterator<Item = (usize, usize)> {
+    let (of_file, of_record) = (24, 20);
+    let mut next = of_file;
+    std::iter::from_fn(move || {
+        let record = segment[next..].strip_prefix(b"Odw1")?;
+        let begin = next;
+        next += of_record + u32::from_le_bytes(*record.first_chunk()?) as usize;
+        Some((begin, begin + of_record))
+    })
+}
+
 #[test]
 fn what_is_no_firmware_is_refused_by_name_and_harms_nothing() {
     let folder = folder();
@@ -182,17 +194,16 @@ fn a_log_that_is_damaged_in_the_middle_is_refused_with_file_and_offset() {
     let folder = folder();
     let (up, segment) = killed(folder.path());
     let mut bytes = fs::read(&segment).expect("the segment");
-    // Of the records: behind them the file has room for more.
-    let middle = bytes.iter().rposition(|byte| *byte != 0).expect("records") / 2;
+    // Behind the records the file has room for more.
+    let end = bytes.iter().rposition(|byte| *byte != 0).expect("records");
+    let is_behind = |(_, payload): &(usize, usize)| *payload > end / 2;
+    let (offset, middle) = records(&bytes).find(is_behind).expect("a record");
     bytes[middle] ^= 1;
     fs::write(&segment, &bytes).expect("damaged");
 
     let line = up.refused();
-    says(&line, &[&segment.display().to_string(), "checksum", "damaged at byte", "restore"]);
-    let (_, after) = line.split_once("at byte ").expect("an offset");
-    let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
-    let offset: usize = digits.parse().expect("a number");
-    assert!(offset <= middle && middle - offset < 4096, "{middle} is not in the record of: {line}");
+    let place = format!("damaged at byte {offset}:");
+    says(&line, &[&segment.display().to_string(), "checksum", &place, "restore"]);
     assert_eq!(fs::read(&segment).expect("the segment"), bytes, "nothing is repaired by guessing");
 
     bytes[middle] ^= 1;

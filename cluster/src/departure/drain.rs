@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use odeum_proto::store::{Command, Outcome, Refusal};
-use odeum_proto::{NodeId, ReplicaId};
+use odeum_proto::NodeId;
+use odeum_proto::store::{Command, NodeRecord};
 use tokio::time::timeout;
 
 use super::{DepartureHandle, LOOK_EVERY, LOOK_PAUSE, LeaveError};
 use crate::lease::LeaseHandle;
+use crate::placement::{planner::Wish, wishes};
 use crate::store::{Health, State};
 
 /// How long it may take until others know that this node stops.
@@ -21,7 +22,7 @@ impl DepartureHandle {
     /// [`LeaveError`]; after [`LeaveError::NotEmpty`] it goes on.
     pub async fn drain(&self, node: &NodeId, patience: Duration) -> Result<(), LeaveError> {
         let begin = Instant::now();
-        self.mark_draining(node, true, patience).await?;
+        self.mark(draining(node, true), patience).await?;
         if self.is_empty(node, begin, patience).await {
             return Ok(());
         }
@@ -35,7 +36,7 @@ impl DepartureHandle {
     /// # Errors
     /// [`LeaveError::Unknown`], [`LeaveError::Store`].
     pub async fn use_again(&self, node: &NodeId, deadline: Duration) -> Result<(), LeaveError> {
-        self.mark_draining(node, false, deadline).await
+        self.mark(draining(node, false), deadline).await
     }
 
     /// Before this node stops: has its firmware move to others while it still runs. Does not wait
@@ -57,23 +58,6 @@ impl DepartureHandle {
         }
     }
 
-    async fn mark_draining(
-        &self,
-        node: &NodeId,
-        draining: bool,
-        by: Duration,
-    ) -> Result<(), LeaveError> {
-        let mark = Command::SetDraining { node: node.clone(), draining };
-        match self.store.write(mark, by).await {
-            Ok(Outcome::Refused(Refusal::UnknownNode { node })) => {
-                Err(LeaveError::Unknown { node })
-            }
-            Ok(Outcome::Refused(refusal)) => Err(LeaveError::Refused(refusal)),
-            Ok(_) => Ok(()),
-            Err(error) => Err(LeaveError::Store(error)),
-        }
-    }
-
     /// Whether `node` is empty in time.
     async fn is_empty(&self, node: &NodeId, begin: Instant, patience: Duration) -> bool {
         let left = || patience.saturating_sub(begin.elapsed());
@@ -92,9 +76,13 @@ impl DepartureHandle {
     }
 }
 
+fn draining(node: &NodeId, draining: bool) -> Command {
+    Command::SetDraining { node: node.clone(), draining }
+}
+
 /// How many firmware and how many shards are on `node` that others could take now.
 fn holdings(state: &State, node: &NodeId) -> (usize, usize) {
-    let takes = |other: &&odeum_proto::store::NodeRecord| {
+    let takes = |other: &&NodeRecord| {
         other.id != *node
             && other.capacity > 0
             && state.is_leased(&other.id)
@@ -103,15 +91,12 @@ fn holdings(state: &State, node: &NodeId) -> (usize, usize) {
             && !state.draining().contains(&other.id)
     };
     let takers: Vec<_> = state.nodes().values().filter(takes).collect();
-    let fits = |replica: &ReplicaId| {
-        let labels = state.spec_of(replica).map(|spec| &spec.policy.labels);
-        takers.iter().any(|taker| {
-            let mut wanted = labels.into_iter().flatten();
-            wanted.all(|(label, value)| taker.labels.get(label) == Some(value))
-        })
+    let is_on_it = |wish: &Wish<'_>| {
+        state.placements().get(&wish.entity).is_some_and(|place| place.node == *node)
     };
-    let on_it = state.placements().iter().filter(|(_, place)| place.node == *node);
-    let firmware = on_it.filter(|(entity, _)| entity.replica().as_ref().is_some_and(fits)).count();
+    let fits = |wish: &Wish<'_>| takers.iter().any(|taker| wish.fits(taker));
+    let wishes = wishes(state, None).into_iter();
+    let firmware = wishes.filter(|wish| is_on_it(wish) && fits(wish)).count();
     let hosted = state
         .kinds()
         .iter()

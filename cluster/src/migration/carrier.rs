@@ -85,6 +85,7 @@ pub trait Arriving: Send {
     /// The last piece: with it all are there, and it is made ready to go on.
     fn thaw(&mut self, last: Bytes) -> BoxFuture<'_, Result<(), Cannot>>;
 
-    /// The table says that it is here, under `next`: it goes on. Returns when somebody sees to that.
-    fn begin(self: Box<Self>, next: Epoch) -> BoxFuture<'static, ()>;
+    /// The table says that it is here, under its next epoch: it goes on. Returns when somebody sees
+    /// to that.
+    fn begin(self: Box<Self>) -> BoxFuture<'static, ()>;
 }

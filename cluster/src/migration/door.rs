@@ -221,7 +221,7 @@ impl Door {
         let (arriving, _expected) = (state.arriving.take(), state.expected.take());
         drop(state);
         if let Some(arriving) = arriving {
-            arriving.begin(next).await;
+            arriving.begin().await;
             // Until then calls for it wait here.
             let active = self.parts.activations.active_under(entity, next);
             if timeout(SEEN, active).await.is_err() {

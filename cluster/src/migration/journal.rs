@@ -7,21 +7,13 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use odeum_proto::EntityId;
 use odeum_proto::moves::{Carriage, MovePhase, MoveReport, REASON_BYTES};
 use odeum_proto::store::Move;
-use tokio::sync::watch;
 
 /// Most moves that are kept. Older ones that are over are forgotten.
 const KEPT: usize = 512;
 
 /// Moves of this node. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Journal(Arc<Inner>);
-
-#[derive(Debug, Default)]
-struct Inner {
-    lines: Mutex<VecDeque<Arc<Line>>>,
-    /// Moves on with every change.
-    changed: watch::Sender<u64>,
-}
+pub(super) struct Journal(Arc<Mutex<VecDeque<Arc<Line>>>>);
 
 #[derive(Debug)]
 struct Line {
@@ -31,10 +23,7 @@ struct Line {
 
 /// The line of one move.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
-    journal: Journal,
-    line: Arc<Line>,
-}
+pub(super) struct Entry(Arc<Line>);
 
 impl Journal {
     /// A move begins.
@@ -54,7 +43,7 @@ impl Journal {
             paused_us: None,
         };
         let line = Arc::new(Line { began: Instant::now(), told: Mutex::new(told) });
-        let mut lines = locked(&self.0.lines);
+        let mut lines = locked(&self.0);
         while lines.len() >= KEPT {
             let Some(over) = lines.iter().position(|it| locked(&it.told).phase.is_over()) else {
                 break;
@@ -62,18 +51,12 @@ impl Journal {
             lines.remove(over);
         }
         lines.push_back(Arc::clone(&line));
-        drop(lines);
-        self.changed();
-        Entry { journal: self.clone(), line }
+        Entry(line)
     }
 
     /// All that are kept, the oldest first.
     pub(super) fn all(&self) -> Vec<MoveReport> {
-        locked(&self.0.lines).iter().map(|line| line.report()).collect()
-    }
-
-    fn changed(&self) {
-        self.0.changed.send_modify(|changed| *changed = changed.wrapping_add(1));
+        locked(&self.0).iter().map(|line| line.report()).collect()
     }
 }
 
@@ -91,7 +74,7 @@ impl Entry {
     pub(super) fn is_in(&self, phase: MovePhase) {
         self.change(|told| {
             if phase.is_over() {
-                told.took_us = micros(self.line.began);
+                told.took_us = micros(self.0.began);
             }
             told.phase = match phase {
                 MovePhase::Stayed { reason } => MovePhase::Stayed { reason: clipped(&reason) },
@@ -118,12 +101,11 @@ impl Entry {
     }
 
     pub(super) fn report(&self) -> MoveReport {
-        self.line.report()
+        self.0.report()
     }
 
     fn change(&self, change: impl FnOnce(&mut MoveReport)) {
-        change(&mut locked(&self.line.told));
-        self.journal.changed();
+        change(&mut locked(&self.0.told));
     }
 }
 

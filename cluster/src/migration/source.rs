@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use odeum_proto::moves::{Answer, MovePhase, Question};
+use odeum_proto::moves::{Answer, MovePhase, MoveReport, Question};
 use odeum_proto::store::{Command, Move, Outcome, Refusal};
 use odeum_proto::{Digest, EntityId, Epoch, codec};
 use tokio::time::{sleep, timeout};
@@ -252,9 +252,9 @@ fn told(phase: Phase) -> Option<MovePhase> {
     }
 }
 
-fn told_in_words(report: &odeum_proto::moves::MoveReport) -> String {
+fn told_in_words(report: &MoveReport) -> String {
     let paused = Duration::from_micros(report.paused_us.unwrap_or_default());
     let took = Duration::from_micros(report.took_us);
-    let odeum_proto::moves::MoveReport { entity, from, to, bytes, .. } = report;
+    let MoveReport { entity, from, to, bytes, .. } = report;
     format!("{entity} from {from} to {to}: {bytes} bytes in {took:.1?}, paused for {paused:.1?}")
 }

@@ -45,7 +45,7 @@ use tokio::time::Instant;
 
 use super::{
     cache::CacheHandle,
-    chronicle::{Chronicles, GuestLog},
+    chronicle::Chronicles,
     crashes::{Crashes, Verdict},
     deeds::Reach,
     error::GuestFailure,
@@ -512,14 +512,9 @@ impl CoordinatorActor {
 
     /// What a host that begins runs its guest with.
     fn setting(&self, running: &Running) -> Setting {
-        let name = &running.replica;
-        Setting {
-            firmware: name.clone(),
-            log: GuestLog::new(name.clone(), running.epoch, self.parts.chronicles.of(name)),
-            limits: running.spec.limits.clone(),
-            grants: Arc::clone(&self.parts.grants),
-            usage: Usage::default(),
-        }
+        let (replica, limits) = (running.replica.clone(), running.spec.limits.clone());
+        let (chronicles, grants) = (&self.parts.chronicles, Arc::clone(&self.parts.grants));
+        Setting::new(replica, running.epoch, limits, chronicles, grants)
     }
 
     async fn start(&mut self, ctx: &mut Context<Self>, running: Running) -> Result<(), ActorError> {

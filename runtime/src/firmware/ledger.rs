@@ -21,10 +21,12 @@ pub trait Ledger: Send + Sync + 'static {
     /// All replicas of deployed firmware, and which of them are placed on this life of `node`: nothing until the
     /// store has recorded it, because the epochs are those of the former one until then.
     fn wanted(&self, node: &NodeId, life: Incarnation) -> Vec<Wanted>;
-    /// The epoch under which `entity` is placed, as far as this node knows.
-    fn epoch(&self, entity: &EntityId) -> Option<Epoch>;
     /// Where `entity` is, as far as this node knows.
     fn placement(&self, entity: &EntityId) -> Option<Placement>;
+    /// The epoch under which `entity` is placed, as far as this node knows.
+    fn epoch(&self, entity: &EntityId) -> Option<Epoch> {
+        self.placement(entity).map(|placement| placement.epoch)
+    }
     /// The activation whose state `entity` goes on with under `epoch`, when it came by a move.
     fn moved_from(&self, entity: &EntityId, epoch: Epoch) -> Option<Epoch>;
     /// A variable, as far as this node knows.
@@ -94,10 +96,6 @@ impl Ledger for StoreHandle {
             };
             state.replicas().map(placed).collect()
         })
-    }
-
-    fn epoch(&self, entity: &EntityId) -> Option<Epoch> {
-        self.view(|state| state.placements().get(entity).map(|placement| placement.epoch))
     }
 
     fn placement(&self, entity: &EntityId) -> Option<Placement> {

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use odeum_proto::{ReplicaId, store::FirmwareLimits};
+use odeum_proto::{Epoch, ReplicaId, store::FirmwareLimits};
 
 use super::{
     bridge::BrokerAccess,
-    chronicle::GuestLog,
+    chronicle::{Chronicles, GuestLog},
     limiter::{Bounds, Limiter},
     store::Meter,
     usage::Usage,
@@ -46,6 +46,18 @@ pub struct Setting {
 }
 
 impl Setting {
+    /// What `replica` runs with under `epoch`, and of which nothing is counted yet.
+    pub(super) fn new(
+        replica: ReplicaId,
+        epoch: Epoch,
+        limits: FirmwareLimits,
+        chronicles: &Chronicles,
+        grants: Arc<Grants>,
+    ) -> Self {
+        let log = GuestLog::new(replica.clone(), epoch, chronicles.of(&replica));
+        Self { firmware: replica, log, limits, grants, usage: Usage::default() }
+    }
+
     pub(super) fn meter(&self, manifest: &Manifest) -> Meter {
         let bounds = Bounds::new(self.limits.memory_bytes, &manifest.limits);
         Meter::new(self, Limiter::new(bounds), manifest.limits.clone())

@@ -32,7 +32,7 @@ pub(super) use self::arrivals::{Arrivals, Arrived, Sent, Thawed};
 use super::{
     bridge::Publication,
     cache::{CacheHandle, PackageSource},
-    chronicle::{Chronicles, GuestLog},
+    chronicle::Chronicles,
     coordinator::CoordinatorHandle,
     heap::{Packed, Unpacking},
     host::{Gone, HostHandle},
@@ -40,7 +40,6 @@ use super::{
     ledger::Ledger,
     plan::Wanted,
     setting::{Grants, Setting},
-    usage::Usage,
 };
 use crate::package::{
     Package,
@@ -153,14 +152,8 @@ impl FirmwareCarrier {
         let Wanted { replica, spec, .. } =
             wanted.ok_or_else(|| Cannot::because("it is deployed no more, or anew"))?;
         let module = self.parts.cache.load(digest).await.map_err(Cannot::because)?;
-        let log = GuestLog::new(replica.clone(), epoch, self.parts.chronicles.of(&replica));
-        let setting = Setting {
-            firmware: replica,
-            log,
-            limits: spec.limits.clone(),
-            grants: Arc::clone(&self.parts.grants),
-            usage: Usage::default(),
-        };
+        let (chronicles, grants) = (&self.parts.chronicles, Arc::clone(&self.parts.grants));
+        let setting = Setting::new(replica, epoch, spec.limits, chronicles, grants);
         let instance = match live {
             false => None,
             true => {
@@ -173,8 +166,7 @@ impl FirmwareCarrier {
         };
         let (arrivals, coordinator) = (self.parts.arrivals.clone(), self.parts.coordinator.clone());
         let entity = entity.clone();
-        let inbox = Inbox::default();
-        Ok(Coming { arrivals, coordinator, entity, epoch, setting, instance, inbox })
+        Ok(Coming { arrivals, coordinator, entity, epoch, setting, instance })
     }
 }
 
@@ -283,7 +275,6 @@ struct Coming {
     setting: Setting,
     /// When its memory comes.
     instance: Option<(Instance, Unpacking)>,
-    inbox: Inbox,
 }
 
 impl Arriving for Coming {
@@ -300,7 +291,7 @@ impl Arriving for Coming {
 
     fn thaw(&mut self, last: Bytes) -> BoxFuture<'_, Result<(), Cannot>> {
         Box::pin(async move {
-            self.inbox = codec::decode(&last).map_err(Cannot::because)?;
+            let inbox = codec::decode(&last).map_err(Cannot::because)?;
             let instance = match self.instance.take() {
                 Some((mut instance, mut unpacking)) => {
                     instance.unpacked(&mut unpacking).await.map_err(Cannot::because)?;
@@ -308,14 +299,13 @@ impl Arriving for Coming {
                 }
                 None => None,
             };
-            let inbox = std::mem::take(&mut self.inbox);
             let thawed = Thawed { instance, setting: self.setting.clone(), inbox };
             self.arrivals.put(&self.entity, self.epoch, thawed);
             Ok(())
         })
     }
 
-    fn begin(self: Box<Self>, _next: Epoch) -> BoxFuture<'static, ()> {
+    fn begin(self: Box<Self>) -> BoxFuture<'static, ()> {
         // The coordinator finds it when it starts the entity.
         Box::pin(async move { self.coordinator.look().await })
     }

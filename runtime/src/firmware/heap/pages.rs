@@ -34,41 +34,29 @@ impl Copying {
     pub(super) fn changed(&mut self, memory: &[u8], range: Range<usize>) -> Changed {
         let mut changed = Changed::default();
         let known = self.sent.len();
+        if range.end > known {
+            // What is zero stays memory that the system has not given yet.
+            self.sent.resize(range.end, 0);
+        }
         for start in range.clone().step_by(PAGE) {
             let end = range.end.min(start + PAGE);
             let page = &memory[start..end];
-            let is_same = end <= known && self.sent[start..end] == *page;
-            if is_same {
+            let sent = &mut self.sent[start..end];
+            let was_sent = end <= known;
+            if was_sent && *sent == *page {
                 continue;
             }
             // At most 2^20 of them: a memory has 4 GiB.
             let number = u32::try_from(start / PAGE).unwrap_or(u32::MAX);
             if is_zero(page) {
                 extend(&mut changed.zero, number);
+                if was_sent {
+                    sent.fill(0);
+                }
             } else {
                 extend(&mut changed.full, number);
                 changed.data.extend_from_slice(page);
-            }
-        }
-        if range.end > known {
-            // What is zero stays memory that the system has not given yet.
-            self.sent.resize(range.end, 0);
-        }
-        let mut data = changed.data.as_slice();
-        for (first, count) in &changed.full {
-            for start in (*first as usize..).take(*count as usize).map(|page| page * PAGE) {
-                let end = range.end.min(start + PAGE);
-                let (page, rest) = data.split_at(end - start);
-                self.sent[start..end].copy_from_slice(page);
-                data = rest;
-            }
-        }
-        for (first, count) in &changed.zero {
-            for start in (*first as usize..).take(*count as usize).map(|page| page * PAGE) {
-                let end = range.end.min(start + PAGE);
-                if end <= known {
-                    self.sent[start..end].fill(0);
-                }
+                sent.copy_from_slice(page);
             }
         }
         changed

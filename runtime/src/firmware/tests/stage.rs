@@ -125,10 +125,6 @@ impl Ledger for Shelf {
         })
     }
 
-    fn epoch(&self, entity: &EntityId) -> Option<Epoch> {
-        self.view(|state| state.placements().get(entity).map(|at| at.epoch))
-    }
-
     fn placement(&self, entity: &EntityId) -> Option<Placement> {
         self.view(|state| state.placements().get(entity).cloned())
     }
