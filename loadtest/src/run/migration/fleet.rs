@@ -11,7 +11,7 @@ use odeum_proto::{Name, NodeId};
 use odeum_runtime::api::client::ApiClient;
 use odeum_runtime::api::types::{DeployOptions, FirmwareState};
 use odeum_runtime::config::NodeConfig;
-use odeum_runtime::node::{self as whole, RunOptions};
+use odeum_runtime::node::{self as whole, Ended, RunOptions};
 use serde::Deserialize;
 use std::process::Stdio;
 use tempfile::TempDir;
@@ -61,8 +61,10 @@ pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
     config.cluster.certs = Some(certs(&stage, &name));
     config.cluster.join = at.into_iter().collect();
     config.packages.allow_unsigned = Some(true);
-    whole::run(config, RunOptions { exit_with_stdin: true }).await?;
-    Ok(())
+    match whole::run(config, RunOptions { exit_with_stdin: true }).await? {
+        // Nobody tells it to begin anew.
+        Ended::Stopped | Ended::Restarts => Ok(()),
+    }
 }
 
 /// Where a node listens, as it tells.
