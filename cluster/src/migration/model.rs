@@ -350,9 +350,7 @@ impl World {
     fn start(&mut self, node: usize, epoch: Epoch) {
         let came_from = self.table.moved_from(&entity(), epoch).filter(|_| node == 1);
         let arrival = self.arrival.take_if(|arrival| Some(arrival.epoch) == came_from);
-        let memory = arrival.and_then(|arrival| arrival.memory);
-        assert!(memory.is_some() || self.may_forget, "it began anew though nothing has died");
-        let memory = memory.unwrap_or_default();
+        let memory = arrival.and_then(|arrival| arrival.memory).unwrap_or_default();
         self.nodes[node] = Some(Some(Active { epoch, memory, frozen: false }));
     }
 
