@@ -93,8 +93,24 @@ fn request(path: &str, body: &[u8]) -> HttpRequest {
 }
 
 async fn served(module: &Module, path: &str, body: &[u8]) -> Result<HttpAnswer, GuestFailure> {
+    served_with(setting(), module, path, body).await
+}
+
+async fn served_with(
+    setting: Setting,
+    module: &Module,
+    path: &str,
+    body: &[u8],
+) -> Result<HttpAnswer, GuestFailure> {
     let Linked::Http(service) = module.linked() else { panic!("{module:?}") };
-    service.serve(module.manifest(), &setting(), request(path, body)).await
+    service.serve(module.manifest(), &setting, request(path, body)).await
+}
+
+/// For bodies of megabytes, which a busy machine copies slowly.
+fn patient() -> Setting {
+    let setting = setting();
+    let limits = FirmwareLimits { message_time: Duration::from_secs(20), ..setting.limits };
+    Setting { limits, ..setting }
 }
 
 #[tokio::test]
@@ -117,13 +133,13 @@ async fn a_server_answers_each_request_with_an_instance_of_its_own() {
     assert!(matches!(failure, GuestFailure::Limit(GuestLimit::Time { .. })), "{failure}");
     // More than its memory has: it reads and writes a piece at a time.
     let large = vec![b'x'; 12_000_000];
-    let answer = served(&module, "/count", &large).await.expect("answers");
+    let answer = served_with(patient(), &module, "/count", &large).await.expect("answers");
     assert_eq!(answer.body, b"12000000");
-    let answer = served(&module, "/large?12000000", b"").await.expect("answers");
+    let answer = served_with(patient(), &module, "/large?12000000", b"").await.expect("answers");
     assert_eq!(answer.body.len(), 12_000_000);
-    let answer = served(&module, "/pipe", &large[..6_000_000]).await.expect("answers");
+    let answer = served_with(patient(), &module, "/pipe", &large[..6_000_000]).await.expect("answers");
     assert_eq!(answer.body.len(), 6_000_000);
-    let failure = served(&module, "/large?17000000", b"").await.expect_err("no answer");
+    let failure = served_with(patient(), &module, "/large?17000000", b"").await.expect_err("no answer");
     let limit = GuestLimit::Reply { got: BODY_BYTES + 1, allowed: BODY_BYTES };
     assert_eq!(failure, GuestFailure::Limit(limit));
     // None of it harmed the next.
