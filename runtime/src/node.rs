@@ -30,6 +30,7 @@ use std::{
 
 use odeum_actors::{Exit, StartError, Strategy, Supervisor, SupervisorSpec};
 use odeum_cluster::{
+    entity::{EntitiesHandle, Kind},
     node::{ClusterNode, Entry, NodeOptions},
     store::StoreTiming,
     transport::{Service, pki::PkiError},
@@ -143,8 +144,23 @@ pub struct RunOptions {
 /// # Errors
 /// [`NodeError`] when it cannot start, cannot find its cluster, or gives up.
 pub async fn run(config: NodeConfig, options: RunOptions) -> Result<(), NodeError> {
+    run_with(config, options, Vec::new(), drop).await
+}
+
+/// As [`run`], in a program that has entities of its own: `kinds` are those that the node hosts, and
+/// `begun` gets what reaches them before the node enters its cluster.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(
+    config: NodeConfig,
+    options: RunOptions,
+    kinds: Vec<Kind>,
+    begun: impl FnOnce(EntitiesHandle),
+) -> Result<(), NodeError> {
     let mut stop = StopSignals::new(options)?;
-    let (mut cluster, tree, root) = assemble(&config).await?;
+    let (mut cluster, tree, root) = assemble(&config, kinds).await?;
+    begun(cluster.entities.clone());
     let entered = tokio::select! {
         biased;
         () = stop.received() => None,
@@ -178,7 +194,10 @@ pub async fn run(config: NodeConfig, options: RunOptions) -> Result<(), NodeErro
 
 /// Binds everything and starts the tree. The node then answers its API, but belongs to no
 /// cluster yet.
-async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Tree, Supervisor), NodeError> {
+async fn assemble(
+    config: &NodeConfig,
+    kinds: Vec<Kind>,
+) -> Result<(ClusterNode, Tree, Supervisor), NodeError> {
     let data_dir = config.node.data_dir.clone();
     let node = identity::name(config)?;
     let certs = identity::certificates(config, &node)?;
@@ -194,7 +213,7 @@ async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Tree, Supervisor)
         patience: JOIN_PATIENCE,
         snapshot_every: config.store.snapshot_every.get(),
         store_timing: StoreTiming::default(),
-        kinds: Vec::new(),
+        kinds,
         labels: config.node.labels.clone(),
         zone: config.node.zone.clone(),
         capacity: config.node.capacity,
