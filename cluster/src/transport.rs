@@ -81,6 +81,8 @@ pub enum Service {
     Chronicle,
     /// The state of entities that move here, and how moves from here stand.
     Move,
+    /// The life of the node: whether it is to begin anew.
+    Restart,
 }
 
 /// Which streams a request uses. A class never waits for a lower one; within a stream order is

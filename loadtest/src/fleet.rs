@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +18,7 @@ use odeum_proto::NodeId;
 use odeum_runtime::api::client::ApiClient;
 use odeum_runtime::api::types::{NodeState, NodeSummary};
 use odeum_runtime::config::NodeConfig;
-use odeum_runtime::node::{self as whole, RunOptions};
+use odeum_runtime::node::{self as whole, Ended, RunOptions};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -46,6 +47,9 @@ const VOTERS: usize = 5;
 
 /// The port of the API where a node has an address of its own.
 const API_PORT: u16 = 7070;
+
+/// The port of the door to entities there.
+const DOOR_PORT: u16 = 7080;
 
 /// What a node is started with.
 #[derive(Debug, Args)]
@@ -103,18 +107,30 @@ pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
         odeum_cluster::entity::mishap::drop_one_in(every);
     }
     let options = RunOptions { exit_with_stdin: true };
-    let Some(door) = door else { return Ok(whole::run(config, options).await?) };
-    let kinds = vec![door::kind()?];
-    let opened = |entities| door::open(entities, door);
-    Ok(whole::run_with(config, options, kinds, opened).await?)
+    // Asked for now: the system does not name a file any more that was replaced.
+    let program = std::env::current_exe()?;
+    let ended = match door {
+        None => whole::run(config, options).await?,
+        Some(door) => {
+            let opened = |entities| door::open(entities, door);
+            whole::run_with(config, options, vec![door::kind()?], opened).await?
+        }
+    };
+    match ended {
+        Ended::Stopped => Ok(()),
+        Ended::Restarts => {
+            // It returns only when that cannot be.
+            let error =
+                std::process::Command::new(program).args(std::env::args_os().skip(1)).exec();
+            Err(error).context("the node cannot begin anew")
+        }
+    }
 }
 
-/// Where a node listens, as it tells.
+/// What a node tells when it listens.
 #[derive(Debug, Deserialize)]
 struct Ports {
     pid: u32,
-    api: SocketAddr,
-    cluster: SocketAddr,
 }
 
 /// Where the nodes of a fleet are, and what is done to them later.
@@ -146,7 +162,6 @@ pub(crate) struct Fleet {
     net: Option<Net>,
     disk: Option<(usize, Disk)>,
     shim: Option<Shim>,
-    doors: bool,
     drop_one_in: Option<u64>,
     authority: Authority,
     stage: TempDir,
@@ -159,7 +174,7 @@ struct Seat {
     id: NodeId,
     /// How often one was started in it.
     starts: usize,
-    /// Where it listens; known from its first start on.
+    /// Where it listens.
     api: SocketAddr,
     cluster: SocketAddr,
     door: Option<SocketAddr>,
@@ -187,20 +202,29 @@ impl Fleet {
                 Some(net) => Some(net.addr(&name)?),
                 None => None,
             };
-            let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            // Named, so that a node that begins anew is where it was.
+            let (api, cluster) = match ip {
+                Some(addr) => ((addr.ip(), API_PORT).into(), addr),
+                None => (free_tcp()?, free_udp()?),
+            };
+            let door = match ip {
+                _ if !doors => None,
+                Some(addr) => Some((addr.ip(), DOOR_PORT).into()),
+                None => Some(free_tcp()?),
+            };
             seats.push(Seat {
                 id: name.parse()?,
                 name,
                 starts: 0,
-                api: ip.map_or(anywhere, |addr| (addr.ip(), API_PORT).into()),
-                cluster: ip.unwrap_or(anywhere),
-                door: None,
+                api,
+                cluster,
+                door,
                 client: None,
                 child: None,
             });
         }
         let pids = Pids::default();
-        let mut fleet = Self { seats, pids, net, disk, shim, doors, drop_one_in, authority, stage };
+        let mut fleet = Self { seats, pids, net, disk, shim, drop_one_in, authority, stage };
         for place in 0..fleet.seats.len() {
             fleet.run(place).await?;
         }
@@ -351,12 +375,12 @@ impl Fleet {
         let pid = child.id().context("it has ended")?;
         let told = data.join(whole::PORTS_FILE);
         let begin = Instant::now();
-        let ports: Ports = loop {
+        loop {
             if let Ok(bytes) = std::fs::read(&told)
                 && let Ok(ports) = serde_json::from_slice::<Ports>(&bytes)
                 && ports.pid == pid
             {
-                break ports;
+                break;
             }
             if let Some(status) = child.try_wait()? {
                 anyhow::bail!("{name} ended with {status}: {}", self.last_words(place));
@@ -366,12 +390,10 @@ impl Fleet {
                 anyhow::bail!("{name} does not say where it listens: {words}");
             }
             sleep(LOOK).await;
-        };
-        let client = ApiClient::new(&format!("http://{}", ports.api))?;
+        }
         self.has_pid(&name, Some(pid));
         let seat = self.seat_mut(place)?;
-        (seat.api, seat.cluster) = (ports.api, ports.cluster);
-        seat.client = Some(client);
+        seat.client = Some(ApiClient::new(&format!("http://{}", seat.api))?);
         seat.child = Some(child);
         Ok(())
     }
@@ -393,11 +415,8 @@ impl Fleet {
         let joined = data.exists();
         let others = self.seats.iter().find(|seat| seat.child.is_some());
         let join = others.map(|seat| seat.cluster).filter(|_| !joined);
-        let (doors, drop_one_in) = (self.doors, self.drop_one_in);
+        let drop_one_in = self.drop_one_in;
         let seat = self.seat_mut(place)?;
-        if doors && seat.door.is_none() {
-            seat.door = Some(free_port(seat.api.ip())?);
-        }
         command.args(["fleet-node", &name, "--data"]).arg(&data).arg("--certs").arg(certs);
         command.arg("--api").arg(seat.api.to_string());
         command.arg("--cluster").arg(seat.cluster.to_string());
@@ -523,11 +542,12 @@ pub(crate) async fn sees_all(client: &ApiClient, all: usize) -> bool {
     votes && nodes.iter().filter(is_well).count() == all
 }
 
-/// A port that nobody has now. Somebody may take it before it is used, which is seen then.
-fn free_port(ip: IpAddr) -> anyhow::Result<SocketAddr> {
-    if ip.is_loopback() {
-        return Ok(std::net::TcpListener::bind((ip, 0))?.local_addr()?);
-    }
-    // Where a node has an address of its own, all ports are free.
-    Ok((ip, API_PORT + 10).into())
+/// A port of TCP that nobody has now. Somebody may take it before it is used, which is seen then.
+fn free_tcp() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+/// The same of UDP.
+fn free_udp() -> anyhow::Result<SocketAddr> {
+    Ok(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }

@@ -20,6 +20,7 @@ pub mod load;
 pub mod log;
 pub mod moves;
 pub mod report;
+pub mod restart;
 pub mod session;
 pub mod shard;
 pub mod store;

@@ -23,6 +23,7 @@ mod new;
 mod out;
 mod package;
 mod placement;
+mod rollout;
 mod run;
 mod session;
 mod steer;
@@ -98,6 +99,9 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     /// Empty a node: what it has moves to others
     Drain(migrate::DrainArgs),
+    /// Restart all nodes, one after the other
+    #[command(subcommand)]
+    Rollout(rollout::RolloutCommand),
     /// Show what is where and why, and make nodes equally busy
     #[command(subcommand)]
     Placement(placement::PlacementCommand),
@@ -199,6 +203,7 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<ExitCode,
         Command::Leave(args) => leave::leave(invocation, args).await,
         Command::Migrate(args) => migrate::migrate(invocation, args).await,
         Command::Drain(args) => migrate::drain(invocation, args).await,
+        Command::Rollout(command) => rollout::rollout(invocation, command).await,
         Command::Placement(command) => placement::placement(invocation, command).await,
         Command::Run(args) => run::run(invocation, args).await,
         Command::Apply(args) => apply::apply(invocation, args).await,

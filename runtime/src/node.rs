@@ -11,6 +11,7 @@
 //! Start order is top to bottom and stop order bottom to top: the API closes first, so that
 //! nobody is promised anything by a node that is leaving.
 
+mod anew;
 mod blobs;
 mod facade;
 mod facts;
@@ -44,6 +45,7 @@ use tokio::{
 pub(crate) use self::identity::{certificates, certificates_at, name};
 pub use self::ports::{PORTS_FILE, Ports};
 use self::{
+    anew::Life,
     facade::{NodeFacade, Tree},
     reports::{Reports, Told},
 };
@@ -138,12 +140,22 @@ pub struct RunOptions {
     pub exit_with_stdin: bool,
 }
 
-/// Runs a node until SIGTERM, SIGINT, what `options` names or its departure from the cluster, then
-/// stops it in good order.
+/// How a node ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Ended {
+    /// It was told to stop, or has left its cluster.
+    Stopped,
+    /// It was told to begin anew: whoever ran it is to run its program again.
+    Restarts,
+}
+
+/// Runs a node until SIGTERM, SIGINT, what `options` names, its departure from the cluster or until
+/// it is told to begin anew, then stops it in good order.
 ///
 /// # Errors
 /// [`NodeError`] when it cannot start, cannot find its cluster, or gives up.
-pub async fn run(config: NodeConfig, options: RunOptions) -> Result<(), NodeError> {
+pub async fn run(config: NodeConfig, options: RunOptions) -> Result<Ended, NodeError> {
     run_with(config, options, Vec::new(), drop).await
 }
 
@@ -157,9 +169,9 @@ pub async fn run_with(
     options: RunOptions,
     kinds: Vec<Kind>,
     begun: impl FnOnce(EntitiesHandle),
-) -> Result<(), NodeError> {
+) -> Result<Ended, NodeError> {
     let mut stop = StopSignals::new(options)?;
-    let (mut cluster, tree, root) = assemble(&config, kinds).await?;
+    let (mut cluster, life, tree, root) = assemble(&config, kinds).await?;
     begun(cluster.entities.clone());
     let entered = tokio::select! {
         biased;
@@ -168,16 +180,23 @@ pub async fn run_with(
         entered = cluster.enter() => Some(entered),
     };
     let result = match entered {
-        None => Ok(()),
+        None => Ok(Ended::Stopped),
         Some(Err(error)) => Err(error.into()),
         Some(Ok(entry)) => {
             tell(&cluster, entry);
-            tokio::select! {
+            let catching_up = tokio::spawn(life.clone().catch_up(cluster.store.clone()));
+            let ended = tokio::select! {
                 biased;
-                () = stop.received() => Ok(()),
+                () = stop.received() => Ok(Ended::Stopped),
                 exit = root.finished() => Err(NodeError::GaveUp(exit)),
-                left = cluster.left() => left.map_err(NodeError::from),
-            }
+                left = cluster.left() => left.map(|()| Ended::Stopped).map_err(NodeError::from),
+                () = life.over() => {
+                    tracing::info!(reason = "it is to begin anew", "stopping");
+                    Ok(Ended::Restarts)
+                }
+            };
+            catching_up.abort();
+            ended
         }
     };
     if result.is_ok() {
@@ -197,7 +216,7 @@ pub async fn run_with(
 async fn assemble(
     config: &NodeConfig,
     kinds: Vec<Kind>,
-) -> Result<(ClusterNode, Tree, Supervisor), NodeError> {
+) -> Result<(ClusterNode, Life, Tree, Supervisor), NodeError> {
     let data_dir = config.node.data_dir.clone();
     let node = identity::name(config)?;
     let certs = identity::certificates(config, &node)?;
@@ -244,6 +263,8 @@ async fn assemble(
     services.insert(Service::Firmware, Arc::new(Reports(firmware.coordinator.clone())));
     let told = Told(firmware.chronicles.clone(), firmware.keepers.clone());
     services.insert(Service::Chronicle, Arc::new(told));
+    let life = Life::new(cluster.record.incarnation);
+    services.insert(Service::Restart, Arc::new(life.clone()));
 
     Ports::of(&listening, &cluster.transport)
         .write(&data_dir)
@@ -264,7 +285,8 @@ async fn assemble(
     });
     // It comes last: a crash of it touches no firmware.
     let firmware_supervisor = firmware_supervisor.child(rollout);
-    let facade = NodeFacade::new(&cluster, (firmware, reports), config, places, tree.clone());
+    let facade =
+        NodeFacade::new(&cluster, (firmware, reports), config, places, &life, tree.clone());
     let http = api::spec(listening, Arc::new(facade), config.api.drain.0);
     let mut root = SupervisorSpec::new("Node", Strategy::OneForOne);
     for supervisor in supervisors {
@@ -273,7 +295,7 @@ async fn assemble(
     let api_supervisor = SupervisorSpec::new("ApiSupervisor", Strategy::OneForOne).child(http);
     let root = root.supervisor(firmware_supervisor).supervisor(api_supervisor).start().await?;
     tree.set(root.clone());
-    Ok((cluster, tree, root))
+    Ok((cluster, life, tree, root))
 }
 
 /// How much of what a firmware logs is kept.

@@ -2,6 +2,7 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 #[path = "support/cluster.rs"]
+#[expect(dead_code, reason = "each test program uses a part of it")]
 mod cluster;
 
 use std::{fs, time::Duration};

@@ -70,6 +70,7 @@ impl Giving<'_> {
                 Act::Send => self.send_rest(&mut course).await,
                 Act::Switch => Ok(self.switch(&mut course).await),
                 Act::CallOff => Ok(self.call_off(&mut course).await),
+                Act::Retract => Ok(self.retract().await),
                 Act::Finish(end) => {
                     self.finish(end, course).await;
                     return end;
@@ -185,12 +186,20 @@ impl Giving<'_> {
     }
 
     async fn call_off(&self, course: &mut Course) -> Event {
+        self.stay(course);
+        self.retract().await
+    }
+
+    fn stay(&self, course: &mut Course) {
         if let Some(departing) = course.departing.take() {
             departing.stay();
             if let Some(frozen) = course.frozen {
                 self.entry.paused(frozen);
             }
         }
+    }
+
+    async fn retract(&self) -> Event {
         let (entity, expected) = (self.entity.clone(), self.made.epoch);
         let command = Command::CallOff { entity, expected };
         match self.parts.store.write(command, COMMIT.0).await {
@@ -206,7 +215,7 @@ impl Giving<'_> {
         Event::Unknown
     }
 
-    async fn finish(self, end: End, course: Course) {
+    async fn finish(self, end: End, mut course: Course) {
         let (entity, epoch, to) = (self.entity.clone(), self.made.epoch, self.made.to.clone());
         match (end, course.next) {
             (End::Moved, Some(next)) => {
@@ -228,6 +237,7 @@ impl Giving<'_> {
                 self.entry.is_in(MovePhase::Overtaken);
             }
             (End::Stayed, _) => {
+                self.stay(&mut course);
                 let reason = course.reason.unwrap_or_else(|| "it was called off".into());
                 tracing::warn!(%entity, %to, reason, "entity not moved");
                 self.entry.is_in(MovePhase::Stayed { reason: reason.into() });
@@ -246,7 +256,7 @@ fn told(phase: Phase) -> Option<MovePhase> {
         Phase::Freezing => Some(MovePhase::Freezing),
         Phase::Sending => Some(MovePhase::Sending),
         Phase::Switching => Some(MovePhase::Switching),
-        Phase::CallingOff => Some(MovePhase::CallingOff),
+        Phase::CallingOff | Phase::Retracting => Some(MovePhase::CallingOff),
         // Told when it is finished, with how it went.
         Phase::Over(_) => None,
     }

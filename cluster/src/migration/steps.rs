@@ -8,10 +8,12 @@
 //!     └──────────┴─────────────┴──────────┘            │ ⟲ until its outcome is known
 //!                 failed │                              │ refused
 //!                        ▼                              ▼
-//!                   CallingOff ⟲ ─────────────────▶ Stayed
+//!                   CallingOff ⟲ ──▶ Stayed ◀── Retracting ⟲
 //! ```
-//! An entity that was frozen goes on as soon as it is sure that nobody will switch it, which is
-//! before anything is called off: only this machine asks for the switch.
+//! An entity that was frozen goes on as soon as it is sure that nobody will switch it. Only this
+//! machine asks for that: before it has, the entity goes on first, and the move is called off then.
+//! After it has, one that it asked for may still be on its way to the log, though another was
+//! refused; so the entity stays frozen until the log has forgotten the move.
 
 /// Rounds of copying at most. What changes as fast as it is copied will do so for ever.
 const ROUNDS: u32 = 6;
@@ -34,6 +36,8 @@ pub(super) enum Phase {
     Switching,
     /// It stays; the log is to say so.
     CallingOff,
+    /// It is to stay, if the log has not switched it after all.
+    Retracting,
     /// The move is over.
     Over(End),
 }
@@ -70,7 +74,7 @@ pub(super) enum Event {
     Failed,
     /// The log says that it is there.
     Switched,
-    /// The log refuses the switch for good.
+    /// The log refuses it as things are now.
     Refused,
     /// The log says that the activation is over.
     Stale,
@@ -95,6 +99,8 @@ pub(super) enum Act {
     Switch,
     /// Let it go on here, and have the log say so.
     CallOff,
+    /// Have the log say that it stays, and let it go on only then.
+    Retract,
     /// Nothing more: tell the entity how it ended.
     Finish(End),
 }
@@ -132,6 +138,8 @@ impl Machine {
         let freezing = (Phase::Freezing, Act::Freeze);
         match (self.phase, event) {
             (Phase::Over(end), _) => over(end),
+            // By whom, the switch is told.
+            (Phase::Retracting, Event::Stale) => (Phase::Switching, Act::Switch),
             // Whatever was asked for last, it is known now.
             (_, Event::Stale) => over(End::Overtaken),
             (Phase::Preparing, Event::Prepared { small: true }) => freezing,
@@ -143,9 +151,12 @@ impl Machine {
             (Phase::Freezing, Event::Frozen) => (Phase::Sending, Act::Send),
             (Phase::Sending, Event::Thawed) => (Phase::Switching, Act::Switch),
             (Phase::Switching, Event::Switched) => over(End::Moved),
-            (Phase::Switching, Event::Refused) => (Phase::CallingOff, Act::CallOff),
+            (Phase::Switching, Event::Refused) => (Phase::Retracting, Act::Retract),
             (Phase::Switching, _) => (Phase::Switching, Act::Switch),
-            (Phase::CallingOff, Event::CalledOff | Event::Refused) => over(End::Stayed),
+            (Phase::CallingOff | Phase::Retracting, Event::CalledOff | Event::Refused) => {
+                over(End::Stayed)
+            }
+            (Phase::Retracting, _) => (Phase::Retracting, Act::Retract),
             (
                 Phase::Preparing
                 | Phase::Copying { .. }
@@ -211,5 +222,17 @@ mod tests {
         }
         assert_eq!(machine.on(Event::Switched), Act::Finish(End::Moved));
         assert_eq!(machine.on(Event::Stale), Act::Finish(End::Moved), "over is over");
+    }
+
+    #[test]
+    fn a_switch_that_is_refused_is_retracted_and_asked_for_again_if_another_was_made() {
+        let begun = [Event::Prepared { small: true }, Event::Frozen, Event::Thawed];
+        let retracted = [&begun[..], &[Event::Refused, Event::Unknown]].concat();
+        assert_eq!(acts(&retracted)[begun.len() + 1..], [Act::Retract, Act::Retract]);
+        let stays = [&retracted[..], &[Event::CalledOff]].concat();
+        assert_eq!(acts(&stays).last(), Some(&Act::Finish(End::Stayed)));
+        let was_made = [&retracted[..], &[Event::Stale, Event::Switched]].concat();
+        let rest = [Act::Switch, Act::Finish(End::Moved)];
+        assert_eq!(acts(&was_made)[retracted.len() + 1..], rest);
     }
 }

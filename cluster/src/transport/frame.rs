@@ -214,6 +214,7 @@ impl Service {
     const CLOCK: u8 = 8;
     const CHRONICLE: u8 = 9;
     const MOVE: u8 = 10;
+    const RESTART: u8 = 11;
     /// The group number of [`GroupId::Control`]; data groups count from 0.
     const CONTROL: u16 = u16::MAX;
 
@@ -233,6 +234,7 @@ impl Service {
             Self::Clock => (Self::CLOCK, 0),
             Self::Chronicle => (Self::CHRONICLE, 0),
             Self::Move => (Self::MOVE, 0),
+            Self::Restart => (Self::RESTART, 0),
         }
     }
 
@@ -249,6 +251,7 @@ impl Service {
             Self::CLOCK => Some(Self::Clock),
             Self::CHRONICLE => Some(Self::Chronicle),
             Self::MOVE => Some(Self::Move),
+            Self::RESTART => Some(Self::Restart),
             _ => None,
         }
     }
@@ -304,6 +307,7 @@ mod tests {
             Just(Service::Clock),
             Just(Service::Chronicle),
             Just(Service::Move),
+            Just(Service::Restart),
         ]
     }
 
@@ -344,6 +348,7 @@ mod tests {
             (Service::Clock, 8, [0, 0]),
             (Service::Chronicle, 9, [0, 0]),
             (Service::Move, 10, [0, 0]),
+            (Service::Restart, 11, [0, 0]),
         ] {
             let head = [18, 0, 0, 0, 1, 7, 0, 0, 0, 0, 0, 0, 0, tag];
             let expected = [&head[..], &group, &[2, 1, 0, 0], b"hi"].concat();

@@ -415,7 +415,7 @@ fn count(value: u64) -> String {
 fn grouped(digits: &str) -> String {
     let mut text = String::new();
     for (at, c) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 && !text.ends_with('-') {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) && !text.ends_with('-') {
             text.push('\u{202f}');
         }
         text.push(c);
@@ -441,8 +441,8 @@ mod tests {
 
     #[test]
     fn numbers_have_the_digits_that_mean_something() {
-        let texts = [12_345.6, 99.94, 3.141, 0.01234, 5.0].map(number);
-        assert_eq!(texts, ["12\u{202f}346", "99.9", "3.14", "0.012", "5"]);
+        let texts = [12_345.6, 99.94, 3.456, 0.01234, 5.0].map(number);
+        assert_eq!(texts, ["12\u{202f}346", "99.9", "3.46", "0.012", "5"]);
         assert_eq!([micros(12), micros(1_234)], ["12 \u{b5}s", "1.23 ms"]);
         assert_eq!(count(1_234_567), "1\u{202f}234\u{202f}567");
     }

@@ -66,7 +66,8 @@ pub(crate) struct Able {
 impl Able {
     /// Why a fault cannot come, if it cannot.
     pub(crate) fn prevents(&self, fault: &Fault) -> Option<String> {
-        let of_api = matches!(fault, Fault::Move(_) | Fault::Drain(_) | Fault::Update(_));
+        let of_api =
+            matches!(fault, Fault::Move(_) | Fault::Drain(_) | Fault::Update(_) | Fault::Roll(_));
         if self.is_foreign && !of_api {
             return Some("the harness has not started these nodes".to_owned());
         }
@@ -247,7 +248,10 @@ impl<'a> Torment<'a> {
             Fault::Kill(_) => self.fleet()?.kill(at).await,
             Fault::Pause(_) => self.fleet()?.signal(at, Signal::STOP),
             Fault::Restart(_) => self.fleet()?.stop(at).await,
-            Fault::Roll(_) => self.roll(number).await,
+            Fault::Roll(_) => {
+                self.roll(number);
+                Ok(())
+            }
             Fault::Move(it) => self.begin_moves(number, it.guests),
             Fault::Drain(_) => self.begin_drain(number, at),
             Fault::Update(_) => self.begin_update(number),
@@ -388,17 +392,32 @@ impl<'a> Torment<'a> {
         run(&mut command)
     }
 
-    /// Restarts all nodes, one after the other.
-    async fn roll(&mut self, number: usize) -> anyhow::Result<()> {
-        for place in 0..self.nodes.len() {
-            let fleet = self.fleet()?;
-            fleet.stop(place).await?;
-            fleet.run(place).await?;
-            fleet.whole(WHOLE).await?;
-        }
-        let now = self.now_s();
-        self.mark(number, |mark| (mark.ends_s, mark.whole_s) = (Some(now), Some(0.0)));
-        Ok(())
+    /// Restarts all nodes, one after the other, each when the one before is back: as
+    /// `odeum rollout restart` does.
+    fn roll(&mut self, number: usize) {
+        let (nodes, ended) = (self.nodes.clone(), self.ended_mark(number));
+        let marks = Arc::clone(&self.marks);
+        self.tasks.spawn(async move {
+            for place in 0..nodes.len() {
+                // Another one waits until it is back.
+                let asked = nodes.get((place + 1) % nodes.len()).or(nodes.first());
+                let (Some((_, client)), Some((name, own))) = (asked, nodes.get(place)) else {
+                    continue;
+                };
+                client.restart_node(&name.parse()?, WHOLE).await.with_context(|| name.clone())?;
+                let begin = Instant::now();
+                while own.ready().await.is_err() {
+                    anyhow::ensure!(begin.elapsed() < WHOLE, "{name} is not ready after {WHOLE:?}");
+                    sleep(LOOK).await;
+                }
+            }
+            ended();
+            let mut marks = marks.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(mark) = marks.get_mut(number) {
+                mark.whole_s = Some(0.0);
+            }
+            Ok(())
+        });
     }
 
     fn any_client(&mut self) -> anyhow::Result<ApiClient> {

@@ -20,9 +20,9 @@ use super::types::{
     ActorNode, Applied, ApplyBody, BlobPage, CallAnswer, CallOptions, DEADLINE_HEADER,
     DeployOptions, Deployed, EPOCH_HEADER, ErrorBody, Explanation, FirmwareDescription,
     FirmwareEvent, FirmwareSettings, FirmwareSummary, KEY_HEADER, LinksReport, MoveBegun, MoveBody,
-    MoveSummary, NODE_HEADER, NodeStatus, NodeSummary, PlacementReport, REPLAYED_HEADER,
-    REQUEST_HEADER, Renewed, RolledBack, SESSION_HEADER, SETTINGS_HEADER, ScaleBody, Scaled,
-    StoreReport,
+    MoveSummary, NODE_HEADER, NodeRestart, NodeStatus, NodeSummary, PlacementReport,
+    REPLAYED_HEADER, REQUEST_HEADER, Renewed, RolledBack, SESSION_HEADER, SETTINGS_HEADER,
+    ScaleBody, Scaled, StoreReport,
 };
 
 pub use contents::SetOptions;
@@ -190,6 +190,23 @@ impl ApiClient {
         url.query_pairs_mut().append_pair("patience", &given);
         let request = self.http.request(Method::POST, url).timeout(patience + LEAVE_SLACK);
         self.send(request).await.map(drop)
+    }
+
+    /// Has a node end in good order and begin anew: returns when it is back, within `patience`, or
+    /// at once when it is the asked one.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn restart_node(
+        &self,
+        node: &NodeId,
+        patience: Duration,
+    ) -> Result<NodeRestart, ApiError> {
+        let mut url = self.path(&["v1", "nodes", node.as_str(), "restart"]);
+        let given = humantime::format_duration(patience).to_string();
+        url.query_pairs_mut().append_pair("patience", &given);
+        let request = self.http.request(Method::POST, url).timeout(patience + LEAVE_SLACK);
+        self.json(self.send(request).await?).await
     }
 
     /// Lets things come to a node again that was drained.

@@ -23,8 +23,9 @@ use super::{
     types::{
         After, Applied, ApplyBody, BlobPage, CompactReport, Deployed, Explanation,
         FirmwareDescription, FirmwareEvent, FirmwareSettings, FirmwareSummary, LinksReport,
-        LogLine, LogOptions, MoveBegun, MoveBody, MoveSummary, NodeStatus, NodeSummary,
-        PlacementReport, Renewed, Restored, RolledBack, Scaled, SessionPage, StoreReport,
+        LogLine, LogOptions, MoveBegun, MoveBody, MoveSummary, NodeRestart, NodeStatus,
+        NodeSummary, PlacementReport, Renewed, Restored, RolledBack, Scaled, SessionPage,
+        StoreReport,
     },
 };
 use crate::doctor::Facts;
@@ -120,6 +121,14 @@ pub trait ApiNode: Send + Sync + 'static {
 
     /// Has everything on a node move to others within `patience`, and nothing more come to it.
     fn drain(&self, node: NodeId, patience: Duration) -> BoxFuture<'_, Result<(), Problem>>;
+
+    /// Has a node end in good order and begin anew; returns when it is back, within `patience`, or
+    /// at once when it is this one.
+    fn restart_node(
+        &self,
+        node: NodeId,
+        patience: Duration,
+    ) -> BoxFuture<'_, Result<NodeRestart, Problem>>;
 
     /// Lets things come to a node again that was drained.
     fn use_again(&self, node: NodeId) -> BoxFuture<'_, Result<(), Problem>>;

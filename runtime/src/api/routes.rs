@@ -119,6 +119,7 @@ pub(super) fn routes(node: Arc<dyn ApiNode>, stop: CancellationToken) -> Router 
         .route("/v1/nodes/{id}/leave", post(node::leave))
         .route("/v1/nodes/{id}/stay", post(node::stay))
         .route("/v1/nodes/{id}/drain", post(node::drain))
+        .route("/v1/nodes/{id}/restart", post(node::restart))
         .route("/v1/nodes/{id}/use", post(node::use_again));
     let begun = Router::new()
         .route("/v1/moves", post(moves::begin))

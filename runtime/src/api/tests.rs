@@ -31,8 +31,8 @@ use super::{
         After, Applied, ApplyBody, BlobPage, BlobSummary, BlobUsage, CallOptions, Change,
         DeployOptions, Deployed, ErrorBody, Explanation, FirmwareDescription, FirmwareEvent,
         FirmwareSettings, FirmwareSummary, LinksReport, LogLine, LogOptions, MoveBegun, MoveBody,
-        MoveSummary, NodeStatus, NodeSummary, PlacementReport, Renewed, RolledBack, Scaled,
-        SessionPage, StoreReport, StoreSummary,
+        MoveSummary, NodeRestart, NodeStatus, NodeSummary, PlacementReport, Renewed, RolledBack,
+        Scaled, SessionPage, StoreReport, StoreSummary,
     },
     *,
 };
@@ -115,6 +115,14 @@ impl ApiNode for MadeUp {
 
     fn drain(&self, _: NodeId, _: Duration) -> BoxFuture<'_, Result<(), Problem>> {
         Box::pin(async { Ok(()) })
+    }
+
+    fn restart_node(
+        &self,
+        node: NodeId,
+        _: Duration,
+    ) -> BoxFuture<'_, Result<NodeRestart, Problem>> {
+        Box::pin(async move { Err(Problem::NotFound { what: format!("node {node}").into() }) })
     }
 
     fn use_again(&self, _: NodeId) -> BoxFuture<'_, Result<(), Problem>> {

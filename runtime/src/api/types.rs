@@ -49,8 +49,8 @@ pub use firmware::{
 pub use link::{CertificateSummary, ClassTraffic, LinkReport, LinkState, LinksReport};
 pub use moves::{MoveBegun, MoveBody, MoveState, MoveSummary};
 pub use node::{
-    ActorNode, LeaseSummary, LinkSummary, LoadSummary, NodeState, NodeStatus, NodeSummary,
-    StoreRole, StoreSummary,
+    ActorNode, LeaseSummary, LinkSummary, LoadSummary, NodeRestart, NodeState, NodeStatus,
+    NodeSummary, StoreRole, StoreSummary,
 };
 pub use placement::{Explanation, NodeShare, PlacedEntity, PlacementReport, Possibility};
 pub use program::{ProgramSummary, SessionProgram, Text};

@@ -8,7 +8,7 @@ use odeum_cluster::{
 };
 use odeum_proto::{EntityId, IdError, Name, NodeId, RequestId};
 
-use super::{apply::DeclaredError, join::JoinError};
+use super::{apply::DeclaredError, join::JoinError, rollout::Names};
 use crate::{
     api::client::ApiError,
     config::{ByteSize, ConfigError, HumanDuration},
@@ -70,6 +70,38 @@ pub(crate) enum CliError {
         to: NodeId,
         /// How long was waited.
         wait: HumanDuration,
+    },
+    /// A node that was to be restarted is none of the cluster.
+    #[error("no node is called {node}; `odeum get nodes` shows all of them")]
+    NoNode {
+        /// Its name.
+        node: NodeId,
+    },
+    /// A node was not restarted, and those behind it neither.
+    #[error("{reason}; {done}")]
+    NotRestarted {
+        /// Why.
+        reason: String,
+        /// Those before it.
+        done: Names,
+    },
+    /// A node that was restarted is not back.
+    #[error(
+        "{node} was told to begin anew and does not take requests after {wait}: its log says why"
+    )]
+    NotBack {
+        /// Its name.
+        node: NodeId,
+        /// How long was waited.
+        wait: HumanDuration,
+    },
+    /// The program of a node that was to begin anew cannot be run.
+    #[error("cannot run {} again: {reason}", program.display())]
+    NotAgain {
+        /// The program.
+        program: PathBuf,
+        /// What the system said.
+        reason: std::io::Error,
     },
     /// The threads that commands run on cannot be had.
     #[error("cannot start the threads that commands run on: {0}")]

@@ -11,7 +11,7 @@ use odeum_cluster::{
 };
 use odeum_proto::{ClusterId, NodeId};
 
-use super::{CliError, config::NodeFlags, logs};
+use super::{CliError, config::NodeFlags, logs, up::Program};
 use crate::{
     config::NodeConfig,
     node::{self, RunOptions},
@@ -101,10 +101,26 @@ pub(super) async fn join(args: JoinArgs) -> Result<(), CliError> {
     let JoinArgs { place, node, exit_with_stdin } = args;
     let resolved = node.joining(&place).resolve()?;
     // Before the log begins, so that one line says why not.
-    let sight = look(&place, &resolved.config).await?;
+    let sight = look(&place, &resolved.config).await;
+    let is_member = DataFolder::cluster_of(&resolved.config.node.data_dir).is_some();
+    let sight =
+        match sight {
+            // It knows others as well.
+            Err(CliError::Join(JoinError::Way {
+                source: TransportError::Connect { .. }, ..
+            })) if is_member => None,
+            sight => Some(sight?),
+        };
     logs::start(&resolved)?;
-    tracing::info!(peer = %sight.peer, addr = %sight.addr, "a member to join by is there");
-    Ok(node::run(resolved.config, RunOptions { exit_with_stdin }).await?)
+    match sight {
+        Some(Sight { peer, addr, .. }) => {
+            tracing::info!(%peer, %addr, "a member to join by is there");
+        }
+        None => tracing::info!(place, "nobody is there; the node was a member before"),
+    }
+    let program = Program::this();
+    let ended = node::run(resolved.config, RunOptions { exit_with_stdin }).await?;
+    program.goes_on(ended)
 }
 
 /// Whoever is at `place`, when the node may join by it.

@@ -14,6 +14,9 @@
 //! under an epoch that one has run under here begins with it: that one may have been ended before
 //! it came to it.
 //!
+//! A message that changed nothing is answered when the store has confirmed that this activation is the
+//! present one. The next message is handled meanwhile, so that one confirmation serves many.
+//!
 //! No message is begun without the lease of the node, and no instance is started: a host waits for
 //! it. A message that is under way when the lease is over may still be answered: no answer is given
 //! before a majority has confirmed or committed it under this epoch, and the next host takes the
@@ -39,7 +42,7 @@
 //! | message | from | answer |
 //! |---|---|---|
 //! | `Deliver` | [`HostHandle::deliver`] | the reply, or the error, of one message |
-//! | `Prepared`, `Fenced`, `Happened`, `JobEnded`, `Checked`, `ProcessLost` | a task of the actor | none |
+//! | `Prepared`, `Fenced`, `Overtaken`, `Happened`, `JobEnded`, `Checked`, `ProcessLost` | a task of the actor | none |
 //! | `Rest`, `Save` | a timer | none |
 //! | `Fail` | [`HostHandle::fail`] | none |
 //! | `Check` | [`HostHandle::check`] | that it was taken |
@@ -49,6 +52,7 @@
 //! while a message of that entity is under way may be missing from what the guest reads, and be
 //! overwritten by what it writes. Refusing that needs the versions that were read in the commit.
 
+mod confirming;
 mod events;
 mod job;
 pub(super) mod liveness;
@@ -72,9 +76,10 @@ use odeum_proto::{
 use tokio::{sync::oneshot, time::Instant};
 
 use self::{
+    confirming::Confirming,
     events::{Event, Outstanding},
     job::JobEnd,
-    message::{Answered, Next},
+    message::{Answered, Next, Outcome},
     serving::Serving,
     travel::Travel,
 };
@@ -154,6 +159,7 @@ pub(super) fn host(name: String, parts: HostParts) -> (HostHandle, ChildSpec) {
         when: RestartWhen::default(),
         publisher: None,
         outstanding: Outstanding::default(),
+        confirming: Confirming::default(),
         used: Instant::now(),
         is_watched: false,
         travel: Travel::default(),
@@ -180,6 +186,8 @@ enum HostMessage {
         module: Result<Option<Module>, CacheError>,
     },
     Fenced,
+    /// A later activation has the entity.
+    Overtaken,
     Happened {
         /// The instance it is for.
         life: u64,
@@ -216,6 +224,7 @@ impl fmt::Debug for HostMessage {
             Self::Deliver { .. } => "Deliver",
             Self::Prepared { .. } => "Prepared",
             Self::Fenced => "Fenced",
+            Self::Overtaken => "Overtaken",
             Self::Happened { .. } => "Happened",
             Self::JobEnded { .. } => "JobEnded",
             Self::Rest => "Rest",
@@ -239,6 +248,8 @@ struct HostActor {
     /// Where the guest publishes, once it has a connection to the broker.
     publisher: Option<Publisher>,
     outstanding: Outstanding,
+    /// Answers that are not given yet.
+    confirming: Confirming,
     /// When the guest was given something last.
     used: Instant,
     /// Whether `Rest` is on its way.
@@ -289,7 +300,7 @@ impl Actor for HostActor {
         match message {
             HostMessage::Deliver { call, reply } => self.on_deliver(ctx, call, reply).await,
             HostMessage::Prepared { module } => self.on_prepared(ctx, module).await,
-            HostMessage::Fenced => {
+            HostMessage::Fenced | HostMessage::Overtaken => {
                 // The coordinator starts the next host when it sees the new epoch.
                 self.end(ctx);
                 Ok(())
@@ -314,6 +325,7 @@ impl Actor for HostActor {
 
     async fn stopping(&mut self, _ctx: &mut Context<Self>) {
         self.parts.activate.deactivate(&self.parts.entity, self.parts.epoch);
+        drop(self.confirming.quiet().await);
         let goes_on_elsewhere = self.send_on_at_end();
         let stands = std::mem::replace(&mut self.stands, Stands::Away);
         if let (Stands::Ready(instance), false) = (stands, goes_on_elsewhere) {
@@ -559,7 +571,12 @@ impl HostActor {
                 return Ok(());
             }
         };
-        let (answered, next, deeds) = parts.run(instance, call, session, None).await;
+        let mut outcome = parts.run(instance, call, session, None).await;
+        if !outcome.deeds.is_empty() {
+            // In the order of the messages, and only when there is an answer.
+            outcome = parts.confirm(outcome).await;
+        }
+        let Outcome { answered, next, deeds, unconfirmed } = outcome;
         if let Next::Crash(failure) = &next {
             // Before the caller hears of it, so that who looks then sees it.
             parts.erred(failure);
@@ -567,7 +584,10 @@ impl HostActor {
         if answered.is_ok() {
             self.do_deeds(ctx, deeds);
         }
-        reply.send(answered);
+        match unconfirmed {
+            true => self.answer_when_confirmed(ctx, answered, reply).await,
+            false => reply.send(answered),
+        }
         let next = self.save_if_due(ctx, next).await;
         self.go_on(ctx, next)
     }

@@ -35,11 +35,13 @@ mod kept;
 mod moves;
 mod nodes;
 mod placement;
+mod restart;
 mod scale;
 mod sessions;
 mod store;
 
 use super::{
+    anew::Life,
     blobs,
     facts::{self, Places},
     links, millis, policy,
@@ -51,8 +53,9 @@ use crate::{
         types::{
             After, Applied, ApplyBody, BlobPage, CompactReport, Deployed, Explanation,
             FirmwareDescription, FirmwareEvent, FirmwareSummary, LinksReport, LogOptions,
-            MoveBegun, MoveBody, MoveSummary, NodeStatus, NodeSummary, PlacementReport, Renewed,
-            Restored, RolledBack, Scaled, SessionPage, StoreReport, StoreSummary,
+            MoveBegun, MoveBody, MoveSummary, NodeRestart, NodeStatus, NodeSummary,
+            PlacementReport, Renewed, Restored, RolledBack, Scaled, SessionPage, StoreReport,
+            StoreSummary,
         },
     },
     config::{FirmwareConfig, NodeConfig},
@@ -95,6 +98,7 @@ pub(super) struct NodeFacade {
     /// What is said of firmware whose manifests say nothing.
     defaults: FirmwareConfig,
     places: Places,
+    life: Life,
     tree: Tree,
 }
 
@@ -104,6 +108,7 @@ impl NodeFacade {
         (firmware, reports): (FirmwareHandle, Reports),
         config: &NodeConfig,
         places: Places,
+        life: &Life,
         tree: Tree,
     ) -> Self {
         Self {
@@ -122,6 +127,7 @@ impl NodeFacade {
             reports,
             defaults: config.firmware.clone(),
             places,
+            life: life.clone(),
             tree,
         }
     }
@@ -232,7 +238,8 @@ impl NodeFacade {
 impl ApiNode for NodeFacade {
     fn ready(&self) -> Result<(), Problem> {
         let reason = match self.store.status().health {
-            Health::Good => return Ok(()),
+            Health::Good if self.life.standing().caught_up => return Ok(()),
+            Health::Good => "this node learns what was written while it was away",
             Health::Stopped => "the store does not run yet",
             Health::NotMember => "this node is in no cluster yet",
             Health::Electing => "the store elects a leader",
@@ -293,6 +300,14 @@ impl ApiNode for NodeFacade {
 
     fn drain(&self, node: NodeId, patience: Duration) -> BoxFuture<'_, Result<(), Problem>> {
         async move { self.let_drain(&node, Some(patience)).await }.boxed()
+    }
+
+    fn restart_node(
+        &self,
+        node: NodeId,
+        patience: Duration,
+    ) -> BoxFuture<'_, Result<NodeRestart, Problem>> {
+        async move { self.restarted(node, patience).await }.boxed()
     }
 
     fn use_again(&self, node: NodeId) -> BoxFuture<'_, Result<(), Problem>> {

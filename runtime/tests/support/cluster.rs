@@ -151,18 +151,27 @@ impl Cluster {
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).process_group(0);
         let process = command.spawn().expect("the node starts");
         let pid = process.id();
-        let ports = data.join("ports.json");
-        let (api, cluster_addr) = self
-            .until(&format!("the ports of {id}"), PATIENCE, async || {
-                let ports: serde_json::Value =
-                    serde_json::from_slice(&fs::read(&ports).ok()?).ok()?;
-                (ports["pid"] == pid).then_some(())?;
-                Some((ports["api"].as_str()?.to_owned(), ports["cluster"].as_str()?.parse().ok()?))
-            })
-            .await;
-        let client = ApiClient::new(&format!("http://{api}")).expect("an address");
+        let (client, cluster_addr) =
+            self.until(&format!("the ports of {id}"), PATIENCE, async || self.ports(id, pid)).await;
         self.routes.write().expect("no caller panics").insert(id.to_owned(), client.clone());
         self.members.insert(id.to_owned(), Member { process, client, cluster_addr });
+    }
+
+    /// Where the process `pid` of a node listens, when it has said so.
+    fn ports(&self, id: &str, pid: u32) -> Option<(ApiClient, SocketAddr)> {
+        let ports = fs::read(self.data(id).join("ports.json")).ok()?;
+        let ports: serde_json::Value = serde_json::from_slice(&ports).ok()?;
+        (ports["pid"] == pid).then_some(())?;
+        let client = ApiClient::new(&format!("http://{}", ports["api"].as_str()?));
+        Some((client.expect("an address"), ports["cluster"].as_str()?.parse().ok()?))
+    }
+
+    /// A node has begun anew in its process, and listens elsewhere since.
+    pub(crate) fn rebound(&mut self, id: &str) {
+        let (client, cluster_addr) = self.ports(id, self.pid(id)).expect("it runs");
+        self.routes.write().expect("no caller panics").insert(id.to_owned(), client.clone());
+        let member = self.members.get_mut(id).expect("it was started");
+        (member.client, member.cluster_addr) = (client, cluster_addr);
     }
 
     fn member(&self, id: &str) -> &Member {

@@ -321,16 +321,14 @@ impl Work {
         }
         let retried = tries.retried;
         let sent = if value.is_some() { bytes as u64 } else { 0 };
-        let mut error = None;
-        match (&answer, told) {
-            (None | Some((Answer::NoSession, _)), _) => error = Some(tries.error()),
+        let error = match (&answer, told) {
+            (None | Some((Answer::NoSession, _)), _) => Some(tries.error()),
             (Some((Answer::Written { .. }, _)), Some(told)) => {
-                if timeout(self.scenario.deadline.0, told).await.is_err() {
-                    error = Some("not told in time".to_owned());
-                }
+                let told = timeout(self.scenario.deadline.0, told).await;
+                told.is_err().then(|| "not told in time".to_owned())
             }
-            _ => {}
-        }
+            _ => None,
+        };
         if doing == Doing::Watch
             && let Some(value) = value
         {

@@ -135,10 +135,10 @@ fn begin(title: &str, unit: &str, axis: &Axis, series: &[Series]) -> String {
     for tick in &axis.ticks {
         let at = y(axis.place(*tick));
         // A string takes everything, here and below.
-        let _ = write!(
+        let _ = writeln!(
             svg,
             "<line x1=\"{LEFT}\" x2=\"{right}\" y1=\"{at:.1}\" y2=\"{at:.1}\" class=\"grid\"/><text \
-             x=\"{:.1}\" y=\"{:.1}\" class=\"left\">{} {unit}</text>\n",
+             x=\"{:.1}\" y=\"{:.1}\" class=\"left\">{} {unit}</text>",
             LEFT - 6.0,
             at + 3.5,
             label(*tick),
@@ -147,11 +147,11 @@ fn begin(title: &str, unit: &str, axis: &Axis, series: &[Series]) -> String {
     let mut end = right;
     for (at, series) in series.iter().enumerate().rev() {
         let name = escape(&series.name);
-        let _ = write!(
+        let _ = writeln!(
             svg,
             "<text x=\"{end:.1}\" y=\"16\" class=\"left\" fill=\"{0}\">{name}</text><line x1=\"{1:.1}\" \
              x2=\"{2:.1}\" y1=\"12\" y2=\"12\" stroke=\"{0}\" class=\"curve\" \
-             stroke-dasharray=\"{3}\"/>\n",
+             stroke-dasharray=\"{3}\"/>",
             series.color,
             end - 7.0 * series.name.len() as f64 - 26.0,
             end - 7.0 * series.name.len() as f64 - 6.0,
@@ -192,10 +192,10 @@ impl Chart {
         for band in &self.bands {
             let (from, to) = (x(across(band.from)), x(across(band.to)));
             let wide = (to - from).max(2.0);
-            let _ = write!(
+            let _ = writeln!(
                 bands,
                 "<rect x=\"{from:.1}\" y=\"{top}\" width=\"{wide:.1}\" height=\"{:.1}\" \
-                 class=\"band\"/><text x=\"{:.1}\" y=\"{:.1}\" class=\"number\">{}</text>\n",
+                 class=\"band\"/><text x=\"{:.1}\" y=\"{:.1}\" class=\"number\">{}</text>",
                 bottom - top,
                 from + 2.0,
                 top + 10.0,
@@ -237,10 +237,10 @@ pub(super) fn percentiles(series: Vec<Series>) -> String {
     let mut svg = begin("Latency by percentile, ms", "", &axis, &series);
     for of in [0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 100.0] {
         let at = x(across(of));
-        let _ = write!(
+        let _ = writeln!(
             svg,
             "<line x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{:.1}\" class=\"grid\"/><text \
-             x=\"{at:.1}\" y=\"{:.1}\" class=\"below\">{}</text>\n",
+             x=\"{at:.1}\" y=\"{:.1}\" class=\"below\">{}</text>",
             HEIGHT - BOTTOM,
             HEIGHT - 8.0,
             if of >= 100.0 { "max".to_owned() } else { label(of) },

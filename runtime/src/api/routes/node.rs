@@ -1,5 +1,6 @@
 //! `/healthz`, `/readyz`, `/v1/status`, `/v1/nodes`, `/v1/links`, `/v1/doctor`,
-//! `/v1/actors`, `/v1/nodes/{id}/leave`, `/stay`, `/drain` and `/use`: the node and its neighbours.
+//! `/v1/actors`, `/v1/nodes/{id}/leave`, `/stay`, `/drain`, `/restart` and `/use`: the node and its
+//! neighbours.
 
 use std::time::Duration;
 
@@ -19,7 +20,10 @@ use serde::Deserialize;
 use super::Node;
 use crate::api::{
     problem::Problem,
-    types::{ActorNode, DEFAULT_PATIENCE, LinksReport, MAX_PATIENCE, NodeStatus, NodeSummary},
+    types::{
+        ActorNode, DEFAULT_PATIENCE, LinksReport, MAX_PATIENCE, NodeRestart, NodeStatus,
+        NodeSummary,
+    },
 };
 use crate::{config::HumanDuration, doctor::Facts};
 
@@ -75,6 +79,15 @@ pub(super) async fn drain(
     let (Path(id), Query(query)) = (id?, query?);
     node.drain(id, query.patience()?).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn restart(
+    State(node): Node,
+    id: Result<Path<NodeId>, PathRejection>,
+    query: Result<Query<LeaveQuery>, QueryRejection>,
+) -> Result<Json<NodeRestart>, Problem> {
+    let (Path(id), Query(query)) = (id?, query?);
+    Ok(Json(node.restart_node(id, query.patience()?).await?))
 }
 
 pub(super) async fn use_again(

@@ -96,6 +96,17 @@ pub struct NodeSummary {
     pub load: Option<LoadSummary>,
 }
 
+/// A node that was told to begin anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRestart {
+    /// It.
+    pub node: NodeId,
+    /// The life that ended.
+    pub former: Incarnation,
+    /// The life that has begun; `None` when it was not waited for, because the asked node is it.
+    pub incarnation: Option<Incarnation>,
+}
+
 /// The lease of a node, as the asked node has seen it granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseSummary {

@@ -9,7 +9,10 @@ use odeum_actors::{ActorError, Context, TimerKey};
 use odeum_proto::{Recipient, RequestId, call::CallRequest};
 use tokio::task::AbortHandle;
 
-use super::{HostActor, HostMessage, STORE_DEADLINE, Stands, message::Next};
+use super::{
+    HostActor, HostMessage, STORE_DEADLINE, Stands,
+    message::{Next, Outcome},
+};
 use crate::firmware::{
     bridge::{Publication, Publisher, bridge},
     deeds::{Deed, LONGEST_ASK, Message},
@@ -154,7 +157,8 @@ impl HostActor {
             }
         };
         let arrival = Some(event.arrival());
-        let (answered, next, deeds) = parts.run(instance, call, session, arrival).await;
+        let outcome = parts.run(instance, call, session, arrival).await;
+        let Outcome { answered, next, deeds, .. } = parts.confirm(outcome).await;
         match (&next, answered) {
             (Next::Crash(failure), _) => parts.erred(failure),
             (_, Ok(_)) => self.do_deeds(ctx, deeds),

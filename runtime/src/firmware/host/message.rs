@@ -82,6 +82,27 @@ pub(super) enum Next {
     Crash(GuestFailure),
 }
 
+/// What came of a message.
+pub(super) struct Outcome {
+    pub(super) answered: Answered,
+    pub(super) next: Next,
+    /// What is to be done to others if there is an answer.
+    pub(super) deeds: Vec<Deed>,
+    /// Whether the answer is to be [confirmed](HostParts::confirmed) before it is given. The guest
+    /// can go on meanwhile: nothing was changed, so nothing is in doubt.
+    pub(super) unconfirmed: bool,
+}
+
+impl Outcome {
+    fn settled(answered: Answered, next: Next) -> Self {
+        Self { answered, next, deeds: Vec::new(), unconfirmed: false }
+    }
+
+    fn unconfirmed(answered: Answered, instance: Running, deeds: Vec<Deed>) -> Self {
+        Self { answered, next: Next::Keep(instance), deeds, unconfirmed: true }
+    }
+}
+
 impl HostParts {
     /// What runs a module here.
     pub(super) fn runner(&self, module: Module) -> Runner {
@@ -121,53 +142,66 @@ impl HostParts {
         Err(CallError::Unavailable { entity, reason })
     }
 
-    /// Gives the guest a call, or another thing that `arrival` says; what it then does to others is
-    /// to be done if there is an answer.
+    /// Gives the guest a call, or another thing that `arrival` says.
     pub(super) async fn run(
         &self,
         instance: Running,
         call: CallRequest,
         session: SessionId,
         arrival: Option<Arrival<'_>>,
-    ) -> (Answered, Next, Vec<Deed>) {
+    ) -> Outcome {
         let variables =
             SessionVariables { keeper: Arc::clone(&self.keeper), session: session.clone() };
         let called = Arrival::Called { topic: call.session.as_deref(), body: &call.body };
         match instance.handle(arrival.unwrap_or(called), Arc::new(variables)).await {
-            Err(failure) => (Err(self.failed(&failure)), Next::Crash(failure), Vec::new()),
+            Err(failure) => Outcome::settled(Err(self.failed(&failure)), Next::Crash(failure)),
             Ok((instance, Answer::Refused { reason, .. })) => {
-                let answered = Err(self.refused(reason));
-                let (answered, next) = self.confirmed(instance, answered).await;
-                (answered, next, Vec::new())
+                Outcome::unconfirmed(Err(self.refused(reason)), instance, Vec::new())
             }
             Ok((instance, Answer::Done(mut effect))) => {
                 let deeds = std::mem::take(&mut effect.deeds);
-                let (answered, next) = match effect.writes.is_empty() {
-                    true => self.confirmed(instance, Ok(self.reply(effect.reply, false))).await,
-                    false if self.keeper.is_durable() => {
-                        self.commit(instance, call, session, effect).await
-                    }
+                if effect.writes.is_empty() {
+                    let answered = Ok(self.reply(effect.reply, false));
+                    return Outcome::unconfirmed(answered, instance, deeds);
+                }
+                let (answered, next) = match self.keeper.is_durable() {
+                    true => self.commit(instance, call, session, effect).await,
                     false => self.keep(instance, call, session, effect).await,
                 };
-                (answered, next, deeds)
+                Outcome { deeds, ..Outcome::settled(answered, next) }
             }
         }
     }
 
-    /// Answers a message that changed nothing, if what the guest read was the newest.
-    async fn confirmed(&self, instance: Running, answered: Answered) -> (Answered, Next) {
-        if !self.keeper.is_durable() {
-            return match self.check_lease() {
-                Ok(()) => (answered, Next::Keep(instance)),
-                Err(error) => (Err(error), Next::Keep(instance)),
-            };
+    /// The answer of a message that changed nothing, if what the guest read was the newest; and
+    /// whether this activation is over.
+    pub(super) fn confirmed(
+        &self,
+        answered: Answered,
+    ) -> impl Future<Output = (Answered, bool)> + Send + use<> {
+        let leased = (!self.keeper.is_durable()).then(|| self.check_lease());
+        let (ledger, epoch) = (Arc::clone(&self.ledger), self.epoch);
+        let (entity, node) = (self.entity.clone(), self.node.clone());
+        async move {
+            if let Some(leased) = leased {
+                return (leased.and(answered), false);
+            }
+            match ledger.confirm(&entity, STORE_DEADLINE).await {
+                Ok(present) if present == Some(epoch) => (answered, false),
+                Ok(_) => (Err(CallError::NotHere { entity, node }), true),
+                Err(error) => (Err(no_quorum(&error)), false),
+            }
         }
-        match self.ledger.confirm(&self.entity, STORE_DEADLINE).await {
-            Ok(epoch) if epoch == Some(self.epoch) => (answered, Next::Keep(instance)),
-            Ok(_) => (Err(self.not_here()), Next::End),
-            // Nothing was changed, so nothing is in doubt.
-            Err(error) => (Err(no_quorum(&error)), Next::Keep(instance)),
+    }
+
+    /// The same outcome with an answer that can be given.
+    pub(super) async fn confirm(&self, outcome: Outcome) -> Outcome {
+        if !outcome.unconfirmed {
+            return outcome;
         }
+        let (answered, is_over) = self.confirmed(outcome.answered).await;
+        let next = if is_over { Next::End } else { outcome.next };
+        Outcome { answered, next, unconfirmed: false, ..outcome }
     }
 
     /// As [`Self::commit`], for what need not be in the store before its reply.

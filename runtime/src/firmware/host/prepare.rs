@@ -64,6 +64,10 @@ impl HostParts {
             DataOutcome::Refused(SessionRefusal::StaleEpoch { .. }) => return Ok(false),
             // A full group has room again some day.
             DataOutcome::Refused(refusal) => return Err(refusal.to_string()),
+            // All that was written to them before stands before it in the log.
+            DataOutcome::Applied { revision } if self.ledger.shows(&self.entity, revision) => {
+                return Ok(true);
+            }
             _ => {}
         }
         let holds = self.ledger.confirm(&self.entity, STORE_DEADLINE).await.map_err(said)?;

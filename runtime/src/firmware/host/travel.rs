@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use odeum_actors::{ActorError, Context, Reply};
 use odeum_cluster::migration::Cannot;
 use odeum_proto::{
@@ -47,7 +48,7 @@ pub(super) enum Ask {
     Freeze {
         reply: Reply<Result<(), Cannot>>,
     },
-    /// Requests that were under way when it was frozen are answered.
+    /// What was under way when it was frozen is answered.
     Quiet {
         reply: Reply<Result<(), Cannot>>,
         slots: OwnedSemaphorePermit,
@@ -320,26 +321,21 @@ impl HostActor {
     }
 
     fn on_freeze(&mut self, ctx: &mut Context<Self>, reply: Reply<Result<(), Cannot>>) {
-        match &self.stands {
-            Stands::Ready(_) | Stands::Asleep(_) => {
-                self.travel.frozen.get_or_insert_default();
-                reply.send(Ok(()));
+        let quiet = match &self.stands {
+            Stands::Ready(_) | Stands::Asleep(_) => self.confirming.quiet().left_future(),
+            Stands::Http(serving) => serving.quiet().right_future(),
+            Stands::Away => return reply.send(Err(Cannot::because("it is starting"))),
+            Stands::Job => return reply.send(Err(Cannot::because("it is a job"))),
+            Stands::Failed => return reply.send(Err(Cannot::because("it failed"))),
+        };
+        self.travel.frozen.get_or_insert_default();
+        let actor = ctx.handle().clone();
+        ctx.spawn(async move {
+            if let Some(slots) = quiet.await {
+                // An error means that the actor ended.
+                let _ = actor.tell_control(HostMessage::Travel(Ask::Quiet { reply, slots }));
             }
-            Stands::Http(serving) => {
-                self.travel.frozen.get_or_insert_default();
-                let (quiet, actor) = (serving.quiet(), ctx.handle().clone());
-                ctx.spawn(async move {
-                    if let Some(slots) = quiet.await {
-                        // An error means that the actor ended.
-                        let _ =
-                            actor.tell_control(HostMessage::Travel(Ask::Quiet { reply, slots }));
-                    }
-                });
-            }
-            Stands::Away => reply.send(Err(Cannot::because("it is starting"))),
-            Stands::Job => reply.send(Err(Cannot::because("it is a job"))),
-            Stands::Failed => reply.send(Err(Cannot::because("it failed"))),
-        }
+        });
     }
 
     async fn pack_rest(&mut self, with_memory: bool) -> Result<(Vec<Bytes>, Inbox), Cannot> {
