@@ -8,7 +8,7 @@
 //! 17 ok 31 n2 815 12 0 0     it has counted 31, on n2, in life 815; of g0 it had 12 last, missed 0, had 0 twice
 //! 18 tell 4711 g0 13 xxxx    the same without waiting for it
 //! 18 ok
-//! 19 err no owner
+//! 19 err unavailable
 //! ```
 //! What is told comes to an entity in the order of the lines of one connection.
 
@@ -21,7 +21,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use odeum_actors::ActorError;
 use odeum_cluster::entity::{
-    EntitiesHandle, Entity, EntityContext, EntityMessage, EntityRef, Kind,
+    CallError, EntitiesHandle, Entity, EntityContext, EntityMessage, EntityRef, Kind,
 };
 use odeum_proto::EntityId;
 use serde::{Deserialize, Serialize};
@@ -169,7 +169,7 @@ async fn serve(entities: EntitiesHandle, stream: TcpStream) {
             // One after the other, so that their order is that of the lines.
             let line = match entity.tell(message).await {
                 Ok(()) => format!("{id} ok\n"),
-                Err(error) => format!("{id} err {error}\n"),
+                Err(error) => format!("{id} err {}\n", word_for(&error)),
             };
             if answers.send(line).await.is_err() {
                 break;
@@ -181,13 +181,25 @@ async fn serve(entities: EntitiesHandle, stream: TcpStream) {
                     Ok(Counted { count, node, life, last, missed, again }) => {
                         format!("{id} ok {count} {node} {life} {last} {missed} {again}\n")
                     }
-                    Err(error) => format!("{id} err {error}\n"),
+                    Err(error) => format!("{id} err {}\n", word_for(&error)),
                 };
                 // Who has gone does not wait for it.
                 let _ = answers.send(line).await;
             });
         }
         while work.try_join_next().is_some() {}
+    }
+}
+
+/// Why there is no answer, in a word: those of the same word are counted together.
+fn word_for(error: &CallError) -> &'static str {
+    match error {
+        CallError::Unavailable { .. } => "unavailable",
+        CallError::Unreachable { .. } => "unreachable",
+        CallError::DeadlineExceeded { .. } => "deadline",
+        CallError::Overloaded { .. } => "overloaded",
+        CallError::TooLarge { .. } => "too-large",
+        _ => "refused",
     }
 }
 

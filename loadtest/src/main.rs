@@ -33,8 +33,8 @@ not installed, or this machine does not allow it; 2 usage; 1 anything else.";
 /// Below the help of `run`.
 const RUN_EXAMPLES: &str = "\
 A SCENARIO is one that is built in (`odeum-loadtest scenarios` lists them), a file (its schema:
-`odeum-loadtest schema`), or one of four measurements with a table of their own: entities, store, migration,
-store-faults.
+`odeum-loadtest schema`), or one of five measurements with a table of their own: entities, store, migration,
+generator, store-faults.
 
 Examples:
   odeum-loadtest run chaos
@@ -78,6 +78,9 @@ enum Command {
     /// One of the processes that make load.
     #[command(hide = true)]
     LoadGenerator,
+    /// A bare client; a step of `run generator`.
+    #[command(hide = true)]
+    BareClient(run::generator::BareArgs),
     /// One of the nodes of `run entities`.
     #[command(hide = true)]
     EntitiesNode(NodeArgs),
@@ -184,6 +187,8 @@ enum Measurement {
     /// Guests that move between three nodes while they are called, a node that is drained, and one
     /// that is killed.
     Migration,
+    /// The generator of load tests beside a bare client, and how exact its sends are.
+    Generator,
     /// What the replicated store keeps of its promises while its nodes die, are cut off and lose
     /// what is on their disks. Takes root, and `ip` and `nft`.
     StoreFaults,
@@ -222,6 +227,10 @@ fn perform(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Peer(args) => return process::run(&args).map(|()| ExitCode::SUCCESS),
         Command::StorePeer(args) => return store::process::run(args).map(|()| ExitCode::SUCCESS),
         Command::Host => return Ok(odeum_runtime::firmware::serve_host()),
+        Command::BareClient(args) => {
+            println!("{}", run::generator::bare(&args)?);
+            return Ok(ExitCode::SUCCESS);
+        }
         Command::LoadGenerator => return generator::run().map(|()| ExitCode::SUCCESS),
         Command::Run(args) if Measurement::from_str(&args.scenario, false).is_err() => {
             return load_test(args);
@@ -306,6 +315,7 @@ async fn measure(args: RunArgs) -> anyhow::Result<ExitCode> {
         Measurement::Entities => entities::run(rounds, quick).await?,
         Measurement::Store => run::store::run(rounds, quick).await?,
         Measurement::Migration => run::migration::run(rounds, quick).await?,
+        Measurement::Generator => run::generator::run(rounds, quick).await?,
         Measurement::StoreFaults if !faults::is_possible() => {
             eprintln!("odeum-loadtest: network namespaces take root");
             return Ok(ExitCode::from(NOT_INSTALLED));

@@ -150,6 +150,31 @@ pub fn run(test: &LoadTest) -> anyhow::Result<ExitCode> {
     Ok(if passes { ExitCode::SUCCESS } else { ExitCode::from(BREACHED) })
 }
 
+/// Runs a scenario against nodes that are there, without a word and without a report.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) async fn against(text: &str, urls: Vec<String>) -> anyhow::Result<Outcome> {
+    let file = "scenario".to_owned();
+    let changes = Changes { urls, quick: 1, ..Changes::default() };
+    let scenario = changes.applied(read::parse(&file, text)?);
+    check(&file, &scenario)?;
+    let mut director = Director {
+        file,
+        text: text.to_owned(),
+        changes,
+        scenario,
+        size: 0,
+        able: Able { is_foreign: true, ..Able::default() },
+        drop_one_in: None,
+        findings: PathBuf::new(),
+        began: String::new(),
+        command: String::new(),
+        live: Live::quiet(),
+    };
+    director.run(None).await
+}
+
 /// What the command line added can be wrong as well.
 fn check(file: &str, scenario: &Scenario) -> anyhow::Result<()> {
     let wrong = |reason: String| ScenarioError::Wrong { at: file.to_owned(), reason };

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use comfy_table::Table;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
 
 use super::outcome::Outcome;
 
@@ -183,7 +184,9 @@ fn spread(of: impl Iterator<Item = f64>) -> f64 {
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new();
-        table.set_header(["figure", "A", "B", "unit", "change", "noise", "verdict"]);
+        table
+            .load_style(UTF8_BORDERS_ONLY)
+            .set_header(["figure", "A", "B", "unit", "change", "noise", "verdict"]);
         for row in &self.0 {
             let change = if row.a.abs() < f64::EPSILON {
                 "-".to_owned()

@@ -127,7 +127,7 @@ fn verdicts(it: &Outcome) -> String {
         ),
     };
     let limit = it.generators.bottleneck.as_ref().map_or(String::new(), |why| {
-        format!("<p class=\"warning\">The generator is the limit: {}.</p>\n", escape(why))
+        format!("<p class=\"warning\">The generator is a limit: {}.</p>\n", escape(why))
     });
     let head = ["what must hold", "bound", "is", ""];
     format!("<section><h2>Verdicts</h2>\n{limit}{}{lost}</section>\n", table(&head, rows))

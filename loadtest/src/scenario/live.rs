@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use comfy_table::Table;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
 use humantime::format_duration;
 use odeum_runtime::config::ByteSize;
 use ratatui::Terminal;
@@ -62,6 +63,7 @@ impl View<'_> {
 /// Shows a run.
 pub(crate) struct Live {
     terminal: Option<Terminal<CrosstermBackend<Stdout>>>,
+    is_quiet: bool,
     /// How often a line is printed, and when the next one is.
     every: Duration,
     next: Duration,
@@ -80,8 +82,8 @@ impl Live {
     /// Begins to show a run.
     pub(crate) fn start(scenario: &Scenario, plain: bool) -> anyhow::Result<Self> {
         let every = (lasts(scenario) / LINES).max(Duration::from_secs(1));
-        let (said, told) = (VecDeque::new(), (0, 0));
-        let mut live = Self { terminal: None, every, next: Duration::ZERO, said, told };
+        let mut live = Self::quiet();
+        (live.is_quiet, live.every) = (false, every);
         live.say(&format!("{}: {}", scenario.name, scenario.about));
         if !plain && rustix::termios::isatty(stdout()) {
             // Not in raw mode: Ctrl-C ends the run, as everywhere.
@@ -91,9 +93,22 @@ impl Live {
         Ok(live)
     }
 
+    /// Shows nothing.
+    pub(crate) fn quiet() -> Self {
+        Self {
+            terminal: None,
+            is_quiet: true,
+            every: Duration::MAX,
+            next: Duration::ZERO,
+            said: VecDeque::new(),
+            told: (0, 0),
+        }
+    }
+
     /// Says something once.
     pub(crate) fn say(&mut self, line: &str) {
         match &self.terminal {
+            None if self.is_quiet => {}
             None => println!("{line}"),
             Some(_) => {
                 self.said.push_back(line.to_owned());
@@ -139,7 +154,7 @@ impl Live {
     }
 
     fn line(&mut self, view: &View<'_>) {
-        if view.elapsed < self.next || view.elapsed > view.total() {
+        if self.is_quiet || view.elapsed < self.next || view.elapsed > view.total() {
             return;
         }
         self.next = view.elapsed + self.every;
@@ -283,7 +298,7 @@ struct Told<'a>(&'a Outcome);
 
 fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
-    table.set_header(header);
+    table.load_style(UTF8_BORDERS_ONLY).set_header(header);
     table
 }
 
@@ -356,7 +371,7 @@ impl fmt::Display for Told<'_> {
             generators.busiest_percent
         )?;
         if let Some(bottleneck) = &generators.bottleneck {
-            writeln!(f, "THE GENERATOR IS THE LIMIT: {bottleneck}")?;
+            writeln!(f, "THE GENERATOR IS A LIMIT: {bottleneck}")?;
         }
         if it.lost_with_a_node > 0 {
             let lost = it.lost_with_a_node;

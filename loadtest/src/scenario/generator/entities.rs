@@ -83,11 +83,7 @@ fn name_of(error: &DoorError) -> String {
     match error {
         DoorError::Closed => "not running".to_owned(),
         DoorError::Lost => "connection lost".to_owned(),
-        // What stands behind the colon differs from entity to entity.
-        DoorError::Refused(why) => match why.split_once(' ') {
-            Some((first, _)) => format!("refused: {first}"),
-            None => why.clone(),
-        },
+        DoorError::Refused(why) => why.clone(),
     }
 }
 

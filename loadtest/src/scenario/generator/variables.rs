@@ -238,7 +238,8 @@ async fn attempt(
     };
     match result {
         Err(error) => match error.code() {
-            Some("unknown-variable") => Ok((Answer::Found(None), 0)),
+            // A session that has gone is seen by the next write.
+            Some("not-found") if matches!(op, Op::Get { .. }) => Ok((Answer::Found(None), 0)),
             Some("version-conflict") => Ok((Answer::Otherwise, 0)),
             Some("unknown-session") => Ok((Answer::NoSession, 0)),
             _ => Err(error),
@@ -370,9 +371,7 @@ impl Work {
                 Judged::Done(_) => return Some((Answer::Done, 0)),
                 Judged::Again => {}
                 // A node that has not heard of it yet.
-                Judged::Failed(error)
-                    if matches!(error.code(), Some("unknown-variable" | "unknown-session")) =>
-                {
+                Judged::Failed(error) if error.code() == Some("not-found") => {
                     return Some((Answer::Done, 0));
                 }
                 Judged::Failed(_) => break,
