@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, Stdout, stdout};
+use std::io::{self, IsTerminal as _, Stdout, stdout};
 use std::path::Path;
 use std::time::Duration;
 
@@ -85,7 +85,7 @@ impl Live {
         let mut live = Self::quiet();
         (live.is_quiet, live.every) = (false, every);
         live.say(&format!("{}: {}", scenario.name, scenario.about));
-        if !plain && rustix::termios::isatty(stdout()) {
+        if !plain && stdout().is_terminal() {
             // Not in raw mode: Ctrl-C ends the run, as everywhere.
             execute!(stdout(), EnterAlternateScreen, Hide)?;
             live.terminal = Some(Terminal::new(CrosstermBackend::new(stdout()))?);
