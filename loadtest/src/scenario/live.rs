@@ -426,3 +426,57 @@ fn budget(row: &BudgetRow) -> [String; 4] {
         verdict.to_owned(),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use ratatui::backend::TestBackend;
+
+    use super::*;
+    use crate::scenario::library;
+    use crate::scenario::measure::Second;
+    use crate::scenario::read::parse;
+
+    #[test]
+    fn the_picture_shows_targets_rates_faults_and_what_was_found() {
+        let scenario = parse("chaos", library::text("chaos").unwrap()).unwrap();
+        let mut collected = Collected::new(180, scenario.targets.len());
+        for number in 0..40 {
+            let mut second = Second::of(scenario.targets.len());
+            let calls = &mut second.targets[1];
+            (calls.sent, calls.answered) = (77, 77);
+            (0..77).for_each(|n| calls.times.record(1_000 + 10 * n));
+            collected.take(number, &second);
+        }
+        let mark = FaultMark {
+            name: "kill -9 of n2".to_owned(),
+            begins_s: 15.0,
+            ends_s: Some(20.0),
+            whole_s: Some(1.5),
+            not_possible: None,
+        };
+        let view = View {
+            scenario: &scenario,
+            elapsed: Duration::from_secs(40),
+            collected: &collected,
+            faults: &[mark],
+            found: &[],
+            memory: 200 << 20,
+        };
+        let mut terminal = Terminal::new(TestBackend::new(120, 45)).unwrap();
+        let said = VecDeque::from(["starting 3 nodes".to_owned()]);
+        terminal.draw(|frame| picture(frame, &view, &said)).unwrap();
+        let text = terminal.backend().to_string();
+        for expected in [
+            "hold 150/s for 2m 50s",
+            "77 answers/s",
+            "calls",
+            "3080",
+            "kill -9 of n2  whole after 1.5 s",
+            "nothing found wrong",
+            "starting 3 nodes",
+            "largest node 200.0 MiB",
+        ] {
+            assert!(text.contains(expected), "no {expected:?} in\n{text}");
+        }
+    }
+}

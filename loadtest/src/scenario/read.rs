@@ -335,6 +335,15 @@ phases:
     }
 
     #[test]
+    fn the_scenario_of_the_readme_is_right() {
+        let readme = include_str!("../../../README.md");
+        let blocks = readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+        let scenarios: Vec<&str> = blocks.filter(|text| text.contains("phases:")).collect();
+        assert_eq!(scenarios.len(), 1);
+        parse("README.md", scenarios[0]).unwrap();
+    }
+
+    #[test]
     fn every_scenario_of_the_library_is_right() {
         for (name, text) in library::ALL {
             let scenario = parse(name, text).unwrap();

@@ -8,7 +8,8 @@ use odeum_runtime::api::client::{ApiClient, ApiError};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep};
 
-/// How long one try may take. A node that does not answer within it is given up for another.
+/// How long the first try may take: a node that does not answer within it is given up for another. It
+/// doubles, for what is slow everywhere is not answered any sooner when it is asked again and again.
 const TRY: Duration = Duration::from_secs(2);
 
 /// The pause before the second try; it doubles.
@@ -70,6 +71,7 @@ pub(crate) struct Tries<'a> {
     pub(crate) place: usize,
     until: Instant,
     pause: Duration,
+    limit: Duration,
     begun: bool,
     /// Tries beyond the first.
     pub(crate) retried: u64,
@@ -87,6 +89,7 @@ impl<'a> Tries<'a> {
             place: nodes.turn(),
             until: Instant::now() + deadline,
             pause: PAUSE,
+            limit: TRY,
             begun: false,
             retried: 0,
             unknown: false,
@@ -108,7 +111,7 @@ impl<'a> Tries<'a> {
         }
         self.begun = true;
         let left = self.until.saturating_duration_since(Instant::now());
-        let limit = left.min(TRY);
+        let limit = left.min(self.limit);
         if limit.is_zero() {
             return None;
         }
@@ -121,6 +124,7 @@ impl<'a> Tries<'a> {
             Ok(Ok(answer)) => Judged::Done(answer),
             Err(_) => {
                 self.unknown = true;
+                self.limit *= 2;
                 "no answer in time".clone_into(&mut self.error);
                 Judged::Again
             }
