@@ -63,7 +63,7 @@ mod shards;
 mod slot;
 mod table;
 mod tenure;
-mod window;
+pub mod window;
 
 pub use context::{EntityContext, EntityTimer};
 pub use hub::EntitiesHandle;

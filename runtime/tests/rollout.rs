@@ -39,7 +39,9 @@ async fn called(firmware: String, routes: Routes, ended: Arc<AtomicBool>) -> Res
                     break;
                 }
                 // Nobody is there: the next one is asked, for the same.
-                Err(ApiError::NotRunning { .. } | ApiError::NoAnswer { .. }) => {}
+                Err(error @ (ApiError::NotRunning { .. } | ApiError::NoAnswer { .. })) => {
+                    eprintln!("XX {firmware} {answered} {error}")
+                }
                 Err(refused) => return Err(refused),
             }
         }

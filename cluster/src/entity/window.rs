@@ -1,4 +1,4 @@
-//! The replies an entity remembers by idempotency key. Pure.
+//! The replies that an activation remembers by idempotency key. Pure.
 //!
 //! Bounded by number and by bytes: what falls out is the oldest. A reply that is too large to be
 //! remembered leaves its key behind, so that a retry is refused instead of repeated.
@@ -13,16 +13,16 @@ const WINDOW_BYTES: usize = 1 << 20;
 
 /// What a key had as its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Remembered {
+pub enum Remembered {
     /// The encoded reply.
     Reply(Bytes),
     /// It was carried out; its reply was too large.
     TooLarge,
 }
 
-/// The deduplication window of one entity.
+/// The deduplication window of one activation.
 #[derive(Debug, Default)]
-pub(super) struct Window {
+pub struct Window {
     replies: HashMap<RequestId, Remembered>,
     order: VecDeque<RequestId>,
     bytes: usize,
@@ -30,12 +30,13 @@ pub(super) struct Window {
 
 impl Window {
     /// What was answered under `key`.
-    pub(super) fn get(&self, key: &RequestId) -> Option<&Remembered> {
+    #[must_use]
+    pub fn get(&self, key: &RequestId) -> Option<&Remembered> {
         self.replies.get(key)
     }
 
     /// Remembers an answer.
-    pub(super) fn put(&mut self, key: RequestId, reply: Bytes) {
+    pub fn put(&mut self, key: RequestId, reply: Bytes) {
         let remembered = if reply.len() <= limits::REMEMBERED_REPLY_BYTES {
             self.bytes += reply.len();
             Remembered::Reply(reply)
@@ -53,6 +54,13 @@ impl Window {
                 self.bytes -= reply.len();
             }
         }
+    }
+}
+
+impl Window {
+    /// What it remembers, the oldest first. [`put`](Self::put) makes another one of it.
+    pub fn replies(&self) -> impl Iterator<Item = (&RequestId, &Remembered)> {
+        self.order.iter().filter_map(|key| Some((key, self.replies.get(key)?)))
     }
 }
 

@@ -529,12 +529,3 @@ fn a_machine_that_switches_what_did_not_arrive_is_caught() {
     });
     assert!(fault.starts_with("forgotten") || fault.starts_with("stuck"), "{fault}");
 }
-
-#[test]
-fn a_machine_that_never_calls_a_failed_move_off_is_caught() {
-    let fault = fault_of(|machine, event| match (machine.phase(), event) {
-        (Phase::Preparing, Event::Failed) => Act::Finish(End::Stayed),
-        _ => machine.on(event),
-    });
-    assert!(fault.starts_with("stuck"), "{fault}");
-}

@@ -15,7 +15,9 @@
 //! it came to it.
 //!
 //! A message that changed nothing is answered when the store has confirmed that this activation is the
-//! present one. The next message is handled meanwhile, so that one confirmation serves many.
+//! present one. The next message is handled meanwhile, so that one confirmation serves many. It may
+//! have changed what the guest has in memory: as long as that lives and wherever it moves, a retry of
+//! the request is answered again and not handled again.
 //!
 //! No message is begun without the lease of the node, and no instance is started: a host waits for
 //! it. A message that is under way when the lease is over may still be answered: no answer is given
@@ -64,10 +66,12 @@ mod travel;
 
 use std::{fmt, time::Duration};
 
+use bytes::Bytes;
 use odeum_actors::{
     Actor, ActorError, AskError, ChildSpec, Context, Handle, Overflow, Reply, Restart, Shutdown,
     child,
 };
+use odeum_cluster::entity::window::{Remembered, Window};
 use odeum_proto::{
     EntityId, Epoch,
     call::{CallError, CallReply, CallRequest},
@@ -160,6 +164,7 @@ pub(super) fn host(name: String, parts: HostParts) -> (HostHandle, ChildSpec) {
         publisher: None,
         outstanding: Outstanding::default(),
         confirming: Confirming::default(),
+        recent: Window::default(),
         used: Instant::now(),
         is_watched: false,
         travel: Travel::default(),
@@ -250,6 +255,9 @@ struct HostActor {
     outstanding: Outstanding,
     /// Answers that are not given yet.
     confirming: Confirming,
+    /// Answers of the present instance that are nowhere in the store: what it has in memory counts
+    /// a request that is asked again once, too.
+    recent: Window,
     /// When the guest was given something last.
     used: Instant,
     /// Whether `Rest` is on its way.
@@ -429,6 +437,7 @@ impl HostActor {
         match started.unwrap_or_else(|_| Err(GuestLimit::Boot { allowed }.into())) {
             Ok(instance) => {
                 self.outstanding.renew(ctx);
+                self.recent = Window::default();
                 self.watch(ctx, instance.process_end());
                 let hears = instance.hears_of_its_start();
                 self.rest(ctx, instance);
@@ -563,6 +572,14 @@ impl HostActor {
             return Err(error);
         }
         let parts = &self.parts;
+        if let Some(remembered) = self.recent.get(&call.request) {
+            let answered = match remembered {
+                Remembered::Reply(body) => Ok(parts.reply(body.to_vec(), true)),
+                Remembered::TooLarge => Err(CallError::ReplyForgotten { request: call.request }),
+            };
+            self.answer_when_confirmed(ctx, answered, reply).await;
+            return Ok(());
+        }
         let instance = match std::mem::replace(&mut self.stands, Stands::Away) {
             Stands::Ready(instance) => instance,
             other => {
@@ -571,11 +588,17 @@ impl HostActor {
                 return Ok(());
             }
         };
+        let request = call.request.clone();
         let mut outcome = parts.run(instance, call, session, None).await;
+        let is_in_store = !outcome.unconfirmed;
         if !outcome.deeds.is_empty() {
             // In the order of the messages, and only when there is an answer.
             outcome = parts.confirm(outcome).await;
         }
+        if let (Ok(reply), false) = (&outcome.answered, is_in_store) {
+            self.recent.put(request, Bytes::copy_from_slice(&reply.body));
+        }
+        let parts = &self.parts;
         let Outcome { answered, next, deeds, unconfirmed } = outcome;
         if let Next::Crash(failure) = &next {
             // Before the caller hears of it, so that who looks then sees it.

@@ -22,9 +22,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dashmap::DashMap;
 use futures::future::BoxFuture;
+use odeum_cluster::entity::window::{Remembered, Window};
 use odeum_cluster::migration::{Arriving, Cannot, Carrier, Copied, Departing};
 use odeum_proto::{
-    Digest, EntityId, Epoch, Incarnation, NodeId, codec, moves::Carriage, store::FirmwareSpec,
+    Digest, EntityId, Epoch, Incarnation, NodeId, RequestId, codec, moves::Carriage,
+    store::FirmwareSpec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -64,12 +66,33 @@ pub(super) struct Inbox {
     pub(super) asleep: bool,
     /// Topics and payloads of what was published to it.
     published: Vec<(String, Vec<u8>)>,
+    /// Requests that its memory has seen, and their replies, the oldest first.
+    answered: Vec<(RequestId, Vec<u8>)>,
 }
 
 impl Inbox {
     pub(super) fn new(asleep: bool, published: impl IntoIterator<Item = Publication>) -> Self {
         let published = published.into_iter().map(|it| (it.topic, it.payload));
-        Self { asleep, published: published.collect() }
+        Self { asleep, published: published.collect(), answered: Vec::new() }
+    }
+
+    /// The same with what was answered by the memory that goes with it.
+    pub(super) fn with_answers(self, window: &Window) -> Self {
+        let reply = |(request, remembered): (&RequestId, &Remembered)| match remembered {
+            Remembered::Reply(reply) => Some((request.clone(), reply.to_vec())),
+            // It would have to be told from a reply without bytes; a retry of it is as good as lost.
+            Remembered::TooLarge => None,
+        };
+        Self { answered: window.replies().filter_map(reply).collect(), ..self }
+    }
+
+    /// What was answered by the memory that came with it.
+    pub(super) fn answers(&mut self) -> Window {
+        let mut window = Window::default();
+        for (request, reply) in self.answered.drain(..) {
+            window.put(request, reply.into());
+        }
+        window
     }
 
     pub(super) fn publications(self) -> impl Iterator<Item = Publication> {

@@ -251,11 +251,12 @@ impl HostActor {
         module: &Module,
         thawed: Thawed,
     ) -> Result<(), ActorError> {
-        let Thawed { instance, inbox, .. } = thawed;
+        let Thawed { instance, mut inbox, .. } = thawed;
         match instance {
             Some(mut instance) => {
                 instance.publish_to(self.publisher(ctx, module.manifest()));
                 self.outstanding.renew(ctx);
+                self.recent = inbox.answers();
                 self.rest(ctx, Running::inside(instance));
             }
             None if inbox.asleep => {
@@ -359,7 +360,7 @@ impl HostActor {
         let Stands::Ready(running) = &mut self.stands else { return Err(anew()) };
         let instance = running.instance().ok_or_else(anew)?;
         let pieces = instance.pack_rest(packing).await.map_err(Cannot::because)?;
-        Ok((pieces, inbox))
+        Ok((pieces, inbox.with_answers(&self.recent)))
     }
 
     async fn on_stay(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
