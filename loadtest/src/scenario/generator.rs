@@ -127,7 +127,6 @@ pub(crate) struct Work {
 /// # Errors
 /// If it is told nonsense, or its cluster does not answer in the beginning.
 pub fn run() -> anyhow::Result<()> {
-    // Exact sleeps also where a timer is not enough.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (teller, thread) = Teller::start();
     let result = runtime.block_on(conduct(teller.clone()));
@@ -286,25 +285,29 @@ impl Work {
 
     /// Sends a request, if not too many are under way.
     fn send(self: &Arc<Self>, request: Request, tasks: &mut JoinSet<()>) {
-        let late = monotonic::now().saturating_sub(request.due);
-        let is_late = u128::from(late) > self.scenario.late.0.as_nanos();
-        let is_dropped = self.in_flight.load(Ordering::Relaxed) >= self.scenario.in_flight;
-        self.in_second(request.due, |second| {
-            second.lateness.record(late / 1_000);
-            if let Some(counts) = second.targets.get_mut(request.target) {
-                counts.sent += u64::from(!is_dropped);
-                counts.dropped += u64::from(is_dropped);
-                counts.late += u64::from(is_late);
-            }
-        });
-        if is_dropped {
+        if self.in_flight.load(Ordering::Relaxed) >= self.scenario.in_flight {
+            self.count(request, |counts| counts.dropped += 1);
             return;
         }
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         let work = Arc::clone(self);
         tasks.spawn(async move {
+            work.is_sent(request);
             work.perform(request).await;
             work.in_flight.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+
+    /// Takes down how late a request is sent, at this moment.
+    fn is_sent(&self, request: Request) {
+        let late = monotonic::now().saturating_sub(request.due);
+        let is_late = u128::from(late) > self.scenario.late.0.as_nanos();
+        self.in_second(request.due, |second| {
+            second.lateness.record(late / 1_000);
+            if let Some(counts) = second.targets.get_mut(request.target) {
+                counts.sent += 1;
+                counts.late += u64::from(is_late);
+            }
         });
     }
 

@@ -159,3 +159,53 @@ pub(crate) fn name_of(error: &ApiError) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nodes() -> Nodes {
+        let clients =
+            ["http://127.0.0.1:1", "http://127.0.0.1:2"].map(|url| ApiClient::new(url).unwrap());
+        Nodes::new(clients.to_vec(), vec!["n1".to_owned(), "n2".to_owned()], 0)
+    }
+
+    fn refused(retryable: bool) -> ApiError {
+        let (code, message) = ("trapped".into(), "it traps".into());
+        ApiError::Refused { status: 500, code, message, retryable }
+    }
+
+    #[tokio::test]
+    async fn what_may_be_answered_elsewhere_is_tried_there_and_is_given_longer_each_time() {
+        let nodes = nodes();
+        let mut tries = Tries::new(&nodes, Duration::from_secs(3_600));
+        let mut asked = Vec::new();
+        for _ in 0..3 {
+            let (client, limit) = tries.next().await.unwrap();
+            asked.push((client.url().port().unwrap(), limit.as_secs()));
+            let nothing = tokio::time::timeout(Duration::ZERO, std::future::pending::<()>()).await;
+            assert!(matches!(tries.judge(nothing.map(Ok)), Judged::Again));
+        }
+        assert_eq!(asked, [(1, 2), (2, 4), (1, 8)]);
+        assert!(tries.unknown && tries.retried == 2);
+        assert_eq!(tries.error(), "no answer in time");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_tried_when_its_time_is_over() {
+        let nodes = nodes();
+        let mut tries = Tries::new(&nodes, Duration::ZERO);
+        assert!(tries.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_for_good_is_not_tried_again() {
+        let nodes = nodes();
+        let mut tries = Tries::new(&nodes, Duration::from_secs(10));
+        assert!(tries.next().await.is_some());
+        assert!(matches!(tries.judge::<()>(Ok(Err(refused(true)))), Judged::Again));
+        assert!(matches!(tries.judge::<()>(Ok(Err(refused(false)))), Judged::Failed(_)));
+        assert!(!tries.unknown);
+        assert_eq!(tries.error(), "trapped");
+    }
+}
