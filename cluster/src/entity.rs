@@ -53,6 +53,8 @@ mod handoff;
 mod host;
 mod hub;
 mod kind;
+#[cfg(feature = "testing")]
+pub mod mishap;
 mod pending;
 mod reference;
 mod route;

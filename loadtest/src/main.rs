@@ -1,7 +1,8 @@
-//! The command line: `odeum-loadtest vs PEER`, `odeum-loadtest run SCENARIO`.
+//! The command line: `odeum-loadtest run SCENARIO`, `odeum-loadtest vs PEER`, `odeum-loadtest compare A B`.
 //!
-//! Exit codes: 0 when every row meets its target, 99 when one misses it, 3 when the peer is
-//! not installed or the machine does not allow the scenario, 2 for usage, 1 for anything else.
+//! Exit codes: 0 when everything holds, 99 when a budget or a target is missed or something is found wrong,
+//! 3 when the peer is not installed or the machine does not allow the scenario, 2 for usage, 1 for
+//! anything else.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line program")]
 
 use std::path::PathBuf;
@@ -16,11 +17,30 @@ use odeum_loadtest::remote::process::{self, PeerArgs};
 use odeum_loadtest::report::Report;
 use odeum_loadtest::run::entities::{self, NodeArgs};
 use odeum_loadtest::run::faults::{self, FaultsArgs, member};
-use odeum_loadtest::{run, store, vs};
+use odeum_loadtest::scenario::compare::Comparison;
+use odeum_loadtest::scenario::{self, LoadArgs, LoadTest, generator, library};
+use odeum_loadtest::{fleet, run, store, vs};
 
 /// Messages are many small allocations that end on other threads than they began on.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
+
+/// Below the help.
+const EXIT_CODES: &str = "\
+Exit codes: 0 everything holds; 99 a budget or target is missed, or something is found wrong; 3 the peer is
+not installed, or this machine does not allow it; 2 usage; 1 anything else.";
+
+/// Below the help of `run`.
+const RUN_EXAMPLES: &str = "\
+A SCENARIO is one that is built in (`odeum-loadtest scenarios` lists them), a file (its schema:
+`odeum-loadtest schema`), or one of five measurements with a table of their own: entities, store, migration,
+generator, store-faults.
+
+Examples:
+  odeum-loadtest run chaos
+  odeum-loadtest run steady --url http://10.0.0.1:7070 --url http://10.0.0.2:7070
+  odeum-loadtest run shop.yaml --nodes 1,3,5 --reports reports
+  odeum-loadtest run store-faults --class partition --for 10m";
 
 /// Exit code when a row misses its target.
 const MISSED: u8 = 99;
@@ -28,9 +48,9 @@ const MISSED: u8 = 99;
 /// Exit code when there is nobody to compare with.
 const NOT_INSTALLED: u8 = 3;
 
-/// Measures Odeum against the systems it stands beside.
+/// Load tests of clusters, and measurements of Odeum against the systems it stands beside.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -40,17 +60,33 @@ struct Arguments {
 enum Command {
     /// Compares with a peer; prints a table.
     Vs(VsArgs),
-    /// Runs a scenario with a budget; prints a table.
+    /// Runs a load test: makes load, breaks things, checks what must hold, and writes a report.
+    #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
+    /// Lists the load tests that are built in, or prints one, to be changed.
+    Scenarios {
+        /// The one that is printed
+        name: Option<String>,
+    },
+    /// Prints the JSON schema of scenario files.
+    Schema,
+    /// Compares two reports of a load test: what is worse by more than noise?
+    Compare(CompareArgs),
+    /// One of the nodes of a load test.
+    #[command(hide = true)]
+    FleetNode(fleet::NodeArgs),
+    /// One of the processes that make load.
+    #[command(hide = true)]
+    LoadGenerator,
+    /// A bare client; a step of `run generator`.
+    #[command(hide = true)]
+    BareClient(run::generator::BareArgs),
     /// One of the nodes of `run entities`.
     #[command(hide = true)]
     EntitiesNode(NodeArgs),
     /// One of the nodes of `run store`.
     #[command(hide = true)]
     StoreNode(run::store::node::NodeArgs),
-    /// One of the nodes of `run migration`.
-    #[command(hide = true)]
-    MigrationNode(run::migration::NodeArgs),
     /// One of the nodes of `run store-faults`.
     #[command(hide = true)]
     StoreMember(member::MemberArgs),
@@ -108,23 +144,41 @@ struct VsArgs {
 
 #[derive(Debug, Args)]
 struct RunArgs {
-    /// Which.
-    scenario: Scenario,
-    /// Rounds; each row is the median.
+    /// Which: a name or a file.
+    scenario: String,
+    /// Rounds of `entities`, `store` and `migration`; each row is the median.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Divides the amount of work of a round, for a quick look.
+    /// Divides the time of a load test, or the work of a round, for a quick look.
     #[arg(long, default_value_t = 1)]
     quick: usize,
     #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
     faults: FaultsArgs,
-    /// Also writes the rows to this file as JSON.
+    /// Also writes the report, or the rows, to this file as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+struct CompareArgs {
+    /// A report, as JSON.
+    a: PathBuf,
+    /// A later one.
+    b: PathBuf,
+    /// By how many percent a figure may differ and is the same; more where the reports say that it is
+    /// restless.
+    #[arg(long, default_value_t = 10.0)]
+    noise: f64,
+    /// Compares also what was measured on different hardware.
+    #[arg(long)]
+    other_hardware: bool,
+}
+
+/// A measurement with a table of its own.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Scenario {
+enum Measurement {
     /// What a million entities cost in memory, where they are and elsewhere.
     Entities,
     /// A million variables in three nodes that are all killed, and a session with a thousand
@@ -133,6 +187,8 @@ enum Scenario {
     /// Guests that move between three nodes while they are called, a node that is drained, and one
     /// that is killed.
     Migration,
+    /// The generator of load tests beside a bare client, and how exact its sends are.
+    Generator,
     /// What the replicated store keeps of its promises while its nodes die, are cut off and lose
     /// what is on their disks. Takes root, and `ip` and `nft`.
     StoreFaults,
@@ -171,6 +227,20 @@ fn perform(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Peer(args) => return process::run(&args).map(|()| ExitCode::SUCCESS),
         Command::StorePeer(args) => return store::process::run(args).map(|()| ExitCode::SUCCESS),
         Command::Host => return Ok(odeum_runtime::firmware::serve_host()),
+        Command::BareClient(args) => {
+            println!("{}", run::generator::bare(&args)?);
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::LoadGenerator => return generator::run().map(|()| ExitCode::SUCCESS),
+        Command::Run(args) if Measurement::from_str(&args.scenario, false).is_err() => {
+            return load_test(args);
+        }
+        Command::Scenarios { name } => return scenarios(name),
+        Command::Schema => {
+            print!("{}", scenario::schema()?);
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Compare(args) => return compare_reports(&args),
         command => command,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -186,7 +256,7 @@ fn perform(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 println!("{}", vs::ractor::memory(side, count).await?);
                 Ok(ExitCode::SUCCESS)
             }
-            Command::Run(args) => scenario(args).await,
+            Command::Run(args) => measure(args).await,
             Command::StoreMember(args) => {
                 member::run(args).await?;
                 Ok(ExitCode::SUCCESS)
@@ -195,31 +265,62 @@ fn perform(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 entities::node(args).await?;
                 Ok(ExitCode::SUCCESS)
             }
-            Command::MigrationNode(args) => {
-                run::migration::node(args).await?;
+            Command::FleetNode(args) => {
+                fleet::node(args).await?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::StoreNode(args) => {
                 run::store::node::run(args).await?;
                 Ok(ExitCode::SUCCESS)
             }
-            Command::Peer(_) | Command::StorePeer(_) | Command::Host => Ok(ExitCode::SUCCESS),
+            // Done above.
+            _ => Ok(ExitCode::SUCCESS),
         }
     })
 }
 
-async fn scenario(args: RunArgs) -> anyhow::Result<ExitCode> {
-    let RunArgs { scenario, rounds, quick, faults, json } = args;
+/// Runs a load test.
+fn load_test(args: RunArgs) -> anyhow::Result<ExitCode> {
+    let RunArgs { scenario, quick, load, faults, json, .. } = args;
+    let seed = faults.seed();
+    scenario::run(&LoadTest { scenario, args: load, seed, quick, json })
+}
+
+fn scenarios(name: Option<String>) -> anyhow::Result<ExitCode> {
+    if let Some(name) = name {
+        let (_, text) = scenario::read::text_of(&name)?;
+        print!("{text}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    for (name, text) in library::ALL {
+        let scenario = scenario::read::parse(name, text)?;
+        println!("{name:18} {}", scenario.about);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn compare_reports(args: &CompareArgs) -> anyhow::Result<ExitCode> {
+    let (a, b) = (scenario::outcome(&args.a)?, scenario::outcome(&args.b)?);
+    let comparison = Comparison::new(&a, &b, args.noise, args.other_hardware)?;
+    println!("{comparison}");
+    Ok(if comparison.passes() { ExitCode::SUCCESS } else { ExitCode::from(MISSED) })
+}
+
+/// Runs a measurement with a table of its own.
+async fn measure(args: RunArgs) -> anyhow::Result<ExitCode> {
+    let RunArgs { scenario, rounds, quick, faults, json, .. } = args;
+    let measurement = Measurement::from_str(&scenario, false).map_err(anyhow::Error::msg)?;
     let (rounds, quick) = (rounds.max(1), quick.max(1));
-    let report = match scenario {
-        Scenario::Entities => entities::run(rounds, quick).await?,
-        Scenario::Store => run::store::run(rounds, quick).await?,
-        Scenario::Migration => run::migration::run(rounds, quick).await?,
-        Scenario::StoreFaults if !faults::is_possible() => {
+    let report = match measurement {
+        Measurement::Entities => entities::run(rounds, quick).await?,
+        Measurement::Store => run::store::run(rounds, quick).await?,
+        Measurement::Migration => run::migration::run(rounds, quick).await?,
+        Measurement::Generator => run::generator::run(rounds, quick).await?,
+        Measurement::StoreFaults if !faults::is_possible() => {
             eprintln!("odeum-loadtest: network namespaces take root");
             return Ok(ExitCode::from(NOT_INSTALLED));
         }
-        Scenario::StoreFaults => faults::run(faults, |line| println!("{line}")).await?,
+        Measurement::StoreFaults => faults::run(faults, |line| println!("{line}")).await?,
     };
     conclude(&report, json)
 }

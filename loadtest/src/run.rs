@@ -2,5 +2,6 @@
 
 pub mod entities;
 pub mod faults;
+pub mod generator;
 pub mod migration;
 pub mod store;

@@ -3,8 +3,8 @@
 
 use std::process::Command;
 
-/// Runs a scenario once, and checks that it gives four rows, the first with a figure.
-fn gives_four_rows(scenario: &str) {
+/// Runs a scenario once, and checks that it gives so many rows, the first with a figure.
+fn gives_rows(scenario: &str, count: usize) {
     let temporary = tempfile::tempdir().expect("a folder");
     let file = temporary.path().join("rows.json");
     let output = Command::new(env!("CARGO_BIN_EXE_odeum-loadtest"))
@@ -16,20 +16,25 @@ fn gives_four_rows(scenario: &str) {
     assert!(matches!(output.status.code(), Some(0 | 99)), "{output:?}");
     let rows: Vec<serde_json::Value> =
         serde_json::from_slice(&std::fs::read(&file).expect("written")).expect("rows");
-    assert_eq!(rows.len(), 4);
+    assert_eq!(rows.len(), count);
     assert!(rows.iter().all(|row| row["ours"].is_number() && row["pass"].is_boolean()), "{rows:?}");
     assert!(
-        rows.first().expect("four")["ours"].as_f64().is_some_and(|ours| ours > 0.0),
+        rows.first().expect("some")["ours"].as_f64().is_some_and(|ours| ours > 0.0),
         "{rows:?}"
     );
 }
 
 #[test]
 fn the_scenario_of_a_million_entities_prints_what_each_costs() {
-    gives_four_rows("entities");
+    gives_rows("entities", 4);
 }
 
 #[test]
 fn the_scenario_of_a_million_variables_restarts_and_gives_each_watcher_every_change() {
-    gives_four_rows("store");
+    gives_rows("store", 4);
+}
+
+#[test]
+fn the_generator_is_measured_beside_a_bare_client() {
+    gives_rows("generator", 3);
 }

@@ -31,6 +31,7 @@ use std::{
 
 use odeum_actors::{Exit, StartError, Strategy, Supervisor, SupervisorSpec};
 use odeum_cluster::{
+    entity::{EntitiesHandle, Kind},
     node::{ClusterNode, Entry, NodeOptions},
     store::StoreTiming,
     transport::{Service, pki::PkiError},
@@ -155,8 +156,23 @@ pub enum Ended {
 /// # Errors
 /// [`NodeError`] when it cannot start, cannot find its cluster, or gives up.
 pub async fn run(config: NodeConfig, options: RunOptions) -> Result<Ended, NodeError> {
+    run_with(config, options, Vec::new(), drop).await
+}
+
+/// As [`run`], in a program that has entities of its own: `kinds` are those that the node hosts, and
+/// `begun` gets what reaches them before the node enters its cluster.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(
+    config: NodeConfig,
+    options: RunOptions,
+    kinds: Vec<Kind>,
+    begun: impl FnOnce(EntitiesHandle),
+) -> Result<Ended, NodeError> {
     let mut stop = StopSignals::new(options)?;
-    let (mut cluster, life, tree, root) = assemble(&config).await?;
+    let (mut cluster, life, tree, root) = assemble(&config, kinds).await?;
+    begun(cluster.entities.clone());
     let entered = tokio::select! {
         biased;
         () = stop.received() => None,
@@ -197,7 +213,10 @@ pub async fn run(config: NodeConfig, options: RunOptions) -> Result<Ended, NodeE
 
 /// Binds everything and starts the tree. The node then answers its API, but belongs to no
 /// cluster yet.
-async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Life, Tree, Supervisor), NodeError> {
+async fn assemble(
+    config: &NodeConfig,
+    kinds: Vec<Kind>,
+) -> Result<(ClusterNode, Life, Tree, Supervisor), NodeError> {
     let data_dir = config.node.data_dir.clone();
     let node = identity::name(config)?;
     let certs = identity::certificates(config, &node)?;
@@ -213,7 +232,7 @@ async fn assemble(config: &NodeConfig) -> Result<(ClusterNode, Life, Tree, Super
         patience: JOIN_PATIENCE,
         snapshot_every: config.store.snapshot_every.get(),
         store_timing: StoreTiming::default(),
-        kinds: Vec::new(),
+        kinds,
         labels: config.node.labels.clone(),
         zone: config.node.zone.clone(),
         capacity: config.node.capacity,

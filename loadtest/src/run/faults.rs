@@ -27,24 +27,18 @@ use clap::Args;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
+use crate::check::findings::{Finding, write as write_findings};
 use crate::report::{Report, Row, Target};
 
 mod clients;
-mod clock;
 mod cluster;
 mod counter;
 mod damage;
-mod disk;
 mod ending;
-mod findings;
-mod history;
 mod inflict;
-mod keys;
-mod linear;
 mod link;
 pub mod member;
 mod plan;
-mod register;
 mod scene;
 mod streams;
 mod ttl;
@@ -52,7 +46,6 @@ mod watchers;
 mod wire;
 
 use self::cluster::{Cluster, MEMBERS, Make};
-use self::findings::Finding;
 use self::plan::{Class, Lots, Without};
 use self::scene::Scene;
 
@@ -64,6 +57,7 @@ const LAST: Duration = Duration::from_secs(12);
 
 /// Which faults, for how long.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Of store-faults")]
 pub struct FaultsArgs {
     /// `store-faults`: the class of faults.
     #[arg(long, value_enum, default_value = "mix")]
@@ -74,13 +68,21 @@ pub struct FaultsArgs {
     /// `store-faults`: for how long faults come, such as 30m.
     #[arg(long = "for", value_name = "TIME", default_value = USUAL, value_parser = humantime::parse_duration)]
     time: Duration,
-    /// `store-faults`: which faults come is decided by it; by default it is drawn, and printed.
+    /// What comes by lot is decided by it; that of `store-faults` is drawn when it is left out, and printed.
     #[arg(long)]
     seed: Option<u64>,
     /// `store-faults`: where findings are written, with histories, logs and data; by default the
     /// folder of the scenario stays, and is named.
     #[arg(long, value_name = "FOLDER")]
     findings: Option<PathBuf>,
+}
+
+impl FaultsArgs {
+    /// What decides what comes by lot, if it was said.
+    #[must_use]
+    pub fn seed(&self) -> Option<u64> {
+        self.seed
+    }
 }
 
 /// Whether this process may do what the scenario takes.
@@ -188,7 +190,7 @@ fn report_findings(
     }
     cluster.keep();
     let folder = folder.unwrap_or_else(|| cluster.stage().join("findings"));
-    findings::write(findings, &folder)?;
+    write_findings(findings, &folder)?;
     say(&format!(
         "more in {}; logs and data of the nodes in {}",
         folder.display(),

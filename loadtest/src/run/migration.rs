@@ -23,7 +23,6 @@ mod fleet;
 mod stream;
 
 use self::fleet::Fleet;
-pub use self::fleet::{NodeArgs, node};
 use self::stream::Stream;
 use crate::remote::pair::Pair;
 use crate::remote::process::Side;

@@ -10,13 +10,14 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::cluster::MEMBERS;
-use super::findings::Finding;
-use super::keys::{Key, Keys, Outcome};
 use super::link::Reply;
 use super::scene::Scene;
 use super::streams::Acknowledged;
 use super::ttl;
-use super::wire::{Answer, At, Do, Op, What};
+use super::wire::{Do, What};
+use crate::check::findings::Finding;
+use crate::check::keys::{Key, Outcome};
+use crate::check::operation::{Answer, At, Op};
 
 /// Clients of variables.
 const WRITERS: u8 = 8;
@@ -66,7 +67,7 @@ impl Client {
     async fn write(mut self) {
         while self.scene.goes_on() {
             let next = Instant::now() + PACE;
-            let slot = self.rng.random_range(0..Keys::slot_count());
+            let slot = self.rng.random_range(0..self.scene.keys.slot_count());
             if let Some(key) = self.scene.keys.at(slot) {
                 if key.is_ready() {
                     self.operate(&key).await;

@@ -12,11 +12,12 @@ use odeum_cluster::transport::pki::Authority;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use super::clock::Clock;
-use super::disk::Disk;
 use super::link::{Link, Member, PATIENCE, Reply};
 use super::plan::Who;
-use super::wire::{Answer, Do};
+use super::wire::Do;
+use crate::check::operation::Answer;
+use crate::fault::disk::Disk;
+use crate::fault::shim::Shim;
 
 /// Members of the cluster.
 pub(super) const MEMBERS: usize = 3;
@@ -63,7 +64,7 @@ pub(super) struct Cluster {
     ways: Ways,
     net: Net,
     disk: Option<(usize, Disk)>,
-    clock: Option<Clock>,
+    clock: Option<Shim>,
     authority: Authority,
     stage: TempDir,
 }
@@ -112,7 +113,7 @@ impl Cluster {
             Some(place) => Some((place, Disk::mount(&stage.path().join("disk"))?)),
             None => None,
         };
-        let clock = make.clock.then(|| Clock::build(stage.path())).and_then(Result::ok);
+        let clock = make.clock.then(|| Shim::build(stage.path())).and_then(Result::ok);
         let seats = (0..MEMBERS)
             .map(|place| Seat { name: label(place), nodes: 1, starts: 0, member: None })
             .collect();

@@ -8,12 +8,13 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::time::sleep;
 
 use super::cluster::MEMBERS;
-use super::findings::Finding;
-use super::history::Entry;
-use super::keys::Past;
 use super::link::Reply;
 use super::scene::Scene;
-use super::wire::{Answer, Do, Op};
+use super::wire::Do;
+use crate::check::findings::Finding;
+use crate::check::history::Entry;
+use crate::check::keys::Past;
+use crate::check::operation::{Answer, Op};
 
 /// How long all may take to have everything, on a machine that does other work.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -8,8 +8,9 @@ use rustix::process::Signal;
 use tokio::time::sleep;
 
 use super::cluster::{Cluster, MEMBERS};
+use super::damage;
 use super::plan::{Fault, Way};
-use super::{clock, damage};
+use crate::fault::shim;
 
 /// Long enough for what the others had of a dead node's to be with both of them: they say that
 /// they have it as soon as it is, and nothing delays them.
@@ -67,9 +68,9 @@ pub(super) async fn inflict(
         Fault::Tear(place) => tear(cluster, place, rng).await?,
         Fault::Flip(place) => flip(cluster, place, rng).await?,
         Fault::Jump(place, seconds) => {
-            clock::set(&cluster.clock_file(place), seconds)?;
+            shim::set_clock(&cluster.clock_file(place), seconds)?;
             sleep(lasts).await;
-            clock::set(&cluster.clock_file(place), 0)?;
+            shim::set_clock(&cluster.clock_file(place), 0)?;
         }
     }
     cluster.whole().await

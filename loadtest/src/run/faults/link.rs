@@ -18,7 +18,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::member::DEADLINE;
-use super::wire::{Answer, Ask, Do, Said, Seen};
+use super::wire::{Ask, Do, Said, Seen};
+use crate::check::operation::Answer;
 
 /// How long a client waits for an answer before it goes on without it.
 pub(super) const PATIENCE: Duration = DEADLINE.saturating_add(Duration::from_secs(1));

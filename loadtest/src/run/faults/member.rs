@@ -22,7 +22,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing_subscriber::EnvFilter;
 
-use super::wire::{Answer, Ask, At, Do, GROUPS, LOAD, Op, Said, Seen, VARIABLE, What};
+use super::wire::{Ask, Do, GROUPS, LOAD, Said, Seen, VARIABLE, What};
+use crate::check::operation::{Answer, At, Op};
 use crate::remote::driver::{lines, say};
 
 /// How long anything may take here. Longer than an election: most that meet one succeed.

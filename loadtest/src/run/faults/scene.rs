@@ -7,15 +7,22 @@ use std::time::Instant;
 
 use super::cluster::{MEMBERS, Ways};
 use super::counter::{self, Tally};
-use super::findings::Findings;
-use super::keys::Keys;
 use super::link::{PATIENCE, Reply};
 use super::streams::Streams;
 use super::ttl::Leases;
-use super::wire::{Answer, Do};
+use super::wire::Do;
+use crate::check::findings::Findings;
+use crate::check::keys::{Keys, Sort};
+use crate::check::operation::Answer;
 
 /// Counters.
 const COUNTERS: usize = 2;
+
+/// Variables at a time.
+const VARIABLES: usize = 10;
+
+/// Before the name of every session of a variable.
+pub(super) const VARIABLE: &str = "register-";
 
 /// What clients, watchers and faults share.
 #[derive(Debug)]
@@ -44,7 +51,11 @@ impl Scene {
         Self {
             began: Instant::now(),
             ways,
-            keys: Keys::new(),
+            keys: Keys::new(Sort {
+                prefix: VARIABLE.to_owned(),
+                slots: VARIABLES,
+                kept: usize::MAX,
+            }),
             findings: Findings::default(),
             streams: Mutex::new(Streams::new()),
             leases: Mutex::default(),

@@ -6,9 +6,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::findings::Finding;
-use super::wire::{At, GROUPS, Seen, What};
-use super::{counter, keys};
+use super::wire::{GROUPS, Seen, What};
+use super::{counter, scene};
+use crate::check::findings::Finding;
+use crate::check::operation::At;
 
 /// Watchers of each group.
 pub(super) const WATCHERS: usize = 3;
@@ -103,7 +104,7 @@ impl Streams {
                     change.session
                 )));
             }
-        } else if change.session.starts_with(keys::PREFIX) {
+        } else if change.session.starts_with(scene::VARIABLE) {
             if value >= unwritten {
                 return Err(Finding::new(format!("nobody ever wrote {change:?}")));
             }

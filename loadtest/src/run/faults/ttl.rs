@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::findings::Finding;
+use crate::check::findings::Finding;
 
 /// Before the name of every session with a time to live.
 pub(super) const PREFIX: &str = "lease-";

@@ -10,12 +10,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::cluster::MEMBERS;
-use super::findings::Finding;
 use super::link::Told;
 use super::scene::Scene;
 use super::streams::WATCHERS;
 use super::ttl;
 use super::wire::{GROUPS, Seen, What};
+use crate::check::findings::Finding;
 
 /// How long a watcher waits before it looks for another node when one is down.
 const REST: Duration = Duration::from_millis(100);

@@ -7,7 +7,7 @@ const UNWRITTEN: i64 = 1_000;
 
 fn change(revision: u64, value: i64) -> Seen {
     let what = What::Set { version: revision, value };
-    Seen { revision, index: 0, session: format!("{}0", keys::PREFIX), what }
+    Seen { revision, index: 0, session: format!("{}0", scene::VARIABLE), what }
 }
 
 fn acknowledged(revision: u64, value: i64) -> Acknowledged {

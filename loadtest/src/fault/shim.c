@@ -1,5 +1,6 @@
-/* Moves the time of day of the process that is started with this: by as many seconds as the file
- * says that ODEUM_LOADTEST_CLOCK names, at every call anew. What passes, it leaves alone. */
+/* Moves the time of day of the process that is started with this, and makes its disk slower: by as many
+ * seconds and microseconds as the file says that ODEUM_LOADTEST_SHIM names, at every call anew. The time
+ * that passes, it leaves alone. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -12,10 +13,13 @@
 #include <time.h>
 #include <unistd.h>
 
-static const volatile int64_t *shift;
+/* Seconds that the time of day is ahead, and microseconds that a flush of a file takes longer. */
+struct shifts { int64_t seconds, flush_micros; };
+
+static const volatile struct shifts *shift;
 
 __attribute__((constructor)) static void map_shift(void) {
-    const char *name = getenv("ODEUM_LOADTEST_CLOCK");
+    const char *name = getenv("ODEUM_LOADTEST_SHIM");
     int file = name ? open(name, O_RDONLY | O_CLOEXEC) : -1;
     if (file < 0) return;
     void *mapped = mmap(NULL, sizeof *shift, PROT_READ, MAP_SHARED, file, 0);
@@ -23,7 +27,24 @@ __attribute__((constructor)) static void map_shift(void) {
     if (mapped != MAP_FAILED) shift = mapped;
 }
 
-static int64_t seconds(void) { return shift ? *shift : 0; }
+static int64_t seconds(void) { return shift ? shift->seconds : 0; }
+
+static void wait_for_disk(void) {
+    int64_t micros = shift ? shift->flush_micros : 0;
+    if (micros <= 0) return;
+    struct timespec wait = {micros / 1000000, micros % 1000000 * 1000};
+    nanosleep(&wait, NULL);
+}
+
+int fdatasync(int file) {
+    wait_for_disk();
+    return (int)syscall(SYS_fdatasync, file);
+}
+
+int fsync(int file) {
+    wait_for_disk();
+    return (int)syscall(SYS_fsync, file);
+}
 
 int clock_gettime(clockid_t clock, struct timespec *at) {
     static int (*original)(clockid_t, struct timespec *);

@@ -6,27 +6,27 @@ use serde::Serialize;
 
 use super::findings::Finding;
 use super::linear::{Checker, Fault};
+use super::operation::{Answer, Op};
 use super::register::Register;
-use super::wire::{Answer, Op};
 
 /// Operations before and after the one that cannot be that are shown with it.
 const SHOWN: usize = 30;
 
 /// One operation. Times are microseconds since the scenario began.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// Who called it.
-    pub(super) client: u8,
+    pub(crate) client: u8,
     /// The place of the node that was asked last.
-    pub(super) node: usize,
+    pub(crate) node: usize,
     /// What was done.
-    pub(super) op: Op,
+    pub(crate) op: Op,
     /// Before it was asked for.
-    pub(super) called: u64,
+    pub(crate) called: u64,
     /// After the answer had come; none while nobody knows what it came to.
-    pub(super) returned: Option<u64>,
+    pub(crate) returned: Option<u64>,
     /// The answer.
-    pub(super) answer: Option<Answer>,
+    pub(crate) answer: Option<Answer>,
 }
 
 impl Entry {
@@ -48,7 +48,7 @@ impl Entry {
 ///
 /// # Errors
 /// What cannot be.
-pub(super) fn check(entries: &[Entry]) -> Result<Checker<Register>, Fault<Register>> {
+pub(crate) fn check(entries: &[Entry]) -> Result<Checker<Register>, Fault<Register>> {
     let mut moments: Vec<(u64, Moment)> = Vec::with_capacity(2 * entries.len());
     for (id, entry) in (0..).zip(entries) {
         moments.push((entry.called, Moment::Call(id, entry)));
@@ -72,7 +72,7 @@ enum Moment<'a> {
 }
 
 /// Says what is wrong with the history of a variable, so that a person can see it.
-pub(super) fn account(name: &str, entries: Vec<Entry>, fault: &Fault<Register>) -> Finding {
+pub(crate) fn account(name: &str, entries: Vec<Entry>, fault: &Fault<Register>) -> Finding {
     let (id, what) = match fault {
         Fault::Impossible { id, states } => {
             let mut states: Vec<_> = states.iter().map(ToString::to_string).collect();

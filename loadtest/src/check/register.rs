@@ -4,15 +4,15 @@
 use std::fmt;
 
 use super::linear::Model;
-use super::wire::{Answer, Op};
+use super::operation::{Answer, Op};
 
 /// A variable.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub(super) struct Register {
+pub(crate) struct Register {
     /// Its value, while it is there.
-    pub(super) value: Option<i64>,
+    pub(crate) value: Option<i64>,
     /// How often it was written.
-    pub(super) version: u64,
+    pub(crate) version: u64,
 }
 
 impl Register {

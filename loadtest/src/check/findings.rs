@@ -10,25 +10,25 @@ use super::history::Entry;
 
 /// A promise that was not kept.
 #[derive(Debug)]
-pub(super) struct Finding {
+pub(crate) struct Finding {
     /// In one line.
-    pub(super) title: String,
+    pub(crate) title: String,
     /// With what a person needs to see it.
-    pub(super) account: String,
+    pub(crate) account: String,
     /// The variable and all that was done with it, where one is concerned.
-    pub(super) history: Option<(String, Vec<Entry>)>,
+    pub(crate) history: Option<(String, Vec<Entry>)>,
 }
 
 impl Finding {
     /// One whose title says everything.
-    pub(super) fn new(title: impl Into<String>) -> Self {
+    pub(crate) fn new(title: impl Into<String>) -> Self {
         Self { title: title.into(), account: String::new(), history: None }
     }
 }
 
 /// All findings, for everybody to add to.
 #[derive(Debug)]
-pub(super) struct Findings {
+pub(crate) struct Findings {
     list: Mutex<Vec<Finding>>,
     /// Whether there are any.
     any: watch::Sender<bool>,
@@ -42,31 +42,31 @@ impl Default for Findings {
 
 impl Findings {
     /// Adds one.
-    pub(super) fn add(&self, finding: Finding) {
+    pub(crate) fn add(&self, finding: Finding) {
         self.list.lock().unwrap_or_else(PoisonError::into_inner).push(finding);
         self.any.send_replace(true);
     }
 
     /// Adds what is wrong with a result, if anything is.
-    pub(super) fn unless_ok(&self, result: Result<(), Finding>) {
+    pub(crate) fn unless_ok(&self, result: Result<(), Finding>) {
         if let Err(finding) = result {
             self.add(finding);
         }
     }
 
     /// Whether there are any.
-    pub(super) fn any(&self) -> bool {
+    pub(crate) fn any(&self) -> bool {
         *self.any.borrow()
     }
 
     /// Returns when there are some.
-    pub(super) async fn first(&self) {
+    pub(crate) async fn first(&self) {
         // The sender is in this very value.
         let _ = self.any.subscribe().wait_for(|any| *any).await;
     }
 
     /// Takes them out.
-    pub(super) fn take(&self) -> Vec<Finding> {
+    pub(crate) fn take(&self) -> Vec<Finding> {
         std::mem::take(&mut *self.list.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -76,7 +76,7 @@ impl Findings {
 ///
 /// # Errors
 /// If the files cannot be written.
-pub(super) fn write(findings: &[Finding], folder: &Path) -> anyhow::Result<()> {
+pub(crate) fn write(findings: &[Finding], folder: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     for (number, Finding { title, account, history }) in (1..).zip(findings) {
         let file = folder.join(format!("finding-{number}.txt"));

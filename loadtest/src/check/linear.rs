@@ -27,7 +27,7 @@ use std::hash::Hash;
 const LOOKED_AT: usize = 200_000;
 
 /// A sequential object.
-pub(super) trait Model {
+pub(crate) trait Model {
     /// What it is like.
     type State: Clone + Debug + Eq + Hash;
     /// What is done with it.
@@ -49,7 +49,7 @@ pub(super) trait Model {
 
 /// Why a history is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Fault<S> {
+pub(crate) enum Fault<S> {
     /// No order explains what this operation came to.
     Impossible {
         /// The operation.
@@ -66,7 +66,7 @@ pub(super) enum Fault<S> {
 
 /// Follows one history.
 #[derive(Debug)]
-pub(super) struct Checker<M: Model> {
+pub(crate) struct Checker<M: Model> {
     configurations: HashSet<Configuration<M::State>>,
     /// What was called and has not returned.
     open: BTreeMap<u32, Open<M>>,
@@ -106,19 +106,19 @@ impl<S> Configuration<S> {
 
 impl<M: Model> Checker<M> {
     /// Of an object that is new.
-    pub(super) fn new(state: M::State) -> Self {
+    pub(crate) fn new(state: M::State) -> Self {
         let new = Configuration { state, happened: Vec::new() };
         Self { configurations: [new].into(), open: BTreeMap::new() }
     }
 
     /// An operation is called that will come to `answer`; to what nobody knows when there is none,
     /// and then it does not return.
-    pub(super) fn call(&mut self, id: u32, op: M::Op, answer: Option<M::Answer>) {
+    pub(crate) fn call(&mut self, id: u32, op: M::Op, answer: Option<M::Answer>) {
         self.open.insert(id, Open { op, answer });
     }
 
     /// An operation returns.
-    pub(super) fn returns(&mut self, id: u32) -> Result<(), Fault<M::State>> {
+    pub(crate) fn returns(&mut self, id: u32) -> Result<(), Fault<M::State>> {
         let mut left = HashSet::new();
         let mut seen = HashSet::new();
         let mut ahead: Vec<_> = self.configurations.iter().cloned().collect();

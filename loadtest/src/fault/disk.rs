@@ -18,7 +18,7 @@ const FILLER: &str = "filler";
 
 /// A file system in memory, unmounted when it is dropped.
 #[derive(Debug)]
-pub(super) struct Disk {
+pub(crate) struct Disk {
     dir: PathBuf,
 }
 
@@ -27,7 +27,7 @@ impl Disk {
     ///
     /// # Errors
     /// If it cannot be mounted, which takes root.
-    pub(super) fn mount(dir: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn mount(dir: &Path) -> anyhow::Result<Self> {
         unmount_leftovers();
         fs::create_dir_all(dir)?;
         let name = format!("{PREFIX}{}", std::process::id());
@@ -37,7 +37,7 @@ impl Disk {
     }
 
     /// Where it is.
-    pub(super) fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
@@ -45,7 +45,7 @@ impl Disk {
     ///
     /// # Errors
     /// If there is no file system there.
-    pub(super) fn fill(&self) -> anyhow::Result<()> {
+    pub(crate) fn fill(&self) -> anyhow::Result<()> {
         let file = File::create(self.dir.join(FILLER))?;
         // Halves, since what is said to be free and what can be had differ a little.
         let mut end = 0;
@@ -64,7 +64,7 @@ impl Disk {
     ///
     /// # Errors
     /// If it was not taken.
-    pub(super) fn free(&self) -> anyhow::Result<()> {
+    pub(crate) fn free(&self) -> anyhow::Result<()> {
         Ok(fs::remove_file(self.dir.join(FILLER))?)
     }
 }

@@ -5,31 +5,39 @@
 //! with is checked as soon as the last operation on it has ended; at the end of the scenario it is
 //! read once more, everywhere.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::findings::Finding;
 use super::history::{self, Entry};
 use super::linear::{Checker, Fault};
+use super::operation::{Answer, Op};
 use super::register::Register;
-use super::wire::{Answer, Op};
 
-/// Variables at a time.
-const SLOTS: usize = 10;
 /// Operations after which another variable takes a variable's place. Fewer leave less to be tried;
 /// more leave more room for what goes wrong late.
 const OPERATIONS: usize = 400;
 /// Operations of unknown outcome after which it does.
 const UNKNOWN: usize = 6;
 
-/// Before the name of every session of a variable.
-pub(super) const PREFIX: &str = "register-";
+/// How variables are called, and how many there are.
+#[derive(Debug, Clone)]
+pub(crate) struct Sort {
+    /// Before the name of every session of a variable.
+    pub(crate) prefix: String,
+    /// Variables at a time.
+    pub(crate) slots: usize,
+    /// Variables that are done with and kept, the latest ones, to be read once more at the end. Each
+    /// has some hundred operations in memory.
+    pub(crate) kept: usize,
+}
 
 /// One variable, in a session of its own, so that its versions are its own.
 #[derive(Debug)]
-pub(super) struct Key {
+pub(crate) struct Key {
     /// The session.
-    pub(super) name: String,
+    pub(crate) name: String,
     inner: Mutex<Inner>,
 }
 
@@ -53,24 +61,24 @@ impl Key {
     }
 
     /// Whether its session is known to be there.
-    pub(super) fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.inner().ready
     }
 
     /// Its session is there.
-    pub(super) fn is_there(&self) {
+    pub(crate) fn is_there(&self) {
         self.inner().ready = true;
     }
 
     /// The version that was seen last.
-    pub(super) fn version(&self) -> u64 {
+    pub(crate) fn version(&self) -> u64 {
         self.inner().version
     }
 }
 
 /// What became of an operation.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// It returned.
     Returned {
         /// At the place of which node.
@@ -88,48 +96,53 @@ pub(super) enum Outcome {
 
 /// How much was done.
 #[derive(Debug, Default)]
-pub(super) struct Counts {
+pub(crate) struct Counts {
     /// Operations that returned.
-    pub(super) operations: AtomicU64,
+    pub(crate) operations: AtomicU64,
     /// Operations of unknown outcome.
-    pub(super) unknown: AtomicU64,
+    pub(crate) unknown: AtomicU64,
     /// Variables checked.
-    pub(super) checked: AtomicU64,
+    pub(crate) checked: AtomicU64,
 }
 
 /// All variables.
 #[derive(Debug)]
-pub(super) struct Keys {
+pub(crate) struct Keys {
+    sort: Sort,
     slots: Mutex<Vec<Arc<Key>>>,
-    done_with: Mutex<Vec<Past>>,
+    done_with: Mutex<VecDeque<Past>>,
+    /// Sessions of variables that are done with and not kept.
+    forgotten: Mutex<Vec<String>>,
     /// The next variable's number.
     next: AtomicU64,
     /// The next value: no two writes write the same.
     value: AtomicI64,
     /// How much was done.
-    pub(super) counts: Counts,
+    pub(crate) counts: Counts,
 }
 
 /// A variable that was checked, and what is known of it since.
 #[derive(Debug)]
-pub(super) struct Past {
+pub(crate) struct Past {
     /// Its session.
-    pub(super) name: String,
+    pub(crate) name: String,
     entries: Vec<Entry>,
     checker: Checker<Register>,
 }
 
 impl Keys {
     /// The first ones.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new(sort: Sort) -> Self {
         let keys = Self {
+            sort,
             slots: Mutex::default(),
             done_with: Mutex::default(),
+            forgotten: Mutex::default(),
             next: AtomicU64::new(0),
             value: AtomicI64::new(1),
             counts: Counts::default(),
         };
-        keys.slots().extend((0..SLOTS).map(|_| keys.new_key()));
+        keys.slots().extend((0..keys.sort.slots).map(|_| keys.new_key()));
         keys
     }
 
@@ -137,37 +150,43 @@ impl Keys {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn done_with(&self) -> MutexGuard<'_, Vec<Past>> {
+    fn done_with(&self) -> MutexGuard<'_, VecDeque<Past>> {
         self.done_with.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn new_key(&self) -> Arc<Key> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Key { name: format!("{PREFIX}{number}"), inner: Mutex::default() })
+        let name = format!("{}{number}", self.sort.prefix);
+        Arc::new(Key { name, inner: Mutex::default() })
+    }
+
+    /// The sessions of variables that were done with, and are not read any more, since the last time.
+    pub(crate) fn forgotten(&self) -> Vec<String> {
+        std::mem::take(&mut *self.forgotten.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// How many there are at a time.
-    pub(super) fn slot_count() -> usize {
-        SLOTS
+    pub(crate) fn slot_count(&self) -> usize {
+        self.sort.slots
     }
 
     /// A value that nobody has written.
-    pub(super) fn value(&self) -> i64 {
+    pub(crate) fn value(&self) -> i64 {
         self.value.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Which values nobody has written yet: this one and all above it.
-    pub(super) fn unwritten(&self) -> i64 {
+    pub(crate) fn unwritten(&self) -> i64 {
         self.value.load(Ordering::Relaxed)
     }
 
     /// The variable in a place.
-    pub(super) fn at(&self, slot: usize) -> Option<Arc<Key>> {
+    pub(crate) fn at(&self, slot: usize) -> Option<Arc<Key>> {
         self.slots().get(slot).cloned()
     }
 
     /// An operation is about to be called; its number. None when the variable is done with.
-    pub(super) fn begin(&self, key: &Key, client: u8, op: Op, called: u64) -> Option<usize> {
+    pub(crate) fn begin(&self, key: &Key, client: u8, op: Op, called: u64) -> Option<usize> {
         let mut inner = key.inner();
         if inner.closed {
             return None;
@@ -181,7 +200,7 @@ impl Keys {
     ///
     /// # Errors
     /// What is wrong with the variable.
-    pub(super) fn end(&self, key: &Arc<Key>, id: usize, outcome: Outcome) -> Result<(), Finding> {
+    pub(crate) fn end(&self, key: &Arc<Key>, id: usize, outcome: Outcome) -> Result<(), Finding> {
         let mut inner = key.inner();
         inner.in_flight -= 1;
         match outcome {
@@ -225,7 +244,15 @@ impl Keys {
         match history::check(&entries) {
             Ok(checker) => {
                 self.counts.checked.fetch_add(1, Ordering::Relaxed);
-                self.done_with().push(Past { name: key.name.clone(), entries, checker });
+                let mut done_with = self.done_with();
+                done_with.push_back(Past { name: key.name.clone(), entries, checker });
+                if done_with.len() > self.sort.kept
+                    && let Some(past) = done_with.pop_front()
+                {
+                    let mut forgotten =
+                        self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
+                    forgotten.push(past.name);
+                }
                 Ok(())
             }
             Err(fault) => Err(history::account(&key.name, entries, &fault)),
@@ -237,20 +264,20 @@ impl Keys {
     ///
     /// # Errors
     /// What is wrong with a variable.
-    pub(super) fn close(&self) -> Result<Vec<Past>, Finding> {
+    pub(crate) fn close(&self) -> Result<Vec<Past>, Finding> {
         let left = std::mem::take(&mut *self.slots());
         for key in left {
             let mut inner = key.inner();
             inner.closed = true;
             self.check_if_done(&key, inner)?;
         }
-        Ok(std::mem::take(&mut *self.done_with()))
+        Ok(std::mem::take(&mut *self.done_with()).into())
     }
 }
 
 impl Past {
     /// Whether anything was done with it that a later read can show.
-    pub(super) fn was_used(&self) -> bool {
+    pub(crate) fn was_used(&self) -> bool {
         !self.entries.is_empty()
     }
 
@@ -258,7 +285,7 @@ impl Past {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn read(&mut self, read: Entry) -> Result<(), Finding> {
+    pub(crate) fn read(&mut self, read: Entry) -> Result<(), Finding> {
         let id = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
         self.checker.call(id, read.op, read.answer.clone());
         self.entries.push(read);

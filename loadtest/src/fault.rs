@@ -1,0 +1,4 @@
+//! What can be done to a node from outside, beside killing it.
+
+pub(crate) mod disk;
+pub(crate) mod shim;
