@@ -9,6 +9,7 @@ use odeum_proto::{
     call::{CallError, CallRequest},
     codec,
     http::{BODY_BYTES, HttpAnswer, HttpRequest, SESSION},
+    store::FirmwareLimits,
 };
 
 use tokio::{
@@ -22,7 +23,7 @@ use super::stage::{PATIENCE, Stage, entity};
 use super::{COMMAND, COUNTER, SERVER};
 use crate::{
     firmware::{
-        Grants, GuestFailure, GuestLimit, HostState, Kind,
+        Grants, GuestFailure, GuestLimit, HostState, Kind, Setting,
         module::{Linked, Module},
     },
     tls::tests::Ca,
@@ -137,9 +138,11 @@ async fn a_server_answers_each_request_with_an_instance_of_its_own() {
     assert_eq!(answer.body, b"12000000");
     let answer = served_with(patient(), &module, "/large?12000000", b"").await.expect("answers");
     assert_eq!(answer.body.len(), 12_000_000);
-    let answer = served_with(patient(), &module, "/pipe", &large[..6_000_000]).await.expect("answers");
+    let answer =
+        served_with(patient(), &module, "/pipe", &large[..6_000_000]).await.expect("answers");
     assert_eq!(answer.body.len(), 6_000_000);
-    let failure = served_with(patient(), &module, "/large?17000000", b"").await.expect_err("no answer");
+    let failure =
+        served_with(patient(), &module, "/large?17000000", b"").await.expect_err("no answer");
     let limit = GuestLimit::Reply { got: BODY_BYTES + 1, allowed: BODY_BYTES };
     assert_eq!(failure, GuestFailure::Limit(limit));
     // None of it harmed the next.
