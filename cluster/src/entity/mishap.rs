@@ -1,5 +1,6 @@
 //! A defect to order, so that whoever looks for lost messages can show that it finds one.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::transport::lane::packet::Packet;
@@ -16,10 +17,13 @@ pub fn drop_one_in(every: u64) {
     EVERY.store(every, Ordering::Relaxed);
 }
 
-/// Whether this one is dropped.
-pub(super) fn befalls(packet: &Packet) -> bool {
+/// Drops those of a run whose turn it is.
+pub(super) fn befall(run: &mut VecDeque<Packet>) {
     let every = EVERY.load(Ordering::Relaxed);
-    every > 0
-        && matches!(packet, Packet::Tell(_))
-        && CAME.fetch_add(1, Ordering::Relaxed) % every == every - 1
+    if every > 0 {
+        run.retain(|packet| {
+            !matches!(packet, Packet::Tell(_))
+                || CAME.fetch_add(1, Ordering::Relaxed) % every != every - 1
+        });
+    }
 }
