@@ -39,9 +39,7 @@ async fn called(firmware: String, routes: Routes, ended: Arc<AtomicBool>) -> Res
                     break;
                 }
                 // Nobody is there: the next one is asked, for the same.
-                Err(error @ (ApiError::NotRunning { .. } | ApiError::NoAnswer { .. })) => {
-                    eprintln!("XX {firmware} {answered} {error}")
-                }
+                Err(ApiError::NotRunning { .. } | ApiError::NoAnswer { .. }) => {}
                 Err(refused) => return Err(refused),
             }
         }
