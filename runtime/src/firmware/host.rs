@@ -333,6 +333,7 @@ impl Actor for HostActor {
 
     async fn stopping(&mut self, _ctx: &mut Context<Self>) {
         self.parts.activate.deactivate(&self.parts.entity, self.parts.epoch);
+        self.travel.let_go();
         drop(self.confirming.quiet().await);
         let goes_on_elsewhere = self.send_on_at_end();
         let stands = std::mem::replace(&mut self.stands, Stands::Away);

@@ -189,6 +189,13 @@ impl Travel {
         None
     }
 
+    /// Nothing comes any more that would have to be kept from beginning: the host ends.
+    pub(super) fn let_go(&mut self) {
+        if let Some(frozen) = &mut self.frozen {
+            frozen.slots = None;
+        }
+    }
+
     /// Who waited for a guest that is here no more is told where it is, as far as that is known.
     pub(super) fn send_on(&mut self, gone: Option<Gone>, here: &NodeId) {
         for (call, reply) in self.frozen.take().unwrap_or_default().calls {
