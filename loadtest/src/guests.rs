@@ -1,13 +1,16 @@
 //! Firmware that scenarios call, and how it comes to nodes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::try_join_all;
 use futures::stream::{self, StreamExt as _};
 use odeum_proto::Name;
 use odeum_runtime::api::client::{ApiClient, ApiError};
 use odeum_runtime::api::types::{DeployOptions, FirmwareState};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
+
+use crate::persist::persist;
 
 /// Guests that are deployed or removed at a time: what a node takes.
 const AT_ONCE: usize = 4;
@@ -98,8 +101,8 @@ pub(crate) async fn deploy(
     names: &[Name],
     package: &[u8],
 ) -> anyhow::Result<()> {
-    put(client, names, package).await?;
     let begin = Instant::now();
+    put(std::slice::from_ref(client), names, package, begin + PATIENCE).await?;
     loop {
         let all = client.firmware().await?;
         let runs = |name: &&Name| {
@@ -115,19 +118,26 @@ pub(crate) async fn deploy(
     }
 }
 
-/// Deploys one package under several names, or replaces what has these names.
+/// Deploys one package under several names, or replaces what has these names. What the cluster is too busy
+/// for is tried again until then: the same package twice is the same as once.
 ///
 /// # Errors
 /// If one cannot be deployed.
 pub(crate) async fn put(
-    client: &ApiClient,
+    clients: &[ApiClient],
     names: &[Name],
     package: &[u8],
-) -> Result<(), ApiError> {
-    let options = DeployOptions::default();
+    until: Instant,
+) -> anyhow::Result<()> {
+    let package = Bytes::copy_from_slice(package);
     // In groups, each name a future of its own: a stream of futures that borrow cannot be spawned.
     for some in names.chunks(AT_ONCE) {
-        let puts = some.iter().map(|name| client.put_firmware(name, package.to_vec(), &options));
+        let puts = some.iter().map(|name| {
+            persist(clients, until, |client| {
+                let (name, package) = (name.clone(), package.clone());
+                async move { client.put_firmware(&name, package, &DeployOptions::default()).await }
+            })
+        });
         try_join_all(puts).await?;
     }
     Ok(())

@@ -12,6 +12,7 @@ mod fault;
 pub mod fleet;
 mod guests;
 mod monotonic;
+mod persist;
 pub mod remote;
 pub mod report;
 pub mod run;

@@ -5,21 +5,21 @@
 //! anything else.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line program")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mimalloc::MiMalloc;
-use odeum_loadtest::remote::Effort;
-use odeum_loadtest::remote::cpus::Cpus;
 use odeum_loadtest::remote::process::{self, PeerArgs};
-use odeum_loadtest::report::Report;
+use odeum_loadtest::report::{Report, Sheet};
 use odeum_loadtest::run::entities::{self, NodeArgs};
 use odeum_loadtest::run::faults::{self, FaultsArgs, member};
 use odeum_loadtest::scenario::compare::Comparison;
 use odeum_loadtest::scenario::{self, LoadArgs, LoadTest, generator, library};
-use odeum_loadtest::{fleet, run, store, vs};
+use odeum_loadtest::vs::{self, Compared, VsArgs};
+use odeum_loadtest::{fleet, run, store};
+use serde::Serialize;
 
 /// Messages are many small allocations that end on other threads than they began on.
 #[global_allocator]
@@ -42,6 +42,14 @@ Examples:
   odeum-loadtest run shop.yaml --nodes 1,3,5 --reports reports
   odeum-loadtest run store-faults --class partition --for 10m";
 
+/// Below the help of `vs`.
+const VS_EXAMPLES: &str = "\
+Examples:
+  odeum-loadtest vs etcd --install
+  odeum-loadtest vs redis --quick 10 --rounds 1
+  odeum-loadtest vs all --install
+  odeum-loadtest vs all --only etcd,redis,store --out figures.md";
+
 /// Exit code when a row misses its target.
 const MISSED: u8 = 99;
 
@@ -58,7 +66,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Compares with a peer; prints a table.
+    /// Compares with a peer, or with all of them; prints a table.
+    #[command(after_help = VS_EXAMPLES)]
     Vs(VsArgs),
     /// Runs a load test: makes load, breaks things, checks what must hold, and writes a report.
     #[command(after_help = RUN_EXAMPLES)]
@@ -118,31 +127,6 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-struct VsArgs {
-    /// Whom to compare with.
-    peer: Peer,
-    /// Interleaved rounds; each row is the median.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// Divides the amount of work of a round, for a quick look.
-    #[arg(long, default_value_t = 1)]
-    quick: usize,
-    /// Threads of each process that is written in Rust; by default what is best for its side.
-    #[arg(long)]
-    threads: Option<usize>,
-    /// Where the two processes of each side run. A question costs a third when both are on one
-    /// CPU, so that ratios of processes that the system places are drawn by lot.
-    #[arg(long, value_enum, default_value_t)]
-    cpus: Cpus,
-    /// Also writes the rows to this file as JSON.
-    #[arg(long)]
-    json: Option<PathBuf>,
-    /// Gets the peer from Debian first, when it is not there.
-    #[arg(long)]
-    install: bool,
-}
-
-#[derive(Debug, Args)]
 struct RunArgs {
     /// Which: a name or a file.
     scenario: String,
@@ -159,6 +143,9 @@ struct RunArgs {
     /// Also writes the report, or the rows, to this file as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Also writes the table to this file, for `vs all`.
+    #[arg(long, hide = true)]
+    sheet: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -192,23 +179,6 @@ enum Measurement {
     /// What the replicated store keeps of its promises while its nodes die, are cut off and lose
     /// what is on their disks. Takes root, and `ip` and `nft`.
     StoreFaults,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Peer {
-    /// The actor framework beneath Odeum, used without it.
-    Ractor,
-    /// ractor's own cluster, over TLS.
-    #[value(name = "ractor_cluster")]
-    RactorCluster,
-    /// QUIC with batched frames and nothing above it.
-    BareQuinn,
-    /// wasmtime with the same settings and nothing above it.
-    BareWasmtime,
-    /// Erlang/OTP's distribution, over TLS.
-    Erlang,
-    /// etcd's replicated store, three members on this machine.
-    Etcd,
 }
 
 fn main() -> ExitCode {
@@ -308,7 +278,7 @@ fn compare_reports(args: &CompareArgs) -> anyhow::Result<ExitCode> {
 
 /// Runs a measurement with a table of its own.
 async fn measure(args: RunArgs) -> anyhow::Result<ExitCode> {
-    let RunArgs { scenario, rounds, quick, faults, json, .. } = args;
+    let RunArgs { scenario, rounds, quick, faults, json, sheet, .. } = args;
     let measurement = Measurement::from_str(&scenario, false).map_err(anyhow::Error::msg)?;
     let (rounds, quick) = (rounds.max(1), quick.max(1));
     let report = match measurement {
@@ -322,50 +292,46 @@ async fn measure(args: RunArgs) -> anyhow::Result<ExitCode> {
         }
         Measurement::StoreFaults => faults::run(faults, |line| println!("{line}")).await?,
     };
-    conclude(&report, json)
+    conclude(&report, json, sheet)
 }
 
 async fn compare(args: VsArgs) -> anyhow::Result<ExitCode> {
-    let (rounds, quick) = (args.rounds.max(1), args.quick.max(1));
-    let effort = Effort { rounds, quick, threads: args.threads, cpus: args.cpus };
-    let report = match args.peer {
-        Peer::Ractor => vs::ractor::run(rounds, quick).await?,
-        Peer::RactorCluster => vs::ractor_cluster::run(effort).await?,
-        Peer::BareQuinn => vs::bare_quinn::run(effort).await?,
-        Peer::BareWasmtime => vs::bare_wasmtime::run(rounds, quick).await?,
-        Peer::Erlang => {
-            if !vs::erlang::is_installed().await {
-                if !args.install {
-                    return Ok(not_installed("Erlang"));
-                }
-                vs::erlang::install().await?;
-            }
-            vs::erlang::run(effort).await?
+    match vs::run(&args, |line| println!("{line}")).await? {
+        Compared::With(report) => conclude(&report, args.json, args.sheet),
+        Compared::NotInstalled(peer) => {
+            eprintln!("odeum-loadtest: {peer} is not installed; --install gets it");
+            Ok(ExitCode::from(NOT_INSTALLED))
         }
-        Peer::Etcd => {
-            if !vs::etcd::is_installed().await {
-                if !args.install {
-                    return Ok(not_installed("etcd"));
-                }
-                vs::etcd::install().await?;
+        Compared::All(benchmarks) => {
+            if let Some(file) = args.json {
+                write(&file, &benchmarks)?;
             }
-            vs::etcd::run(store::Effort { rounds, quick, threads: args.threads }).await?
+            Ok(match (benchmarks.misses(), benchmarks.fails()) {
+                (true, _) => ExitCode::from(MISSED),
+                (false, true) => ExitCode::FAILURE,
+                (false, false) => ExitCode::SUCCESS,
+            })
         }
-    };
-    conclude(&report, args.json)
-}
-
-fn not_installed(peer: &str) -> ExitCode {
-    eprintln!("odeum-loadtest: {peer} is not installed; --install gets it");
-    ExitCode::from(NOT_INSTALLED)
+    }
 }
 
 /// Shows the report; the exit code says whether it passes.
-fn conclude(report: &Report, json: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+fn conclude(
+    report: &Report,
+    json: Option<PathBuf>,
+    sheet: Option<PathBuf>,
+) -> anyhow::Result<ExitCode> {
     println!("{report}");
     if let Some(file) = json {
-        std::fs::write(&file, serde_json::to_vec_pretty(&report.rows)?)
-            .with_context(|| format!("cannot write {}", file.display()))?;
+        write(&file, &report.rows)?;
+    }
+    if let Some(file) = sheet {
+        write(&file, &Sheet::from(report))?;
     }
     Ok(if report.passes() { ExitCode::SUCCESS } else { ExitCode::from(MISSED) })
+}
+
+fn write(file: &Path, what: &impl Serialize) -> anyhow::Result<()> {
+    std::fs::write(file, serde_json::to_vec_pretty(what)?)
+        .with_context(|| format!("cannot write {}", file.display()))
 }

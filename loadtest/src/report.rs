@@ -3,7 +3,7 @@
 use std::fmt;
 
 use comfy_table::Table;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// What our share of the peer's figure must be.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -120,25 +120,82 @@ impl fmt::Display for Report {
         let mut table = Table::new();
         table.set_header(["row", "ours", self.peer, "unit", "ratio", "target", "verdict"]);
         for row in &self.rows {
-            table.add_row([
-                row.row.clone(),
-                format!("{:.1}", row.ours),
-                format!("{:.1}", row.theirs),
-                row.unit.to_owned(),
-                format!("{:.2}", row.ratio),
-                row.target.to_string(),
-                verdict(row).to_owned(),
-            ]);
+            let Line { cells, verdict } = Line::from(row);
+            table.add_row(cells.into_iter().chain([verdict.to_string()]));
         }
         write!(f, "{table}")
     }
 }
 
-fn verdict(row: &Row) -> &'static str {
-    match row {
-        Row { target: Target::None, .. } => "-",
-        Row { pass: true, .. } => "pass",
-        Row { pass: false, .. } => "MISSED",
+/// A report as people read it: what one process writes to a file for another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sheet {
+    /// Whom we are compared with.
+    pub peer: String,
+    /// Under which conditions both were measured, one line each.
+    pub conditions: Vec<String>,
+    /// The rows.
+    pub lines: Vec<Line>,
+}
+
+impl From<&Report> for Sheet {
+    fn from(report: &Report) -> Self {
+        Self {
+            peer: report.peer.to_owned(),
+            conditions: report.conditions.clone(),
+            lines: report.rows.iter().map(Line::from).collect(),
+        }
+    }
+}
+
+/// A row as people read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// What was measured, ours, theirs, the unit, the ratio, and its target.
+    pub cells: [String; 6],
+    /// Whether the target is met.
+    pub verdict: Verdict,
+}
+
+impl From<&Row> for Line {
+    fn from(row: &Row) -> Self {
+        let verdict = match row {
+            Row { target: Target::None, .. } => Verdict::None,
+            Row { pass: true, .. } => Verdict::Pass,
+            Row { pass: false, .. } => Verdict::Missed,
+        };
+        let cells = [
+            row.row.clone(),
+            format!("{:.1}", row.ours),
+            format!("{:.1}", row.theirs),
+            row.unit.to_owned(),
+            format!("{:.2}", row.ratio),
+            row.target.to_string(),
+        ];
+        Self { cells, verdict }
+    }
+}
+
+/// Whether a row meets its target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It has none.
+    None,
+    /// It does.
+    Pass,
+    /// It does not.
+    Missed,
+}
+
+/// In the table.
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "-",
+            Self::Pass => "pass",
+            Self::Missed => "MISSED",
+        })
     }
 }
 
@@ -159,6 +216,24 @@ mod tests {
     fn more_is_better_where_a_target_is_a_least_ratio() {
         let row = |ours| Row::new("x", "/s", Target::AtLeast(2.0), &[(ours, 1.0)]);
         assert!(row(2.5).pass && !row(1.5).pass);
+    }
+
+    #[test]
+    fn a_sheet_says_what_the_table_says() {
+        let row = |target, ours| Row::new("asks", "/s", target, &[(ours, 2.0)]);
+        let at_least = Target::AtLeast(2.0);
+        let rows = vec![row(at_least, 5.0), row(at_least, 3.0), row(Target::None, 1.0)];
+        let report = Report { peer: "X", conditions: vec!["2 CPUs".into()], rows };
+        let sheet = Sheet::from(&report);
+        let table = report.to_string();
+        for Line { cells, verdict } in &sheet.lines {
+            let verdict = verdict.to_string();
+            assert!(cells.iter().chain([&verdict]).all(|cell| table.contains(cell)), "{table}");
+        }
+        let verdicts = sheet.lines.iter().map(|line| line.verdict);
+        assert!(verdicts.eq([Verdict::Pass, Verdict::Missed, Verdict::None]));
+        let text = serde_json::to_string(&sheet).unwrap();
+        assert_eq!(serde_json::from_str::<Sheet>(&text).unwrap(), sheet);
     }
 
     #[test]

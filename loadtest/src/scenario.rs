@@ -23,6 +23,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use clap::Args;
 use odeum_cluster::netns::Net;
+use rand::RngExt as _;
 
 mod choice;
 mod collect;
@@ -33,7 +34,7 @@ mod html;
 mod junit;
 pub mod library;
 mod live;
-mod machine;
+pub(crate) mod machine;
 pub mod measure;
 pub mod outcome;
 mod protocol;
@@ -56,6 +57,9 @@ use self::torment::{Able, can_delay};
 
 /// Exit code when a budget does not hold or something was found wrong.
 const BREACHED: u8 = 99;
+
+/// How many seeds are drawn from.
+const SEEDS: u64 = 1_000_000;
 
 /// Before the names of the namespaces.
 const PREFIX: &str = "odeum-loadtest";
@@ -106,14 +110,18 @@ pub struct LoadTest {
 /// If it cannot be run: the file is wrong, the cluster cannot be had, a generator fails.
 pub fn run(test: &LoadTest) -> anyhow::Result<ExitCode> {
     let (file, text) = read::text_of(&test.scenario)?;
-    let changes = Changes {
+    let mut changes = Changes {
         seed: test.seed,
         generators: test.args.generators,
         quick: u32::try_from(test.quick).unwrap_or(u32::MAX).max(1),
         urls: test.args.url.clone(),
         nodes: test.args.nodes.clone(),
     };
-    let scenario = changes.applied(read::parse(&file, &text)?);
+    let parsed = read::parse(&file, &text)?;
+    let seed = seed(test.seed, &parsed);
+    // Generators read the file as well, and must have drawn the same.
+    changes.seed = Some(seed);
+    let scenario = changes.applied(parsed);
     check(&file, &scenario)?;
     let sizes = match scenario.cluster.urls.as_slice() {
         [] => scenario.cluster.nodes.0.clone(),
@@ -138,7 +146,7 @@ pub fn run(test: &LoadTest) -> anyhow::Result<ExitCode> {
                 drop_one_in: test.args.drop_one_in,
                 findings: test.args.reports.join(format!("{name}-findings")),
                 began,
-                command: command(),
+                command: command(seed),
                 live,
             };
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -156,7 +164,8 @@ pub fn run(test: &LoadTest) -> anyhow::Result<ExitCode> {
 /// As [`run`].
 pub(crate) async fn against(text: &str, urls: Vec<String>) -> anyhow::Result<Outcome> {
     let file = "scenario".to_owned();
-    let changes = Changes { urls, quick: 1, ..Changes::default() };
+    // Always the same lots: a rate is not to depend on them.
+    let changes = Changes { seed: Some(1), urls, quick: 1, ..Changes::default() };
     let scenario = changes.applied(read::parse(&file, text)?);
     check(&file, &scenario)?;
     let mut director = Director {
@@ -260,10 +269,25 @@ fn in_network<T: Send>(
     })
 }
 
-/// The command that was given, as one gives it again.
-fn command() -> String {
-    let words = std::env::args().skip(1);
-    std::iter::once("odeum-loadtest".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+/// What decides what is drawn by lot: what the command line says, what the file says, or what is drawn now.
+fn seed(given: Option<u64>, scenario: &Scenario) -> u64 {
+    // Short enough to be typed.
+    given.or(scenario.seed).unwrap_or_else(|| rand::rng().random_range(0..SEEDS))
+}
+
+/// The command that was given, as one gives it for the same once more.
+fn command(seed: u64) -> String {
+    again(std::env::args().skip(1), seed)
+}
+
+fn again(words: impl Iterator<Item = String>, seed: u64) -> String {
+    let mut words: Vec<String> =
+        std::iter::once("odeum-loadtest".to_owned()).chain(words).collect();
+    let is_said = |word: &String| word == "--seed" || word.starts_with("--seed=");
+    if !words.iter().any(is_said) {
+        words.extend(["--seed".to_owned(), seed.to_string()]);
+    }
+    words.join(" ")
 }
 
 fn write(test: &LoadTest, name: &str, outcome: &Outcome) -> anyhow::Result<()> {
@@ -296,7 +320,7 @@ pub fn outcome(file: &Path) -> anyhow::Result<Outcome> {
 impl Changes {
     /// The scenario with these changes.
     fn applied(&self, mut scenario: Scenario) -> Scenario {
-        scenario.seed = self.seed.unwrap_or(scenario.seed);
+        scenario.seed = self.seed.or(scenario.seed);
         scenario.generators = self.generators.unwrap_or(scenario.generators).max(1);
         if !self.urls.is_empty() {
             scenario.cluster.urls.clone_from(&self.urls);
@@ -314,4 +338,35 @@ impl Changes {
 /// How long the load of a scenario is.
 pub(crate) fn lasts(scenario: &Scenario) -> Duration {
     scenario.phases.iter().map(spec::Phase::lasts).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_is_that_of_the_command_line_or_of_the_file_or_drawn() {
+        let text = library::text("smoke").unwrap();
+        let silent = read::parse("smoke", text).unwrap();
+        let said = read::parse("smoke", &format!("{text}seed: 7\n")).unwrap();
+        assert_eq!(seed(Some(3), &said), 3);
+        assert_eq!(seed(None, &said), 7);
+        let drawn: Vec<u64> = (0..8).map(|_| seed(None, &silent)).collect();
+        assert!(drawn.iter().any(|seed| *seed != drawn[0]), "{drawn:?}");
+    }
+
+    #[test]
+    fn generators_have_the_seed_of_the_run() {
+        let text = library::text("smoke").unwrap();
+        let changes = Changes { seed: Some(42), ..Changes::default() };
+        assert_eq!(changes.applied(read::parse("smoke", text).unwrap()).seed(), 42);
+    }
+
+    #[test]
+    fn the_command_in_a_report_runs_the_same_lots() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>().into_iter();
+        assert_eq!(again(words("run chaos"), 5), "odeum-loadtest run chaos --seed 5");
+        assert_eq!(again(words("run chaos --seed=5"), 5), "odeum-loadtest run chaos --seed=5");
+        assert_eq!(again(words("run x.yaml --seed 9"), 9), "odeum-loadtest run x.yaml --seed 9");
+    }
 }

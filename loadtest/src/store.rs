@@ -1,11 +1,12 @@
-//! Our replicated store against others: three processes for each side, all on this machine and on
-//! one disk, every acknowledged write on the disks of two of them.
+//! Our replicated store against others, all on this machine and on one disk: three processes of ours,
+//! every acknowledged write on the disks of two of them, and as many of theirs as their module says.
 //!
 //! | row | what is measured |
 //! |---|---|
 //! | writes, n in flight | values of 256 B a second, and the time that one in a hundred exceeds |
 //! | linearizable reads | of values, a second |
 //! | lease reads | the same, by a lease of the leader where there is one |
+//! | local reads | of what the member that is asked has, which may be old |
 //! | gap | the longest time between two acknowledged writes while the leader is killed |
 
 use std::path::Path;
@@ -21,12 +22,13 @@ use crate::remote::workload::Outcome;
 use crate::report::{Report, Row, Target};
 
 pub(crate) mod driver;
+pub(crate) mod keeper;
 mod ours;
 pub mod process;
 pub mod workload;
 
 use self::driver::{KEYS, VALUE};
-use self::workload::{Request, Workload};
+use self::workload::{Reading, Request, Workload};
 
 /// Members of each side's cluster.
 pub(crate) const MEMBERS: usize = 3;
@@ -36,18 +38,30 @@ pub(crate) const MEMBERS: usize = 3;
 const GAP: Duration = Duration::from_secs(4);
 
 /// What our side must reach against a peer.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Targets {
     /// Writes a second, by how many are in flight.
-    pub(crate) writes: [(usize, Target); 5],
+    pub(crate) writes: &'static [(usize, Target)],
     /// The time that one write in a hundred exceeds.
     pub(crate) write_time: Target,
     /// Reads a second with 256 in flight.
     pub(crate) reads: Target,
     /// Reads by a lease.
     pub(crate) lease_reads: Target,
-    /// The gap while a leader is killed.
-    pub(crate) gap: Target,
+    /// Reads of what a member has.
+    pub(crate) local_reads: Target,
+    /// The gap while a leader is killed, for those that have more than one.
+    pub(crate) gap: Option<Target>,
+}
+
+impl Targets {
+    fn reads(self) -> [(&'static str, Reading, Target); 3] {
+        [
+            ("linearizable reads", Reading::Linearizable, self.reads),
+            ("lease reads", Reading::Lease, self.lease_reads),
+            ("local reads", Reading::Local, self.local_reads),
+        ]
+    }
 }
 
 /// Reads in flight.
@@ -176,8 +190,7 @@ impl Effort {
 #[derive(Debug, Default)]
 struct Figures {
     writes: Vec<Outcome>,
-    reads: Outcome,
-    lease_reads: Outcome,
+    reads: Vec<Outcome>,
 }
 
 /// Runs all rows, ours and theirs in turn.
@@ -191,7 +204,8 @@ pub(crate) async fn compare(
     let mut gaps = Vec::with_capacity(effort.rounds * effort.kills());
     for _ in 0..effort.rounds {
         rounds.push(round(name, peer, targets, effort).await?);
-        for _ in 0..effort.kills() {
+        let kills = if targets.gap.is_some() { effort.kills() } else { 0 };
+        for _ in 0..kills {
             gaps.push(kill(name, peer, effort.threads).await?);
         }
     }
@@ -199,24 +213,25 @@ pub(crate) async fn compare(
         let pairs: Vec<_> = rounds.iter().map(|[us, them]| (value(us), value(them))).collect();
         Row::new(row, unit, target, &pairs)
     };
-    let write = |n: usize, f: &Figures| f.writes.get(n).copied().unwrap_or_default();
+    let of = |n: usize, outcomes: &[Outcome]| outcomes.get(n).copied().unwrap_or_default();
     let mut rows = Vec::new();
     for (n, (in_flight, target)) in targets.writes.iter().enumerate() {
         let what = format!("writes, {in_flight} in flight");
-        rows.push(row(what, "/s", *target, &|f| write(n, f).per_second));
+        rows.push(row(what, "/s", *target, &|f| of(n, &f.writes).per_second));
     }
     for (n, (in_flight, _)) in targets.writes.iter().enumerate() {
         let what = format!("writes, {in_flight} in flight, p99");
-        rows.push(row(what, "µs", targets.write_time, &|f| write(n, f).p99));
+        rows.push(row(what, "µs", targets.write_time, &|f| of(n, &f.writes).p99));
     }
-    let what = format!("linearizable reads, {READERS} in flight");
-    rows.push(row(what, "/s", targets.reads, &|f| f.reads.per_second));
-    let what = format!("lease reads, {READERS} in flight");
-    rows.push(row(what, "/s", targets.lease_reads, &|f| f.lease_reads.per_second));
-    rows.push(Row::new("gap in writes, leader killed", "ms", targets.gap, &gaps));
+    for (n, (what, _, target)) in targets.reads().into_iter().enumerate() {
+        let what = format!("{what}, {READERS} in flight");
+        rows.push(row(what, "/s", target, &|f| of(n, &f.reads).per_second));
+    }
+    if let Some(target) = targets.gap {
+        rows.push(Row::new("gap in writes, leader killed", "ms", target, &gaps));
+    }
     let conditions = vec![format!(
-        "both sides: {MEMBERS} members on {} CPUs and one disk, fsync before each answer, {VALUE} B \
-         values, {KEYS} keys",
+        "both sides: on {} CPUs and one disk, fsync before each answer, {VALUE} B values, {KEYS} keys",
         std::thread::available_parallelism()?,
     )];
     Ok(Report { peer: name, conditions, rows })
@@ -237,20 +252,19 @@ async fn round(
     for cluster in &mut clusters {
         cluster.fill().await?;
     }
-    for (in_flight, _) in targets.writes {
+    for &(in_flight, _) in targets.writes {
         for ((cluster, figures), side) in clusters.iter_mut().zip(&mut figures).zip(["ours", name])
         {
             let outcome = cluster.load(Request::Write, in_flight, effort.load()).await;
             figures.writes.push(outcome.with_context(|| format!("{side}, {in_flight} writes"))?);
         }
     }
-    for ((cluster, figures), side) in clusters.iter_mut().zip(&mut figures).zip(["ours", name]) {
-        let outcome = cluster.load(Request::Read, READERS, effort.load()).await;
-        figures.reads = outcome.with_context(|| format!("{side}, reads"))?;
-    }
-    for ((cluster, figures), side) in clusters.iter_mut().zip(&mut figures).zip(["ours", name]) {
-        let outcome = cluster.load(Request::LeaseRead, READERS, effort.load()).await;
-        figures.lease_reads = outcome.with_context(|| format!("{side}, lease reads"))?;
+    for (what, how, _) in targets.reads() {
+        for ((cluster, figures), side) in clusters.iter_mut().zip(&mut figures).zip(["ours", name])
+        {
+            let outcome = cluster.load(Request::Read(how), READERS, effort.load()).await;
+            figures.reads.push(outcome.with_context(|| format!("{side}, {what}"))?);
+        }
     }
     for cluster in clusters {
         cluster.end().await;

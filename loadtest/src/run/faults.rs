@@ -68,7 +68,8 @@ pub struct FaultsArgs {
     /// `store-faults`: for how long faults come, such as 30m.
     #[arg(long = "for", value_name = "TIME", default_value = USUAL, value_parser = humantime::parse_duration)]
     time: Duration,
-    /// What comes by lot is decided by it; that of `store-faults` is drawn when it is left out, and printed.
+    /// Decides what comes by lot, of load tests as of `store-faults`; drawn when neither this nor the file
+    /// says one, and printed.
     #[arg(long)]
     seed: Option<u64>,
     /// `store-faults`: where findings are written, with histories, logs and data; by default the

@@ -347,7 +347,7 @@ impl Director {
             stage.fleet.as_mut(),
             nodes,
             stage.deployed.clone(),
-            (self.able.clone(), self.scenario.seed),
+            (self.able.clone(), self.scenario.seed()),
             Arc::clone(&load.marks),
         );
         let mut over = 0;
@@ -534,7 +534,7 @@ impl Director {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             began: self.began.clone(),
             command: self.command.clone(),
-            seed: self.scenario.seed,
+            seed: self.scenario.seed(),
             load: load_of(&self.scenario.phases).to_owned(),
             machine: machine::this(),
             cluster: ClusterFacts {

@@ -232,7 +232,8 @@ impl Work {
                 told.tell();
             }
         });
-        let seed = self.scenario.seed ^ (self.index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let seed =
+            self.scenario.seed() ^ (self.index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut random = StdRng::seed_from_u64(seed);
         for (number, segment) in Segment::all(&self.scenario.phases).into_iter().enumerate() {
             let end = at + nanos(segment.ends());

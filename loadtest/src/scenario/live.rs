@@ -84,7 +84,7 @@ impl Live {
         let every = (lasts(scenario) / LINES).max(Duration::from_secs(1));
         let mut live = Self::quiet();
         (live.is_quiet, live.every) = (false, every);
-        live.say(&format!("{}: {}", scenario.name, scenario.about));
+        live.say(&format!("{}, --seed {}: {}", scenario.name, scenario.seed(), scenario.about));
         if !plain && stdout().is_terminal() {
             // Not in raw mode: Ctrl-C ends the run, as everywhere.
             execute!(stdout(), EnterAlternateScreen, Hide)?;

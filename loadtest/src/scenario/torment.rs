@@ -23,6 +23,7 @@ use super::timetable::Event;
 use crate::fault::shim;
 use crate::fleet::{self, Fleet};
 use crate::guests;
+use crate::persist::persist;
 
 /// How long a cluster may take until it is whole again after a fault.
 pub(crate) const WHOLE: Duration = Duration::from_secs(120);
@@ -254,7 +255,10 @@ impl<'a> Torment<'a> {
             }
             Fault::Move(it) => self.begin_moves(number, it.guests),
             Fault::Drain(_) => self.begin_drain(number, at),
-            Fault::Update(_) => self.begin_update(number),
+            Fault::Update(_) => {
+                self.begin_update(number);
+                Ok(())
+            }
             Fault::Isolate(it) => {
                 let others = (0..self.nodes.len()).filter(|other| *other != at);
                 let mut cuts = Vec::new();
@@ -340,7 +344,7 @@ impl<'a> Torment<'a> {
         if self.fleet.is_none() {
             return;
         }
-        let clients: Vec<ApiClient> = self.nodes.iter().map(|(_, client)| client.clone()).collect();
+        let clients = self.clients();
         let marks = Arc::clone(&self.marks);
         self.tasks.spawn(async move {
             let begin = Instant::now();
@@ -420,6 +424,11 @@ impl<'a> Torment<'a> {
         });
     }
 
+    /// The clients of all nodes, running or not.
+    fn clients(&self) -> Vec<ApiClient> {
+        self.nodes.iter().map(|(_, client)| client.clone()).collect()
+    }
+
     fn any_client(&mut self) -> anyhow::Result<ApiClient> {
         let at = match &self.fleet {
             Some(fleet) => fleet.running().choose(&mut self.random).copied(),
@@ -476,23 +485,33 @@ impl<'a> Torment<'a> {
     }
 
     fn use_again(&mut self, place: usize) {
-        let Ok(client) = self.any_client() else { return };
-        let name = self.name(place);
-        self.tasks.spawn(async move { Ok(client.use_again(&name.parse()?).await?) });
+        let (clients, name) = (self.clients(), self.name(place));
+        let until = Instant::now() + WHOLE;
+        self.tasks.spawn(async move {
+            let id: NodeId = name.parse()?;
+            let use_again = |client: ApiClient| {
+                let id = id.clone();
+                async move { client.use_again(&id).await }
+            };
+            persist(&clients, until, use_again).await.map(drop)
+        });
     }
 
-    fn begin_update(&mut self, number: usize) -> anyhow::Result<()> {
+    /// Replaces all firmware. While the store elects a leader or is busy it takes no update for a moment,
+    /// which is tried again: that is no defect of a cluster whose nodes die.
+    fn begin_update(&mut self, number: usize) {
         self.version += 1;
-        let (client, ended) = (self.any_client()?, self.ended_mark(number));
+        let (clients, ended) = (self.clients(), self.ended_mark(number));
         let (deployed, version) = (self.deployed.clone(), self.version);
+        let until = Instant::now() + WHOLE;
         self.tasks.spawn(async move {
             for it in deployed {
-                guests::put(&client, &it.names, &it.package(version)).await?;
+                let put = guests::put(&clients, &it.names, &it.package(version), until).await;
+                put.context("hot update")?;
             }
             ended();
             Ok(())
         });
-        Ok(())
     }
 }
 

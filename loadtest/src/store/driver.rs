@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::task::JoinSet;
 
-use super::workload::{Request, Workload, warm_up};
+use super::workload::{Reading, Request, Workload, warm_up};
 use crate::remote::driver::{lines, outcome, say};
 use crate::remote::workload::Outcome;
 
@@ -28,11 +28,8 @@ pub(crate) trait Store: Clone + Send + Sync + 'static {
     fn write(&self, key: u64, value: Bytes) -> impl Future<Output = anyhow::Result<()>> + Send;
     /// As [`write`](Self::write), and tried again until it is acknowledged, whoever is killed.
     fn persist(&self, key: u64, value: Bytes) -> impl Future<Output = anyhow::Result<()>> + Send;
-    /// The value of a key after all writes that were acknowledged before; returns its length.
-    fn read(&self, key: u64) -> impl Future<Output = anyhow::Result<usize>> + Send;
-    /// As [`read`](Self::read), as cheap as the store allows while the clocks of all members run
-    /// equally fast.
-    fn lease_read(&self, key: u64) -> impl Future<Output = anyhow::Result<usize>> + Send;
+    /// The length of the value of a key.
+    fn read(&self, key: u64, how: Reading) -> impl Future<Output = anyhow::Result<usize>> + Send;
     /// Which member leads for a key, by its place in the order of the starts.
     fn leader(&self, key: u64) -> impl Future<Output = anyhow::Result<usize>> + Send;
 }
@@ -95,8 +92,7 @@ async fn load<S: Store>(
                 let key = key(next.fetch_add(1, Ordering::Relaxed));
                 let bytes = match request {
                     Request::Write => store.write(key, value.clone()).await.map(|()| VALUE)?,
-                    Request::Read => store.read(key).await?,
-                    Request::LeaseRead => store.lease_read(key).await?,
+                    Request::Read(how) => store.read(key, how).await?,
                 };
                 anyhow::ensure!(bytes == VALUE, "key {key} has {bytes} bytes");
                 let ended = Instant::now();

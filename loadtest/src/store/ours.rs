@@ -16,6 +16,7 @@ use odeum_proto::session::{SessionSettings, Value};
 
 use super::driver::{self, Store};
 use super::process::with_threads;
+use super::workload::Reading;
 use super::{Cluster, MEMBERS, Setting, Timing};
 use crate::remote::certs;
 use crate::remote::driver::PATIENCE;
@@ -93,15 +94,6 @@ impl Embedded {
         let session = self.0.sessions.get(usize::try_from(key % SESSIONS)?);
         Ok((session.context("no such session")?, format!("variable-{}", key / SESSIONS)))
     }
-
-    async fn read_as(&self, key: u64, consistency: Consistency) -> anyhow::Result<usize> {
-        let (session, variable) = self.place(key)?;
-        let found = session.get(&variable, consistency).await?;
-        Ok(found.map_or(0, |variable| match variable.value() {
-            Value::Bytes(bytes) => bytes.len(),
-            _ => 0,
-        }))
-    }
 }
 
 impl Store for Embedded {
@@ -116,12 +108,18 @@ impl Store for Embedded {
         self.write(key, value).await
     }
 
-    async fn read(&self, key: u64) -> anyhow::Result<usize> {
-        self.read_as(key, Consistency::Linearizable).await
-    }
-
-    async fn lease_read(&self, key: u64) -> anyhow::Result<usize> {
-        self.read_as(key, Consistency::Lease).await
+    async fn read(&self, key: u64, how: Reading) -> anyhow::Result<usize> {
+        let (session, variable) = self.place(key)?;
+        let consistency = match how {
+            Reading::Linearizable => Consistency::Linearizable,
+            Reading::Lease => Consistency::Lease,
+            Reading::Local => Consistency::Local,
+        };
+        let found = session.get(&variable, consistency).await?;
+        Ok(found.map_or(0, |variable| match variable.value() {
+            Value::Bytes(bytes) => bytes.len(),
+            _ => 0,
+        }))
     }
 
     async fn leader(&self, key: u64) -> anyhow::Result<usize> {

@@ -9,7 +9,7 @@ use tokio::process::Command;
 
 use super::ours;
 use crate::remote;
-use crate::vs::etcd;
+use crate::vs::{etcd, redis};
 
 /// Whose store it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -18,6 +18,8 @@ pub enum Side {
     Odeum,
     /// etcd's: the process is a client.
     Etcd,
+    /// Redis: the process is a client.
+    Redis,
 }
 
 /// What such a process is started with.
@@ -49,6 +51,7 @@ impl Side {
         match self {
             Self::Odeum => 1,
             Self::Etcd => 2,
+            Self::Redis => 1,
         }
     }
 }
@@ -71,6 +74,7 @@ pub fn run(args: PeerArgs) -> anyhow::Result<()> {
         match side {
             Side::Odeum => ours::drive(&stage, &name, at, quick).await,
             Side::Etcd => etcd::drive(&at.unwrap_or_default()).await,
+            Side::Redis => redis::drive(&at.unwrap_or_default()).await,
         }
     })
 }

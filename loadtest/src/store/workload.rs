@@ -33,10 +33,19 @@ pub enum Workload {
 pub enum Request {
     /// A write that is on the disks of a majority when it is acknowledged.
     Write,
-    /// A read that shows every write acknowledged before it.
-    Read,
+    /// A read.
+    Read(Reading),
+}
+
+/// What a read may miss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// Nothing that was acknowledged before.
+    Linearizable,
     /// The same, as cheap as the store allows while the clocks of all members run equally fast.
-    LeaseRead,
+    Lease,
+    /// What the member that is asked has not heard of.
+    Local,
 }
 
 impl fmt::Display for Workload {
@@ -75,8 +84,9 @@ impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Write => "write",
-            Self::Read => "read",
-            Self::LeaseRead => "lease-read",
+            Self::Read(Reading::Linearizable) => "read",
+            Self::Read(Reading::Lease) => "lease-read",
+            Self::Read(Reading::Local) => "local-read",
         })
     }
 }
@@ -87,8 +97,9 @@ impl FromStr for Request {
     fn from_str(word: &str) -> anyhow::Result<Self> {
         Ok(match word {
             "write" => Self::Write,
-            "read" => Self::Read,
-            "lease-read" => Self::LeaseRead,
+            "read" => Self::Read(Reading::Linearizable),
+            "lease-read" => Self::Read(Reading::Lease),
+            "local-read" => Self::Read(Reading::Local),
             _ => anyhow::bail!("{word:?} is no request"),
         })
     }
@@ -105,11 +116,13 @@ mod tests {
 
     #[test]
     fn a_workload_is_read_as_it_was_written() {
+        let read = Request::Read;
         for workload in [
             Workload::Fill,
             Workload::Load { request: Request::Write, in_flight: 64, millis: 5 },
-            Workload::Load { request: Request::Read, in_flight: 1, millis: 3_000 },
-            Workload::Load { request: Request::LeaseRead, in_flight: 9, millis: 2 },
+            Workload::Load { request: read(Reading::Linearizable), in_flight: 1, millis: 3_000 },
+            Workload::Load { request: read(Reading::Lease), in_flight: 9, millis: 2 },
+            Workload::Load { request: read(Reading::Local), in_flight: 9, millis: 2 },
             Workload::Gap { millis: 7 },
             Workload::Leader,
         ] {

@@ -36,6 +36,15 @@ pub async fn is_installed() -> bool {
     succeeds(command.stdin(Stdio::null())).await && succeeds(Command::new("erlc").arg("+'S'")).await
 }
 
+/// The version of Erlang/OTP; `None` when it is not installed.
+pub async fn version() -> Option<String> {
+    let mut command = Command::new("erl");
+    let told = "io:put_chars(erlang:system_info(otp_release)), halt().";
+    command.args(["-noshell", "-eval", told]).stdin(Stdio::null()).stderr(Stdio::null());
+    let output = command.output().await.ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
+}
+
 /// Gets Erlang from Debian.
 ///
 /// # Errors

@@ -14,7 +14,7 @@ use crate::debian;
 use crate::remote::pair::Process;
 use crate::report::{Report, Target};
 use crate::store::process::{Side, with_threads};
-use crate::store::{self, Cluster, Effort, Peer, Setting, Targets, Timing, driver};
+use crate::store::{self, Cluster, Effort, MEMBERS, Peer, Setting, Targets, Timing, driver};
 
 mod client;
 mod members;
@@ -23,9 +23,23 @@ mod wire;
 /// What `vs etcd --install` gets from Debian.
 const PACKAGES: [&str; 1] = ["etcd-server"];
 
+/// How many times as many writes a second, by how many are in flight.
+const WRITES: [(usize, Target); 5] = [
+    (1, Target::AtLeast(1.5)),
+    (16, Target::AtLeast(3.0)),
+    (64, Target::AtLeast(3.5)),
+    (256, Target::AtLeast(3.5)),
+    (1_024, Target::AtLeast(5.0)),
+];
+
 /// Whether etcd is there.
 pub async fn is_installed() -> bool {
-    members::version().await.is_some()
+    version().await.is_some()
+}
+
+/// The version of etcd; `None` when it is not installed.
+pub async fn version() -> Option<String> {
+    members::version().await
 }
 
 /// Gets etcd from Debian.
@@ -41,24 +55,18 @@ pub async fn install() -> anyhow::Result<()> {
 /// # Errors
 /// If a side cannot be started or fails in the middle.
 pub async fn run(effort: Effort) -> anyhow::Result<Report> {
-    let at_least = Target::AtLeast;
     let targets = Targets {
-        writes: [
-            (1, at_least(1.5)),
-            (16, at_least(3.0)),
-            (64, at_least(3.5)),
-            (256, at_least(3.5)),
-            (1_024, at_least(5.0)),
-        ],
+        writes: &WRITES,
         write_time: Target::AtMost(1.0),
-        reads: at_least(3.5),
-        lease_reads: at_least(5.0),
-        gap: Target::AtMost(1.0),
+        reads: Target::AtLeast(3.5),
+        lease_reads: Target::AtLeast(5.0),
+        gap: Some(Target::AtMost(1.0)),
+        ..Targets::default()
     };
     let mut report = store::compare("etcd", &Etcd, targets, effort).await?;
-    let version = members::version().await.unwrap_or_default();
+    let version = version().await.unwrap_or_default();
     report.conditions.push(format!(
-        "ours: driven from within a member, {} a member; etcd {version}: driven by a process of \
+        "{MEMBERS} members each; ours driven from within a member, {} a member; etcd {version}: driven by a process of \
          its own, {} connections to the leader, no TLS",
         threads(effort.threads.unwrap_or_else(|| Side::Odeum.threads())),
         client::CONNECTIONS,

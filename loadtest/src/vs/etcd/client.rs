@@ -18,6 +18,7 @@ use super::wire::{
 };
 use crate::remote::driver::PATIENCE;
 use crate::store::driver::Store;
+use crate::store::workload::Reading;
 
 const PUT: PathAndQuery = PathAndQuery::from_static("/etcdserverpb.KV/Put");
 const RANGE: PathAndQuery = PathAndQuery::from_static("/etcdserverpb.KV/Range");
@@ -121,15 +122,11 @@ impl Store for Client {
         }
     }
 
-    async fn read(&self, key: u64) -> anyhow::Result<usize> {
-        let request = RangeRequest { key: name(key) };
+    async fn read(&self, key: u64, how: Reading) -> anyhow::Result<usize> {
+        // It has no leases for reads: all that are not stale ask a majority.
+        let request = RangeRequest { key: name(key), serializable: how == Reading::Local };
         let answer: RangeResponse = self.ask(self.aim(), RANGE, request).await?;
         Ok(answer.kvs.first().map_or(0, |kv| kv.value.len()))
-    }
-
-    async fn lease_read(&self, key: u64) -> anyhow::Result<usize> {
-        // It has none: all its reads that are not stale ask a majority.
-        self.read(key).await
     }
 
     async fn leader(&self, _: u64) -> anyhow::Result<usize> {

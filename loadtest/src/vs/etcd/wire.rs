@@ -16,11 +16,13 @@ pub(super) struct PutRequest {
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct PutResponse {}
 
-/// Linearizable, because it does not ask to be `serializable`.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct RangeRequest {
     #[prost(bytes = "bytes", tag = "1")]
     pub(super) key: bytes::Bytes,
+    /// Whether the member that is asked answers by what it has; linearizable if not.
+    #[prost(bool, tag = "7")]
+    pub(super) serializable: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
