@@ -68,7 +68,8 @@ pub struct Row {
 }
 
 impl Row {
-    /// A row from interleaved rounds of (ours, theirs).
+    /// A row from interleaved rounds of (ours, theirs). What is no number was not seen, and misses
+    /// its target.
     #[must_use]
     pub fn new(
         row: impl Into<String>,
@@ -79,8 +80,10 @@ impl Row {
         let ours = median(rounds.iter().map(|(ours, _)| *ours));
         let theirs = median(rounds.iter().map(|(_, theirs)| *theirs));
         // Of each round, so that a slow spell of the machine falls on both sides of it.
-        let ratio =
-            median(rounds.iter().map(|(ours, theirs)| ours / theirs.max(f64::MIN_POSITIVE)));
+        let of = |(ours, theirs): &(f64, f64)| {
+            ours / if *theirs == 0.0 { f64::MIN_POSITIVE } else { *theirs }
+        };
+        let ratio = median(rounds.iter().map(of));
         Self { row: row.into(), ours, theirs, unit, ratio, target, pass: target.is_met(ratio) }
     }
 }
@@ -164,12 +167,15 @@ impl From<&Row> for Line {
             Row { pass: true, .. } => Verdict::Pass,
             Row { pass: false, .. } => Verdict::Missed,
         };
+        let number = |value: f64, digits: usize| {
+            if value.is_nan() { "-".to_owned() } else { format!("{value:.digits$}") }
+        };
         let cells = [
             row.row.clone(),
-            format!("{:.1}", row.ours),
-            format!("{:.1}", row.theirs),
+            number(row.ours, 1),
+            number(row.theirs, 1),
             row.unit.to_owned(),
-            format!("{:.2}", row.ratio),
+            number(row.ratio, 2),
             row.target.to_string(),
         ];
         Self { cells, verdict }
@@ -216,6 +222,14 @@ mod tests {
     fn more_is_better_where_a_target_is_a_least_ratio() {
         let row = |ours| Row::new("x", "/s", Target::AtLeast(2.0), &[(ours, 1.0)]);
         assert!(row(2.5).pass && !row(1.5).pass);
+    }
+
+    #[test]
+    fn a_time_that_nobody_saw_is_no_good_one() {
+        let row = |pair| Row::new("asks, p99", "ms", Target::AtMost(1.0), &[pair]);
+        assert!(!row((f64::NAN, 2.0)).pass && !row((2.0, f64::NAN)).pass);
+        let line = Line::from(&row((f64::NAN, 2.0)));
+        assert_eq!((&*line.cells[1], &*line.cells[4], line.verdict), ("-", "-", Verdict::Missed));
     }
 
     #[test]

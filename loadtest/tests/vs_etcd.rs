@@ -26,8 +26,8 @@ fn the_store_is_compared_with_three_members_of_etcd_that_end() {
     assert!(said.contains("writes, 64 in flight") && said.contains("verdict"), "{said}");
     let rows: Vec<Value> = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
     assert_eq!(rows.len(), 14, "{said}");
-    // In so short a time a store may finish nothing.
-    let counted = |row: &Value, side: &str| row[side].as_f64().is_some_and(f64::is_finite);
+    // In so short a time a store may finish nothing: there is no p99 then.
+    let counted = |row: &Value, side: &str| row[side].is_null() || row[side].is_number();
     assert!(rows.iter().all(|row| counted(row, "ours") && counted(row, "theirs")), "{said}");
     let folder = temporary.path().to_str().unwrap();
     let left: Vec<String> = std::fs::read_dir("/proc")

@@ -27,7 +27,7 @@ fn the_store_is_compared_with_one_server_of_redis_that_ends() {
     assert!(said.contains("not replicated") && said.contains("appendfsync always"), "{said}");
     let rows: Vec<Value> = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
     assert_eq!(rows.len(), 13, "{said}");
-    let counted = |row: &Value, side: &str| row[side].as_f64().is_some_and(f64::is_finite);
+    let counted = |row: &Value, side: &str| row[side].is_null() || row[side].is_number();
     assert!(rows.iter().all(|row| counted(row, "ours") && counted(row, "theirs")), "{said}");
     assert!(rows.iter().all(|row| row["target"].is_null()), "{said}");
     assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 1, "only the rows are left");

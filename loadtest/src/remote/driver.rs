@@ -195,12 +195,12 @@ async fn ask<R: Remote>(remote: &R, body: &Bytes) -> anyhow::Result<u64> {
     Ok(u64::try_from(took.as_nanos())?)
 }
 
-/// What requests that took so long came to, within `took`.
+/// What requests that took so long came to, within `took`; times are no numbers where there are none.
 pub(crate) fn outcome(mut nanos: Vec<u64>, took: Duration) -> Outcome {
     nanos.sort_unstable();
     let at = |share: f64| {
         let index = (nanos.len().saturating_sub(1) as f64 * share).round() as usize;
-        nanos.get(index).copied().unwrap_or_default() as f64 / 1_000.0
+        nanos.get(index).map_or(f64::NAN, |nanos| *nanos as f64 / 1_000.0)
     };
     Outcome { per_second: per_second(nanos.len() as u64, took), p50: at(0.5), p99: at(0.99) }
 }

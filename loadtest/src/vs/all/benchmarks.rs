@@ -146,6 +146,9 @@ fn overview(it: &Section) -> String {
                 })
                 .collect();
             let (met, all) = (it.count(Verdict::Pass), it.count(Verdict::Pass) + missed.len());
+            if all == 0 {
+                return format!("| {name} | none | | |\n");
+            }
             format!("| {name} | {all} | {met} | {} |\n", missed.join("; "))
         }
     }
