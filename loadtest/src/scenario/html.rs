@@ -1,17 +1,16 @@
 //! The report for people: one file with everything in it, that opens without a network and can be printed.
 
-use std::fmt::Write as _;
-use std::time::Duration;
-
-use humantime::format_duration;
 use odeum_runtime::config::ByteSize;
 
 use super::junit::escape;
-use super::outcome::{BudgetRow, FaultMark, Outcome, TargetRow};
+use super::outcome::{Outcome, TargetRow};
 
 mod chart;
+mod verdict;
+mod words;
 
 use self::chart::{Band, Chart, Scale, Series};
+use self::words::{count, micros, millis, number};
 
 /// How it looks. Colours are told apart also in grey, and by the dashes of lines.
 const STYLE: &str = include_str!("html/style.css");
@@ -30,11 +29,11 @@ pub(crate) fn report(outcome: &Outcome) -> String {
          <style>\n{STYLE}</style>\n</head>\n<body>\n"
     );
     for part in [
-        head(outcome),
-        verdicts(outcome),
-        found(outcome),
+        verdict::head(outcome),
+        verdict::verdicts(outcome),
+        verdict::found(outcome),
         in_time(outcome),
-        faults(outcome),
+        verdict::faults(outcome),
         targets(outcome),
         curves(outcome),
         nodes(outcome),
@@ -45,33 +44,6 @@ pub(crate) fn report(outcome: &Outcome) -> String {
     }
     page.push_str("</body>\n</html>\n");
     page
-}
-
-fn head(it: &Outcome) -> String {
-    let (class, verdict) = if it.pass { ("pass", "PASS") } else { ("fail", "BREACHED") };
-    let time = format_duration(Duration::from_secs_f64(it.seconds));
-    let figure = |value: String, what: &str| {
-        format!("<div class=\"figure\"><b>{value}</b><span>{what}</span></div>")
-    };
-    let figures = [
-        figure(count(it.all.answered), "requests answered"),
-        figure(format!("{}/s", number(it.all.rate)), "on average"),
-        figure(millis(it.all.p50_ms), "median"),
-        figure(millis(it.all.p99_ms), "99 of 100 within"),
-        figure(format!("{} %", number(it.all.error_percent)), "errors"),
-        figure(millis(it.longest_outage_ms), "longest time without an answer"),
-    ];
-    format!(
-        "<header><div><h1>{}</h1><p>{}</p><p class=\"quiet\">{} \u{00b7} {time} \u{00b7} {} nodes \
-         \u{00b7} {} loop</p></div><div class=\"verdict {class}\">{verdict}</div></header>\n\
-         <div class=\"figures\">{}</div>\n",
-        escape(&it.scenario),
-        escape(&it.about),
-        escape(&it.began),
-        it.cluster.nodes.len(),
-        escape(&it.load),
-        figures.concat(),
-    )
 }
 
 fn table(head: &[&str], rows: impl IntoIterator<Item = String>) -> String {
@@ -90,76 +62,13 @@ fn badge(pass: bool) -> String {
     format!("<span class=\"badge {class}\">{text}</span>")
 }
 
-fn verdicts(it: &Outcome) -> String {
-    let budget = |of: &BudgetRow| {
-        let sign = if of.is_least { "\u{2265}" } else { "\u{2264}" };
-        let unit = escape(&of.unit);
-        row(
-            "",
-            &[
-                escape(&of.what),
-                format!("{sign} {} {unit}", number(of.bound)),
-                format!("{} {unit}", number(of.value)),
-                badge(of.pass),
-            ],
-        )
-    };
-    let check = |of: &super::outcome::CheckRow| {
-        let is_nothing = of.looked_at.is_empty() && of.found == 0;
-        let looked = if of.looked_at.is_empty() {
-            "nothing to look at".to_owned()
-        } else {
-            format!("{} found in {}", of.found, escape(&of.looked_at))
-        };
-        let verdict = if is_nothing {
-            "<span class=\"quiet\">\u{2013}</span>".to_owned()
-        } else {
-            badge(of.found == 0)
-        };
-        row("", &[of.check.name().to_owned(), "none".to_owned(), looked, verdict])
-    };
-    let rows = it.budgets.iter().map(budget).chain(it.checks.iter().map(check));
-    let lost = match it.lost_with_a_node {
-        0 => String::new(),
-        lost => format!(
-            "<p class=\"quiet\">{lost} messages that were told without waiting for an answer were lost \
-             with a node or a link; nothing is promised of those.</p>\n"
-        ),
-    };
-    let limit = it.generators.bottleneck.as_ref().map_or(String::new(), |why| {
-        format!("<p class=\"warning\">The generator is a limit: {}.</p>\n", escape(why))
-    });
-    let head = ["what must hold", "bound", "is", ""];
-    format!("<section><h2>Verdicts</h2>\n{limit}{}{lost}</section>\n", table(&head, rows))
-}
-
-fn found(it: &Outcome) -> String {
-    if it.found.is_empty() {
-        return String::new();
-    }
-    let mut list = String::new();
-    for found in &it.found {
-        let account = match found.account.as_str() {
-            "" => String::new(),
-            account => format!("<pre>{}</pre>", escape(account)),
-        };
-        // A string takes everything.
-        let _ = writeln!(
-            list,
-            "<li><b>{}</b>: {}{account}</li>",
-            found.check.name(),
-            escape(&found.title)
-        );
-    }
-    format!("<section class=\"found\"><h2>Found wrong</h2>\n<ol>{list}</ol></section>\n")
-}
-
 fn bands(it: &Outcome) -> Vec<Band> {
     let happened = it.faults.iter().filter(|mark| mark.not_possible.is_none());
     let bands = happened.enumerate().map(|(at, mark)| Band {
         from: mark.begins_s,
         to: mark.ends_s.unwrap_or(mark.begins_s) + mark.whole_s.unwrap_or_default(),
         name: (at + 1).to_string(),
+        what: mark.name.clone(),
     });
     bands.collect()
 }
@@ -210,31 +119,6 @@ fn in_time(it: &Outcome) -> String {
         chart("Requests", "/s", Scale::Linear, rates),
         chart("Memory", "MiB", Scale::Linear, memory),
     )
-}
-
-fn faults(it: &Outcome) -> String {
-    if it.faults.is_empty() {
-        return String::new();
-    }
-    let mut number_of = 0;
-    let one = |mark: &FaultMark| {
-        let seconds = |of: Option<f64>| of.map_or("\u{2013}".to_owned(), |of| format!("{of:.1} s"));
-        let name = escape(&mark.name);
-        if let Some(reason) = &mark.not_possible {
-            let why = format!("not possible here: {}", escape(reason));
-            return row(
-                "quiet",
-                &["\u{2013}".to_owned(), seconds(Some(mark.begins_s)), name, why, String::new()],
-            );
-        }
-        number_of += 1;
-        let lasted = mark.ends_s.map(|ends| ends - mark.begins_s);
-        let begins = seconds(Some(mark.begins_s));
-        row("", &[number_of.to_string(), begins, name, seconds(lasted), seconds(mark.whole_s)])
-    };
-    let rows: Vec<String> = it.faults.iter().map(one).collect();
-    let head = ["", "at", "fault", "lasted", "whole again after"];
-    format!("<section><h2>Faults</h2>\n{}</section>\n", table(&head, rows))
 }
 
 fn targets(it: &Outcome) -> String {
@@ -390,60 +274,4 @@ fn how(it: &Outcome) -> String {
          sent while they waited is in no figure (coordinated omission).</p>\n"
     };
     format!("<section><h2>How it was measured</h2>\n{closed}<dl>{}</dl></section>\n", rows.concat())
-}
-
-/// With as many digits as mean something.
-fn number(value: f64) -> String {
-    let digits = match value.abs() {
-        of if of >= 100.0 || of.fract() == 0.0 => 0,
-        of if of >= 10.0 => 1,
-        of if of >= 1.0 => 2,
-        _ => 3,
-    };
-    let text = format!("{value:.digits$}");
-    match text.split_once('.') {
-        None => grouped(&text),
-        Some(_) => text,
-    }
-}
-
-fn count(value: u64) -> String {
-    grouped(&value.to_string())
-}
-
-/// Thousands apart, by a space that does not break.
-fn grouped(digits: &str) -> String {
-    let mut text = String::new();
-    for (at, c) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) && !text.ends_with('-') {
-            text.push('\u{202f}');
-        }
-        text.push(c);
-    }
-    text
-}
-
-fn millis(value: f64) -> String {
-    if value >= 10_000.0 {
-        format!("{} s", number(value / 1_000.0))
-    } else {
-        format!("{} ms", number(value))
-    }
-}
-
-fn micros(value: u64) -> String {
-    if value >= 1_000 { millis(value as f64 / 1_000.0) } else { format!("{value} \u{b5}s") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_have_the_digits_that_mean_something() {
-        let texts = [12_345.6, 99.94, 3.456, 0.01234, 5.0].map(number);
-        assert_eq!(texts, ["12\u{202f}346", "99.9", "3.46", "0.012", "5"]);
-        assert_eq!([micros(12), micros(1_234)], ["12 \u{b5}s", "1.23 ms"]);
-        assert_eq!(count(1_234_567), "1\u{202f}234\u{202f}567");
-    }
 }

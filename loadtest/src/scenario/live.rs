@@ -146,8 +146,11 @@ impl Live {
         let over: Vec<&&FaultMark> = begun.iter().filter(|it| it.whole_s.is_some()).collect();
         for mark in over.iter().skip(self.told.1) {
             let whole = mark.whole_s.unwrap_or_default();
-            let ended = mark.ends_s.unwrap_or_default();
-            lines.push(format!("{ended:7.1} s  {} is over; whole after {whole:.1} s", mark.name));
+            let at = mark.ends_s.unwrap_or_default() + whole;
+            lines.push(format!(
+                "{at:7.1} s  whole again, {whole:.1} s after the end of: {}",
+                mark.name
+            ));
         }
         self.told = (begun.len(), over.len());
         lines.iter().for_each(|line| self.say(line));
@@ -343,6 +346,11 @@ impl fmt::Display for Told<'_> {
             }
             writeln!(f, "{faults}")?;
         }
+        for mark in &it.faults {
+            if let Some(reason) = &mark.not_possible {
+                writeln!(f, "not possible here: {}: {reason}", mark.name)?;
+            }
+        }
         let mut verdicts = table(["what must hold", "bound", "is", "verdict"]);
         for row in &it.budgets {
             verdicts.add_row(budget(row));
@@ -407,8 +415,8 @@ fn row_of(row: &TargetRow) -> [String; 11] {
 
 fn fault(mark: &FaultMark) -> [String; 4] {
     let seconds = |of: Option<f64>| of.map_or("-".to_owned(), |of| format!("{of:.1} s"));
-    let lasted = match &mark.not_possible {
-        Some(reason) => format!("not possible: {reason}"),
+    let lasted = match mark.not_possible {
+        Some(_) => "not possible".to_owned(),
         None => seconds(mark.ends_s.map(|ends| ends - mark.begins_s)),
     };
     let at = format!("{:.1} s", mark.begins_s);
@@ -418,13 +426,12 @@ fn fault(mark: &FaultMark) -> [String; 4] {
 fn budget(row: &BudgetRow) -> [String; 4] {
     let sign = if row.is_least { "\u{2265}" } else { "\u{2264}" };
     let verdict = if row.pass { "pass" } else { "BREACHED" };
-    let unit = &row.unit;
-    [
-        row.what.clone(),
-        format!("{sign} {:.2} {unit}", row.bound),
-        format!("{:.2} {unit}", row.value),
-        verdict.to_owned(),
-    ]
+    let value = |value: f64| match row.unit.as_str() {
+        "ms" if value >= 10_000.0 => format!("{:.2} s", value / 1_000.0),
+        unit => format!("{value:.2} {unit}"),
+    };
+    let bound = format!("{sign} {}", value(row.bound));
+    [row.what.clone(), bound, value(row.value), verdict.to_owned()]
 }
 
 #[cfg(test)]

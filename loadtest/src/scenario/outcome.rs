@@ -17,7 +17,7 @@ const CURVE: [f64; 15] =
 const FILES: u64 = 64;
 
 /// What a run came to.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Outcome {
     /// The scenario.
     pub scenario: String,
@@ -71,7 +71,7 @@ pub struct Outcome {
 }
 
 /// A machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// The processor.
     pub cpu: String,
@@ -84,7 +84,7 @@ pub struct Machine {
 }
 
 /// A cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterFacts {
     /// The names of its nodes.
     pub nodes: Vec<String>,
@@ -104,7 +104,7 @@ pub struct PhaseMark {
 }
 
 /// A target and what came of the requests to it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "as in `Counts`; times are milliseconds")]
 pub struct TargetRow {
     pub name: String,

@@ -118,6 +118,21 @@ impl Check {
         Self::Health,
     ];
 
+    /// What it looks for.
+    #[must_use]
+    pub fn promise(self) -> &'static str {
+        match self {
+            Self::Lost => "acknowledged, and not there",
+            Self::Doubled => "carried out twice",
+            Self::Reordered => "carried out in another order",
+            Self::DoubleActivation => "active on two nodes at a time",
+            Self::Linearizability => "answers that no order of the requests explains",
+            Self::Watch => "changes not told, told twice or in another order",
+            Self::Leak => "files and processes not given back",
+            Self::Health => "panics, and nodes that do not come back",
+        }
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -6,11 +6,14 @@ use super::super::junit::escape;
 
 /// The size of a chart, and what is around its curves.
 const WIDTH: f64 = 960.0;
-const HEIGHT: f64 = 230.0;
+const HEIGHT: f64 = 242.0;
 const LEFT: f64 = 62.0;
 const RIGHT: f64 = 14.0;
-const TOP: f64 = 30.0;
+const TOP: f64 = 42.0;
 const BOTTOM: f64 = 26.0;
+
+/// The room that the number of a band takes; of two that are closer, the second is above the first.
+const NUMBER: f64 = 15.0;
 
 /// Curves of different dashes are told apart also without colours.
 const DASHES: [&str; 3] = ["", "6 3", "2 3"];
@@ -38,6 +41,8 @@ pub(super) struct Band {
     pub(super) from: f64,
     pub(super) to: f64,
     pub(super) name: String,
+    /// What it was, for who points at it.
+    pub(super) what: String,
 }
 
 /// Curves in time.
@@ -189,16 +194,21 @@ impl Chart {
         let across = |seconds: f64| seconds / width;
         let (top, bottom) = (TOP, HEIGHT - BOTTOM);
         let mut bands = String::new();
+        let mut taken = f64::NEG_INFINITY;
         for band in &self.bands {
             let (from, to) = (x(across(band.from)), x(across(band.to)));
             let wide = (to - from).max(2.0);
+            // Above the curves, which it would hide.
+            let is_close = from - taken < NUMBER;
+            taken = if is_close { f64::NEG_INFINITY } else { from };
             let _ = writeln!(
                 bands,
                 "<rect x=\"{from:.1}\" y=\"{top}\" width=\"{wide:.1}\" height=\"{:.1}\" \
-                 class=\"band\"/><text x=\"{:.1}\" y=\"{:.1}\" class=\"number\">{}</text>",
+                 class=\"band\"><title>{}</title></rect><text x=\"{from:.1}\" y=\"{:.1}\" \
+                 class=\"number\">{}</text>",
                 bottom - top,
-                from + 2.0,
-                top + 10.0,
+                escape(&band.what),
+                top - if is_close { 13.0 } else { 3.0 },
                 escape(&band.name),
             );
         }
