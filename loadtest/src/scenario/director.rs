@@ -25,7 +25,7 @@ mod stage;
 use self::load::{Load, files_of, look_at_nodes};
 use self::stage::{Stage, classes};
 
-/// After the load, before it is looked at what nodes have not given back.
+/// After the generators have ended, before it is looked at what nodes have not given back.
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// Directs one run.
@@ -102,9 +102,6 @@ impl Director {
                 self.is_wrong(&mut load, Check::Health, format!("health: {error:#}"));
             }
         }
-        sleep(SETTLE).await;
-        look_at_nodes(&mut load.samples, &pids, &stage.clients).await;
-        load.samples.end(|name| files_of(&pids, name));
         self.live.say("looking at what is there");
         self.finish(&mut generators, &mut load).await?;
         let classes = classes(&stage.clients).await;
@@ -112,6 +109,10 @@ impl Director {
             // It has said all; an error means that it has ended.
             let _ = generator.child.kill().await;
         }
+        // Without generators: nodes have files open for those that talk to them.
+        sleep(SETTLE).await;
+        look_at_nodes(&mut load.samples, &pids, &stage.clients).await;
+        load.samples.end(|name| files_of(&pids, name));
         Ok((load, classes))
     }
 

@@ -246,7 +246,7 @@ mod tests {
         for expected in [
             "**1 of 2 targets are met.**",
             "| [vs x_y](#vs-x_y) | 2 | 1 | ask, p50 \\| p99 (1.50, target \u{2264} 1.00) |",
-            "A CPU, 2 CPUs, 8 GiB, Linux 6.7",
+            "A CPU, 2 CPUs, 8.0 GiB, Linux 6.7",
             "0.1.0, commit 0123456789ab, release build",
             "2026-11-27T12:00:00Z",
             "```sh\nodeum-loadtest vs x_y --rounds 5\n```",
