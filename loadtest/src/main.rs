@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum as _};
 use mimalloc::MiMalloc;
 use odeum_loadtest::remote::process::{self, PeerArgs};
 use odeum_loadtest::report::{Report, Sheet};
 use odeum_loadtest::run::entities::{self, NodeArgs};
-use odeum_loadtest::run::faults::{self, FaultsArgs, member};
+use odeum_loadtest::run::faults::{FaultsArgs, member};
+use odeum_loadtest::run::{Measurement, Wanted};
 use odeum_loadtest::scenario::compare::Comparison;
 use odeum_loadtest::scenario::{self, LoadArgs, LoadTest, generator, library};
 use odeum_loadtest::vs::{self, Compared, VsArgs};
@@ -130,22 +131,26 @@ enum Command {
 struct RunArgs {
     /// Which: a name or a file.
     scenario: String,
-    /// Rounds of `entities`, `store` and `migration`; each row is the median.
+    /// Rounds of `entities`, `store`, `migration` and `generator`; each row is the median.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Divides the time of a load test, or the work of a round, for a quick look.
     #[arg(long, default_value_t = 1)]
     quick: usize,
-    #[command(flatten)]
-    load: LoadArgs,
-    #[command(flatten)]
-    faults: FaultsArgs,
+    /// Decides what comes by lot, in load tests and in `store-faults`; drawn when neither this nor the file
+    /// of the load test says one, and printed.
+    #[arg(long)]
+    seed: Option<u64>,
     /// Also writes the report, or the rows, to this file as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
     /// Also writes the table to this file, for `vs all`.
     #[arg(long, hide = true)]
     sheet: Option<PathBuf>,
+    #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
+    faults: FaultsArgs,
 }
 
 #[derive(Debug, Args)]
@@ -161,24 +166,6 @@ struct CompareArgs {
     /// Compares also what was measured on different hardware.
     #[arg(long)]
     other_hardware: bool,
-}
-
-/// A measurement with a table of its own.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Measurement {
-    /// What a million entities cost in memory, where they are and elsewhere.
-    Entities,
-    /// A million variables in three nodes that are all killed, and a session with a thousand
-    /// watchers.
-    Store,
-    /// Guests that move between three nodes while they are called, a node that is drained, and one
-    /// that is killed.
-    Migration,
-    /// The generator of load tests beside a bare client, and how exact its sends are.
-    Generator,
-    /// What the replicated store keeps of its promises while its nodes die, are cut off and lose
-    /// what is on their disks. Takes root, and `ip` and `nft`.
-    StoreFaults,
 }
 
 fn main() -> ExitCode {
@@ -251,8 +238,7 @@ fn perform(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
 /// Runs a load test.
 fn load_test(args: RunArgs) -> anyhow::Result<ExitCode> {
-    let RunArgs { scenario, quick, load, faults, json, .. } = args;
-    let seed = faults.seed();
+    let RunArgs { scenario, quick, load, seed, json, .. } = args;
     scenario::run(&LoadTest { scenario, args: load, seed, quick, json })
 }
 
@@ -278,21 +264,16 @@ fn compare_reports(args: &CompareArgs) -> anyhow::Result<ExitCode> {
 
 /// Runs a measurement with a table of its own.
 async fn measure(args: RunArgs) -> anyhow::Result<ExitCode> {
-    let RunArgs { scenario, rounds, quick, faults, json, sheet, .. } = args;
+    let RunArgs { scenario, rounds, quick, seed, faults, json, sheet, .. } = args;
     let measurement = Measurement::from_str(&scenario, false).map_err(anyhow::Error::msg)?;
-    let (rounds, quick) = (rounds.max(1), quick.max(1));
-    let report = match measurement {
-        Measurement::Entities => entities::run(rounds, quick).await?,
-        Measurement::Store => run::store::run(rounds, quick).await?,
-        Measurement::Migration => run::migration::run(rounds, quick).await?,
-        Measurement::Generator => run::generator::run(rounds, quick).await?,
-        Measurement::StoreFaults if !faults::is_possible() => {
+    let wanted = Wanted { rounds: rounds.max(1), quick: quick.max(1), seed, faults };
+    match run::measure(measurement, wanted, |line| println!("{line}")).await? {
+        Some(report) => conclude(&report, json, sheet),
+        None => {
             eprintln!("odeum-loadtest: network namespaces take root");
-            return Ok(ExitCode::from(NOT_INSTALLED));
+            Ok(ExitCode::from(NOT_INSTALLED))
         }
-        Measurement::StoreFaults => faults::run(faults, |line| println!("{line}")).await?,
-    };
-    conclude(&report, json, sheet)
+    }
 }
 
 async fn compare(args: VsArgs) -> anyhow::Result<ExitCode> {

@@ -68,22 +68,10 @@ pub struct FaultsArgs {
     /// `store-faults`: for how long faults come, such as 30m.
     #[arg(long = "for", value_name = "TIME", default_value = USUAL, value_parser = humantime::parse_duration)]
     time: Duration,
-    /// Decides what comes by lot, of load tests as of `store-faults`; drawn when neither this nor the file
-    /// says one, and printed.
-    #[arg(long)]
-    seed: Option<u64>,
     /// `store-faults`: where findings are written, with histories, logs and data; by default the
     /// folder of the scenario stays, and is named.
     #[arg(long, value_name = "FOLDER")]
     findings: Option<PathBuf>,
-}
-
-impl FaultsArgs {
-    /// What decides what comes by lot, if it was said.
-    #[must_use]
-    pub fn seed(&self) -> Option<u64> {
-        self.seed
-    }
 }
 
 /// Whether this process may do what the scenario takes.
@@ -92,12 +80,17 @@ pub fn is_possible() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Runs the scenario; `say` is told what happens as it does.
+/// Runs the scenario; `say` is told what happens as it does. What comes by lot is decided by `seed`, which
+/// is drawn when it is not given, and told.
 ///
 /// # Errors
 /// If the cluster cannot be had: it takes root, `ip` and `nft`.
-pub async fn run(args: FaultsArgs, say: impl Fn(&str)) -> anyhow::Result<Report> {
-    let seed = args.seed.unwrap_or_else(|| StdRng::from_rng(&mut rand::rng()).random());
+pub async fn run(
+    args: FaultsArgs,
+    seed: Option<u64>,
+    say: impl Fn(&str),
+) -> anyhow::Result<Report> {
+    let seed = seed.unwrap_or_else(|| StdRng::from_rng(&mut rand::rng()).random());
     say(&format!("{:?} for {:?}, --seed {seed}", args.class, args.time));
     let small = matches!(args.class, Class::DiskFull | Class::Mix);
     let disk = small.then(|| usize::try_from(seed % MEMBERS as u64)).transpose()?;

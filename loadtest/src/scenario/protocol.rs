@@ -126,8 +126,8 @@ impl Check {
             Self::Doubled => "carried out twice",
             Self::Reordered => "carried out in another order",
             Self::DoubleActivation => "active on two nodes at a time",
-            Self::Linearizability => "answers that no order of the requests explains",
-            Self::Watch => "changes not told, told twice or in another order",
+            Self::Linearizability => "answers that no order explains",
+            Self::Watch => "changes missed, doubled or reordered",
             Self::Leak => "files and processes not given back",
             Self::Health => "panics, and nodes that do not come back",
         }

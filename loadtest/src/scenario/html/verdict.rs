@@ -69,16 +69,12 @@ fn lead(it: &Outcome) -> String {
 pub(super) fn verdicts(it: &Outcome) -> String {
     let budget = |of: &BudgetRow| {
         let sign = if of.is_least { "\u{2265}" } else { "\u{2264}" };
-        let unit = escape(&of.unit);
-        row(
-            "",
-            &[
-                escape(&of.what),
-                format!("{sign} {} {unit}", number(of.bound)),
-                format!("{} {unit}", number(of.value)),
-                badge(of.pass),
-            ],
-        )
+        let figure = |value: f64| match of.unit.as_str() {
+            "ms" => millis(value),
+            unit => format!("{} {}", number(value), escape(unit)),
+        };
+        let bound = format!("{sign} {}", figure(of.bound));
+        row("", &[escape(&of.what), bound, figure(of.value), badge(of.pass)])
     };
     let check = |of: &CheckRow| {
         let is_nothing = of.looked_at.is_empty() && of.found == 0;
@@ -108,7 +104,10 @@ pub(super) fn verdicts(it: &Outcome) -> String {
         format!("<p class=\"warning\">The generator is a limit: {}.</p>\n", escape(why))
     });
     let head = ["what must hold", "bound", "is", ""];
-    format!("<section><h2>Verdicts</h2>\n{limit}{}{lost}</section>\n", table(&head, rows))
+    format!(
+        "<section class=\"verdicts\"><h2>Verdicts</h2>\n{limit}{}{lost}</section>\n",
+        table(&head, rows)
+    )
 }
 
 pub(super) fn found(it: &Outcome) -> String {
