@@ -1,35 +1,36 @@
 //! Faults, carried out at their times.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use odeum_proto::{EntityId, Name, NodeId};
+use odeum_proto::Name;
 use odeum_runtime::api::client::ApiClient;
-use odeum_runtime::api::types::MoveBody;
+use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
-use rand::{RngExt as _, SeedableRng as _};
 use rustix::process::Signal;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::outcome::FaultMark;
 use super::spec::{Fault, State, Way, Who};
 use super::timetable::Event;
 use crate::fault::shim;
-use crate::fleet::{self, Fleet};
+use crate::fleet::Fleet;
 use crate::guests;
-use crate::persist::persist;
+
+mod able;
+mod errands;
+mod wires;
+
+pub(crate) use self::able::Able;
+use self::wires::Cut;
+pub(crate) use self::wires::can_delay;
 
 /// How long a cluster may take until it is whole again after a fault.
 pub(crate) const WHOLE: Duration = Duration::from_secs(120);
-
-/// How long a node may take to give away what it has.
-const DRAIN: Duration = Duration::from_secs(60);
 
 /// How often is looked.
 const LOOK: Duration = Duration::from_millis(50);
@@ -49,56 +50,8 @@ impl Deployed {
     }
 }
 
-/// What this machine and this cluster allow.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Able {
-    /// Why nodes are not in network namespaces, if they are not.
-    pub(crate) no_net: Option<String>,
-    /// Why packets cannot be delayed.
-    pub(crate) no_delay: Option<String>,
-    /// Why no disk can be filled.
-    pub(crate) no_disk: Option<String>,
-    /// Why the time of day cannot be moved, and disks not be made slower.
-    pub(crate) no_shim: Option<String>,
-    /// Whether the nodes are somebody else's.
-    pub(crate) is_foreign: bool,
-}
-
-impl Able {
-    /// Why a fault cannot come, if it cannot.
-    pub(crate) fn prevents(&self, fault: &Fault) -> Option<String> {
-        let of_api =
-            matches!(fault, Fault::Move(_) | Fault::Drain(_) | Fault::Update(_) | Fault::Roll(_));
-        if self.is_foreign && !of_api {
-            return Some("the harness has not started these nodes".to_owned());
-        }
-        match fault {
-            Fault::Isolate(_) | Fault::Split(_) | Fault::Loss(_) | Fault::Bandwidth(_) => {
-                self.no_net.clone()
-            }
-            Fault::Delay(_) => self.no_net.clone().or_else(|| self.no_delay.clone()),
-            Fault::DiskFull(_) => self.no_disk.clone(),
-            Fault::SlowDisk(_) | Fault::Clock(_) => self.no_shim.clone(),
-            Fault::Kill(_)
-            | Fault::Pause(_)
-            | Fault::Restart(_)
-            | Fault::Roll(_)
-            | Fault::Move(_)
-            | Fault::Drain(_)
-            | Fault::Update(_) => None,
-        }
-    }
-}
-
 /// What became of the faults so far, for all to see.
 pub(crate) type Marks = Arc<Mutex<Vec<FaultMark>>>;
-
-/// A part of the network that is not as it should be.
-#[derive(Debug, Clone)]
-enum Cut {
-    Block(String, String),
-    Lose(u8),
-}
 
 /// Carries faults out.
 pub(crate) struct Torment<'a> {
@@ -338,200 +291,4 @@ impl<'a> Torment<'a> {
         self.watch_until_whole(number);
         Ok(())
     }
-
-    /// Takes down when all nodes see each other again.
-    fn watch_until_whole(&mut self, number: usize) {
-        if self.fleet.is_none() {
-            return;
-        }
-        let clients = self.clients();
-        let marks = Arc::clone(&self.marks);
-        self.tasks.spawn(async move {
-            let begin = Instant::now();
-            for client in &clients {
-                while !fleet::sees_all(client, clients.len()).await {
-                    // Another fault may have come meanwhile; the end of the load looks once more.
-                    if begin.elapsed() > WHOLE {
-                        return Ok(());
-                    }
-                    sleep(LOOK).await;
-                }
-            }
-            let mut marks = marks.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(mark) = marks.get_mut(number) {
-                mark.whole_s = Some(begin.elapsed().as_secs_f64());
-            }
-            Ok(())
-        });
-    }
-
-    fn cut(&mut self, number: usize, cuts: Vec<Cut>) -> anyhow::Result<()> {
-        let net = self.fleet()?.net().context("nodes have no network of their own")?;
-        for cut in &cuts {
-            match cut {
-                Cut::Block(from, to) => net.block(from, to)?,
-                Cut::Lose(percent) => net.lose(*percent)?,
-            }
-        }
-        self.cuts.insert(number, cuts);
-        Ok(())
-    }
-
-    /// Takes a cut back: all of them, and those again that go on.
-    fn mend(&mut self, number: usize) -> anyhow::Result<()> {
-        self.cuts.remove(&number);
-        self.fleet()?.net().context("nodes have no network of their own")?.heal()?;
-        for (number, cuts) in std::mem::take(&mut self.cuts) {
-            self.cut(number, cuts)?;
-        }
-        Ok(())
-    }
-
-    /// What the queue of a node's cable is.
-    fn shape(&mut self, place: usize, arguments: &[&str]) -> anyhow::Result<()> {
-        let name = self.name(place);
-        let net = self.fleet()?.net().context("nodes have no network of their own")?;
-        let mut command = net.command(&name, Path::new("tc"));
-        command.arg("qdisc").args(arguments);
-        run(&mut command)
-    }
-
-    /// Restarts all nodes, one after the other, each when the one before is back: as
-    /// `odeum rollout restart` does.
-    fn roll(&mut self, number: usize) {
-        let (nodes, ended) = (self.nodes.clone(), self.ended_mark(number));
-        let marks = Arc::clone(&self.marks);
-        self.tasks.spawn(async move {
-            for place in 0..nodes.len() {
-                // Another one waits until it is back.
-                let asked = nodes.get((place + 1) % nodes.len()).or(nodes.first());
-                let (Some((_, client)), Some((name, own))) = (asked, nodes.get(place)) else {
-                    continue;
-                };
-                client.restart_node(&name.parse()?, WHOLE).await.with_context(|| name.clone())?;
-                let begin = Instant::now();
-                while own.ready().await.is_err() {
-                    anyhow::ensure!(begin.elapsed() < WHOLE, "{name} is not ready after {WHOLE:?}");
-                    sleep(LOOK).await;
-                }
-            }
-            ended();
-            let mut marks = marks.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(mark) = marks.get_mut(number) {
-                mark.whole_s = Some(0.0);
-            }
-            Ok(())
-        });
-    }
-
-    /// The clients of all nodes, running or not.
-    fn clients(&self) -> Vec<ApiClient> {
-        self.nodes.iter().map(|(_, client)| client.clone()).collect()
-    }
-
-    fn any_client(&mut self) -> anyhow::Result<ApiClient> {
-        let at = match &self.fleet {
-            Some(fleet) => fleet.running().choose(&mut self.random).copied(),
-            None => Some(self.random.random_range(0..self.nodes.len())),
-        };
-        let (_, client) = at.and_then(|at| self.nodes.get(at)).context("no node runs")?;
-        Ok(client.clone())
-    }
-
-    fn ended_mark(&self, number: usize) -> impl FnOnce() + Send + 'static + use<> {
-        let (marks, began) = (Arc::clone(&self.marks), self.began);
-        move || {
-            let mut marks = marks.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(mark) = marks.get_mut(number) {
-                mark.ends_s = Some(began.elapsed().as_secs_f64());
-            }
-        }
-    }
-
-    fn begin_moves(&mut self, number: usize, count: usize) -> anyhow::Result<()> {
-        let all: Vec<Name> = self.deployed.iter().flat_map(|it| it.names.clone()).collect();
-        let chosen: Vec<Name> = all.sample(&mut self.random, count).cloned().collect();
-        let (client, ended) = (self.any_client()?, self.ended_mark(number));
-        let ids: Vec<String> = self.nodes.iter().map(|(name, _)| name.clone()).collect();
-        self.tasks.spawn(async move {
-            for name in chosen {
-                let at = client.firmware_of(&name).await?.node;
-                let at = at.as_ref().map(NodeId::as_str);
-                let place = ids.iter().position(|id| Some(id.as_str()) == at).unwrap_or_default();
-                let Some(to) = ids.get((place + 1) % ids.len().max(1)) else { continue };
-                let body = MoveBody { entity: EntityId::firmware(name), to: to.parse()? };
-                // One that moves already, or whose node has just died, stays where it is.
-                let _ = client.begin_move(&body).await;
-            }
-            ended();
-            Ok(())
-        });
-        Ok(())
-    }
-
-    fn begin_drain(&mut self, number: usize, place: usize) -> anyhow::Result<()> {
-        let (client, ended) = (self.any_client()?, self.ended_mark(number));
-        let id: NodeId = self.name(place).parse()?;
-        self.tasks.spawn(async move {
-            let drained = client.drain(&id, DRAIN).await;
-            ended();
-            // It is taken back while others still make room.
-            match drained {
-                Err(error) if !error.is_retryable() => Err(error.into()),
-                _ => Ok(()),
-            }
-        });
-        Ok(())
-    }
-
-    fn use_again(&mut self, place: usize) {
-        let (clients, name) = (self.clients(), self.name(place));
-        let until = Instant::now() + WHOLE;
-        self.tasks.spawn(async move {
-            let id: NodeId = name.parse()?;
-            let use_again = |client: ApiClient| {
-                let id = id.clone();
-                async move { client.use_again(&id).await }
-            };
-            persist(&clients, until, use_again).await.map(drop)
-        });
-    }
-
-    /// Replaces all firmware. While the store elects a leader or is busy it takes no update for a moment,
-    /// which is tried again: that is no defect of a cluster whose nodes die.
-    fn begin_update(&mut self, number: usize) {
-        self.version += 1;
-        let (clients, ended) = (self.clients(), self.ended_mark(number));
-        let (deployed, version) = (self.deployed.clone(), self.version);
-        let until = Instant::now() + WHOLE;
-        self.tasks.spawn(async move {
-            for it in deployed {
-                let put = guests::put(&clients, &it.names, &it.package(version), until).await;
-                put.context("hot update")?;
-            }
-            ended();
-            Ok(())
-        });
-    }
-}
-
-/// Whether the kernel can delay packets in the namespace of a node.
-///
-/// # Errors
-/// Why not.
-pub(crate) fn can_delay(net: &odeum_cluster::netns::Net, node: &str) -> anyhow::Result<()> {
-    let tc = |arguments: &[&str]| {
-        let mut command = net.command(node, Path::new("tc"));
-        command.arg("qdisc").args(arguments);
-        run(&mut command)
-    };
-    tc(&["add", "dev", "cable", "root", "netem", "delay", "1ms"])?;
-    tc(&["del", "dev", "cable", "root"])
-}
-
-fn run(command: &mut Command) -> anyhow::Result<()> {
-    let output = command.output().with_context(|| format!("{command:?}"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    anyhow::ensure!(output.status.success(), "{}", said.trim());
-    Ok(())
 }
