@@ -1,4 +1,5 @@
 //! `odeum-loadtest vs all` as a person runs it, with as little work as it can do.
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -15,7 +16,7 @@ fn all(only: &str, out: &Path, temporary: &Path) -> Output {
         .env("TMPDIR", temporary)
         .env("PATH", "")
         .output()
-        .unwrap()
+        .expect("it runs")
 }
 
 #[test]
