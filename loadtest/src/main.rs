@@ -2,7 +2,7 @@
 //!
 //! Exit codes: 0 when everything holds, 99 when a budget or a target is missed or something is found wrong,
 //! 3 when the peer is not installed or the machine does not allow the scenario, 2 for usage, 1 for
-//! anything else.
+//! anything else, also when a part of `vs all` fails and no row misses its target.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line program")]
 
 use std::path::{Path, PathBuf};

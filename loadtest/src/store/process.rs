@@ -46,7 +46,8 @@ pub struct PeerArgs {
 
 impl Side {
     /// As many threads as measured best on two cores, which three members share: with one, our
-    /// members write a quarter more while little is in flight, and a tenth less while 1,024 are.
+    /// members write a quarter more while little is in flight, and a tenth less while 1,024 are. The
+    /// client of Redis, which passes bytes on, has one, so that the server has the other CPU.
     pub(crate) fn threads(self) -> usize {
         match self {
             Self::Odeum => 1,

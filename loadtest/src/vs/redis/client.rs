@@ -19,7 +19,8 @@ use crate::remote::driver::PATIENCE;
 use crate::store::driver::Store;
 use crate::store::workload::Reading;
 
-/// Connections. Tried and worse: one for each asker, which makes a packet of each request.
+/// Connections. Few are best for Redis: `redis-benchmark` sets 50,000 values a second with 256 that have
+/// one request under way each, and 207,000 with 4 that have 64 (two cores, each write on disk).
 pub(super) const CONNECTIONS: usize = 4;
 
 /// Requests that wait for a connection: more than there are askers.
