@@ -15,7 +15,7 @@
 //! |---|---|---|---|
 //! | [`tell`](EntityRef::tell) | at most once, in order per (sending node and task, entity) | nothing lost, nothing twice, order kept | what was under way may be lost, never twice |
 //! | [`ask`](EntityRef::ask) | one reply or one error before its deadline | the same, a little later | [`CallError::Unreachable`] as soon as the failure detector knows |
-//! | [`ask_once`](EntityRef::ask_once) | the effect happens once per key, its reply is repeated | the same while the entity stays active | asked again at the next owner; what the entity kept only in memory is gone |
+//! | [`ask_once`](EntityRef::ask_once) | the effect happens once per key, its reply is repeated | the same while the entity stays active or is [movable](Kind::movable) | asked again at the next owner; what the entity kept only in memory is gone |
 //!
 //! * A message waits while its entity has no owner or none that can be reached: an ask until its
 //!   deadline, a tell for [`HOLD`].
@@ -24,6 +24,10 @@
 //! * An ask whose deadline has passed is not started.
 //! * An entity that panics or returns an error is made anew for its next message, after growing
 //!   pauses; the message at hand is lost and its asker told, those behind it are not lost.
+//! * What an entity of a [movable](Kind::movable) kind has in memory goes with its shard when that goes
+//!   to another node in good order: it is frozen, sent, and thawed where the table says that the shard
+//!   is next. Whatever fails before that is said costs a pause: it goes on where it was. When the node
+//!   crashes it is gone.
 //! * A node pays nothing for entities of others that it does not talk to: placement is by shard.
 //!
 //! An entity is active on one node at a time, also while a node is cut off and does not know it: it
@@ -40,6 +44,7 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
+use bytes::Bytes;
 use odeum_actors::ActorError;
 use odeum_proto::EntityId;
 use serde::Serialize;
@@ -47,7 +52,9 @@ use serde::de::DeserializeOwned;
 
 mod call;
 mod context;
+mod drained;
 mod envelope;
+mod frozen;
 mod gate;
 mod handoff;
 mod host;
@@ -110,7 +117,37 @@ pub trait Entity: Send + Sized + 'static {
         message: Self::Message,
     ) -> impl Future<Output = Result<<Self::Message as EntityMessage>::Reply, ActorError>> + Send;
 
-    /// Runs once when it ends in good order: idle, or because its shard moves.
+    /// Says what it has in memory, when its shard goes to another node and its kind is
+    /// [`movable`](Kind::movable). It has handled all that came for it, and does nothing more here:
+    /// its tasks and timers end. At most [`ENTITY_STATE_BYTES`](odeum_proto::limits::ENTITY_STATE_BYTES).
+    ///
+    /// # Errors
+    /// It stays, and with it all that was to go to the same node. Also the default.
+    fn freeze(
+        &mut self,
+        ctx: &mut EntityContext<'_, Self>,
+    ) -> impl Future<Output = Result<Bytes, ActorError>> + Send {
+        let _ = ctx;
+        async { Err(ActorError::msg("its kind is movable and says not what it has in memory")) }
+    }
+
+    /// Goes on with what [`freeze`](Self::freeze) has said, usually on another node, instead of
+    /// [`activated`](Self::activated): it begins the timers and tasks again that it needs. Replies by
+    /// idempotency key are remembered as before.
+    ///
+    /// # Errors
+    /// It is not active then, and is thawed again for its next message, after a pause.
+    fn thaw(
+        &mut self,
+        ctx: &mut EntityContext<'_, Self>,
+        state: Bytes,
+    ) -> impl Future<Output = Result<(), ActorError>> + Send {
+        let (_, _) = (ctx, state);
+        async { Err(ActorError::msg("its kind says not how it goes on with what it had")) }
+    }
+
+    /// Runs once when it ends in good order: idle, or because its shard moves without what it has in
+    /// memory.
     fn passivating(
         &mut self,
         ctx: &mut EntityContext<'_, Self>,

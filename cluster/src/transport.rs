@@ -83,6 +83,8 @@ pub enum Service {
     Move,
     /// The life of the node: whether it is to begin anew.
     Restart,
+    /// What entities of shards that go to the node had in memory.
+    Handover,
 }
 
 /// Which streams a request uses. A class never waits for a lower one; within a stream order is

@@ -12,6 +12,7 @@ pub mod blob;
 pub mod call;
 pub mod chronicle;
 pub mod codec;
+pub mod handover;
 pub mod http;
 pub mod ids;
 pub mod join;

@@ -150,6 +150,10 @@ pub const DEDUPLICATION_WINDOW: usize = 4_096;
 /// acknowledged once; its retry is answered with `ReplyForgotten` instead of being repeated.
 pub const REMEMBERED_REPLY_BYTES: usize = 4 << 10;
 
+/// Most that an entity of a program's own kind may have in memory to move with its shard, in bytes: with
+/// its remembered replies it travels in one transfer of [`BULK_BYTES`].
+pub const ENTITY_STATE_BYTES: usize = 64 << 20;
+
 /// Largest frame on the control, consensus and lane classes, in bytes: a batch of messages of
 /// [`MESSAGE_BYTES`] with room for their envelopes.
 pub const FRAME_BYTES: usize = 4 << 20;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use odeum_actors::Context;
 use odeum_proto::{EntityId, NodeId};
+use tokio::time::Instant;
 
 use super::envelope::{Envelope, Payload};
 use super::runner::Runner;
@@ -19,14 +20,35 @@ pub struct EntityContext<'a, E: Entity> {
     slot: &'a Arc<Slot<E>>,
 }
 
-/// A timer of an entity.
+/// A timer of an entity. It ends with this activation.
 #[derive(Debug, Clone)]
-pub struct EntityTimer(tokio::task::AbortHandle);
+pub struct EntityTimer {
+    task: tokio::task::AbortHandle,
+    began: Instant,
+    wait: Duration,
+    repeats: bool,
+}
 
 impl EntityTimer {
     /// Ends the timer; a message it has already sent still arrives.
     pub fn cancel(&self) {
-        self.0.abort();
+        self.task.abort();
+    }
+
+    /// How long until its next message; `None` when there will be none. For who is frozen and
+    /// begins it again where it is thawed.
+    #[must_use]
+    pub fn remaining(&self) -> Option<Duration> {
+        if self.task.is_finished() {
+            return None;
+        }
+        let past = self.began.elapsed();
+        if !self.repeats {
+            return Some(self.wait.saturating_sub(past));
+        }
+        let into = past.as_nanos().checked_rem(self.wait.as_nanos()).unwrap_or_default();
+        let into = Duration::from_nanos(u64::try_from(into).unwrap_or_default());
+        Some(self.wait.saturating_sub(into))
     }
 }
 
@@ -65,10 +87,11 @@ impl<'a, E: Entity> EntityContext<'a, E> {
     /// Tells the entity something after `wait`, behind what is in its queue then.
     pub fn tell_after(&mut self, wait: Duration, message: E::Message) -> EntityTimer {
         let slot = Arc::downgrade(self.slot);
-        EntityTimer(self.ctx.spawn(async move {
+        let task = self.ctx.spawn(async move {
             tokio::time::sleep(wait).await;
             push(&slot, message).await;
-        }))
+        });
+        EntityTimer { task, began: Instant::now(), wait, repeats: false }
     }
 
     /// Tells the entity something every `period`, the first time after one period. A tick that
@@ -79,8 +102,9 @@ impl<'a, E: Entity> EntityContext<'a, E> {
         make: impl Fn() -> E::Message + Send + 'static,
     ) -> EntityTimer {
         let slot = Arc::downgrade(self.slot);
-        EntityTimer(self.ctx.spawn(async move {
-            let start = tokio::time::Instant::now() + period;
+        let began = Instant::now();
+        let start = began + period;
+        let task = self.ctx.spawn(async move {
             let mut interval = tokio::time::interval_at(start, period);
             interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
             loop {
@@ -89,7 +113,8 @@ impl<'a, E: Entity> EntityContext<'a, E> {
                     return;
                 }
             }
-        }))
+        });
+        EntityTimer { task, began, wait: period, repeats: true }
     }
 
     /// Runs a future as a task of the entity: it is aborted when this activation ends. Without the

@@ -5,11 +5,10 @@
 //! holds them for writing, so that once a gate is closed nothing is still on its way past it.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use odeum_proto::Epoch;
-use tokio::sync::watch;
 
 use super::envelope::Source;
 use crate::transport::lane::Packet;
@@ -65,31 +64,5 @@ impl Gates {
     /// To close and to open.
     pub(super) fn write(&self) -> RwLockWriteGuard<'_, HashMap<u16, Gate>> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Counts the entities that are to end before their shards can move.
-#[derive(Debug, Default)]
-pub(super) struct Drained(watch::Sender<usize>);
-
-impl Drained {
-    pub(super) fn new() -> Arc<Self> {
-        Arc::default()
-    }
-
-    /// One more.
-    pub(super) fn add(&self) {
-        self.0.send_modify(|left| *left += 1);
-    }
-
-    /// One has ended.
-    pub(super) fn done(&self) {
-        self.0.send_modify(|left| *left = left.saturating_sub(1));
-    }
-
-    /// Waits until all have.
-    pub(super) async fn all(&self) {
-        // The sender is in `self`, so the wait cannot fail.
-        let _ = self.0.subscribe().wait_for(|left| *left == 0).await;
     }
 }

@@ -7,19 +7,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use dashmap::DashMap;
 use futures::future::BoxFuture;
 use odeum_actors::{ChildSpec, Intensity, Strategy, Supervisor, SupervisorSpec};
+use odeum_proto::handover::FrozenEntity;
 use odeum_proto::{EntityId, EntityKind, Epoch, NodeId};
 use tokio::time::Instant;
 
+use super::drained::Drained;
 use super::envelope::{Envelope, Payload, Question, ReplyTo, Source};
-use super::gate::{Drained, Gate, Gates, Why};
+use super::frozen::{Frozen, FrozenEntities};
+use super::gate::{Gate, Gates, Why};
 use super::hub::Hub;
 use super::kind::Settings;
 use super::runner::LONGEST_PAUSE;
 use super::slot::{Held, Slot};
 use super::tenure::Tenure;
+use super::window::Window;
 use super::{Entity, EntityMessage, Path};
 use crate::transport::lane::Packet;
 
@@ -51,6 +56,12 @@ pub(super) trait Host: Send + Sync {
     fn open(&self, all: bool);
     /// Has the shards that were closed take messages again, unless they are another node's now.
     fn reopen(&self, shards: &BTreeSet<u16>);
+    /// Keeps entities that another node has stopped, until it is known where they go on.
+    fn receive(&self, entities: Vec<FrozenEntity>) -> Result<(), Box<str>>;
+    /// Keeps an entity that was stopped here under `epoch` and may stay.
+    fn put_back(&self, epoch: Epoch, frozen: Frozen);
+    /// Has those of them go on that are here by the table.
+    fn welcome(&self);
     /// How many entities there are here.
     fn count(&self) -> usize;
     /// How many entities each shard has here.
@@ -81,6 +92,7 @@ pub(super) struct KindHost<E: Entity> {
     ticks: AtomicU64,
     activations: AtomicU64,
     gates: Gates,
+    frozen: FrozenEntities,
     me: Weak<Self>,
 }
 
@@ -104,6 +116,7 @@ impl<E: Entity> KindHost<E> {
                 .nested();
         Arc::new_cyclic(|me| Self {
             settings,
+            frozen: FrozenEntities::new(node.clone()),
             node,
             tenure,
             make,
@@ -116,6 +129,10 @@ impl<E: Entity> KindHost<E> {
             gates: Gates::default(),
             me: Weak::clone(me),
         })
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     pub(super) fn node(&self) -> &NodeId {
@@ -154,6 +171,29 @@ impl<E: Entity> KindHost<E> {
 
     pub(super) fn make(&self, id: &EntityId) -> E {
         (self.make)(id)
+    }
+
+    /// What an entity had in memory that goes on here.
+    pub(super) fn state_of(&self, path: &str) -> Option<Bytes> {
+        let hub = self.hub()?;
+        let table = hub.table();
+        self.frozen.state_of(path, table.row(&self.settings.kind)?)
+    }
+
+    /// An entity goes on here: what it has answered.
+    pub(super) fn went_on(&self, path: &str) -> Option<Box<Window>> {
+        self.frozen.went_on(path)
+    }
+
+    /// An entity has stopped, and nobody wants it any more: it goes on here, if it is this node's.
+    pub(super) fn keep(&self, frozen: Frozen) {
+        let Some(hub) = self.hub() else { return };
+        let table = hub.table();
+        let row = table.row(&self.settings.kind);
+        let place = row.and_then(|row| row.shard(frozen.shard));
+        if let Some(place) = place.filter(|place| place.node == self.node) {
+            self.frozen.put_back(place.epoch, frozen);
+        }
     }
 
     /// Starts an activation's actor. Refused, because the node is stopping, the spec is dropped.
@@ -346,6 +386,31 @@ impl<E: Entity> Host for KindHost<E> {
         // This node's own, as in `accept`.
         drop(gates);
         refused.into_iter().for_each(|(from, packet)| from.bounce(packet));
+    }
+
+    fn receive(&self, entities: Vec<FrozenEntity>) -> Result<(), Box<str>> {
+        if !self.settings.movable {
+            return Err(format!("{} is no movable kind there", self.settings.kind).into());
+        }
+        let frozen = entities.into_iter().map(|entity| {
+            let id = EntityId::new(self.settings.kind.clone(), entity.key.clone());
+            let shard = self.settings.shard_of(id.key());
+            (entity.epoch, Frozen::of_wire(id, shard, entity))
+        });
+        self.frozen.put(frozen.collect()).map_err(|error| error.to_string().into())
+    }
+
+    fn put_back(&self, epoch: Epoch, frozen: Frozen) {
+        self.frozen.put_back(epoch, frozen);
+    }
+
+    fn welcome(&self) {
+        let Some(hub) = self.hub() else { return };
+        let table = hub.table();
+        let Some(row) = table.row(&self.settings.kind) else { return };
+        let here = self.frozen.sift(row);
+        drop(table);
+        here.iter().for_each(|path| self.ensure(path));
     }
 
     fn count(&self) -> usize {

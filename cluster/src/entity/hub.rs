@@ -14,6 +14,7 @@ use odeum_proto::{EntityId, EntityKind, NodeId};
 use tokio::sync::watch;
 
 use super::envelope::Source;
+use super::handoff::Reception;
 use super::host::{Host, entity_of};
 use super::kind::{Kind, SINGLETON};
 use super::pending::Pending;
@@ -25,8 +26,8 @@ use super::{EntityMessage, EntityRef, Path};
 use crate::lease::LeaseHandle;
 use crate::membership::LiveSet;
 use crate::store::StoreHandle;
-use crate::transport::TransportHandle;
 use crate::transport::lane::{LanePeer, LaneSink, Malformed, Outlet, Packet};
+use crate::transport::{Service, TransportHandle};
 
 /// Looks after which a route that nobody holds or uses is forgotten: longer than a message can be
 /// under way, so that messages sent one after the other by different references keep their order.
@@ -81,6 +82,7 @@ pub(crate) fn entities(parts: HubParts) -> (EntitiesHandle, SupervisorSpec) {
         supervisor = supervisor.child(host.spec());
     }
     transport.on_packets(Arc::clone(&hub) as Arc<dyn LaneSink>);
+    transport.services().insert(Service::Handover, Arc::new(Reception(Arc::clone(&hub))));
     // Set before the actor can be made, which is when the supervisor starts.
     let _ = slot.set(Arc::clone(&hub));
     (EntitiesHandle { hub }, supervisor.child(spec.capacity(MAILBOX)))
@@ -201,6 +203,7 @@ impl Hub {
             self.table.store(Arc::new(table));
             self.changed();
             for host in self.hosts.values() {
+                host.welcome();
                 host.open(false);
             }
         }

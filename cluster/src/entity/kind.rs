@@ -32,6 +32,7 @@ pub(super) struct Settings {
     pub(super) start_timeout: Duration,
     pub(super) stop_timeout: Duration,
     pub(super) singleton: bool,
+    pub(super) movable: bool,
 }
 
 impl Settings {
@@ -72,6 +73,7 @@ impl Kind {
                 start_timeout: Duration::from_secs(30),
                 stop_timeout: Duration::from_secs(5),
                 singleton: false,
+                movable: false,
             },
             build: Arc::new(build),
         }
@@ -112,10 +114,20 @@ impl Kind {
         self
     }
 
+    /// Its entities go with what they have in memory when their shard goes to another node in good
+    /// order ([`Entity::freeze`], [`Entity::thaw`]): because that node joins, or because their own is
+    /// drained or stops. All nodes that host the kind must say the same.
+    #[must_use]
+    pub fn movable(mut self) -> Self {
+        self.settings.movable = true;
+        self
+    }
+
     /// Ends an entity that has had no message for so long, to the second; never by default. A kind
     /// that says so also lets its entities be ended to move their shard to a node that joins:
-    /// what they keep only in memory is gone then. Without it, shards with active entities stay
-    /// where they are as long as their node does.
+    /// unless they are [`movable`](Self::movable), what they keep only in memory is gone then. A
+    /// kind that is neither keeps shards with active entities where they are as long as their node
+    /// is there.
     #[must_use]
     pub fn idle(mut self, after: Duration) -> Self {
         if !self.settings.singleton {

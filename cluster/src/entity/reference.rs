@@ -79,7 +79,8 @@ impl<M: EntityMessage> EntityRef<M> {
     /// Sends a message and waits for its answer.
     ///
     /// # Errors
-    /// Before or at the deadline. After [`CallError::Unreachable`] and
+    /// Before or at the deadline, such as [`CallError::NotHere`] by a node that is about to end. After
+    /// [`CallError::Unreachable`] and
     /// [`CallError::DeadlineExceeded`] the message may have been handled.
     pub async fn ask(&self, message: M, deadline: Duration) -> Result<M::Reply, CallError> {
         let until = Instant::now() + deadline;
@@ -105,7 +106,9 @@ impl<M: EntityMessage> EntityRef<M> {
         loop {
             let result = self.attempt_ask(&mut message, Some(&key), until, deadline).await;
             match result {
-                Err(CallError::Unreachable { .. }) if message.is_some() => {
+                Err(CallError::Unreachable { .. } | CallError::NotHere { .. })
+                    if message.is_some() =>
+                {
                     let again = Instant::now() + RETRY;
                     if again >= until {
                         return result;

@@ -11,12 +11,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use odeum_actors::{Actor, ActorError, Context, Pace};
-use odeum_proto::{EntityId, RequestId, call::CallError, codec};
+use odeum_proto::{EntityId, RequestId, call::CallError, codec, limits};
 use tokio::time::Instant;
 
 use super::call::too_late;
 use super::context::EntityContext;
+use super::drained::Drained;
 use super::envelope::{Envelope, Question};
+use super::frozen::Frozen;
 use super::slot::{Ended, Next, Slot};
 use super::window::{Remembered, Window};
 use super::{Entity, EntityMessage};
@@ -99,9 +101,18 @@ impl<E: Entity> Runner<E> {
         }
         let entity = self.entity.insert(self.slot.host.make(&self.slot.id));
         let mut own = EntityContext::new(ctx, &self.slot);
-        if let Err(error) = entity.activated(&mut own).await {
+        let frozen = self.slot.host.state_of(&self.slot.path);
+        let goes_on = frozen.is_some();
+        let began = match frozen {
+            Some(state) => entity.thaw(&mut own, state).await,
+            None => entity.activated(&mut own).await,
+        };
+        if let Err(error) = began {
             self.ended = Ended::NotStarted(error.to_string().into());
             return Err(error);
+        }
+        if goes_on {
+            self.window = self.slot.host.went_on(&self.slot.path);
         }
         self.ended = Ended::Crashed;
         self.slot.active();
@@ -132,6 +143,10 @@ impl<E: Entity> Runner<E> {
                 Next::Rest => return Ok(()),
                 Next::End => {
                     self.end(ctx).await;
+                    return Ok(());
+                }
+                Next::Freeze(drained) => {
+                    self.freeze(ctx, &drained).await;
                     return Ok(());
                 }
             }
@@ -213,6 +228,30 @@ impl<E: Entity> Runner<E> {
                 reason: error.to_string().into(),
             }),
         })
+    }
+
+    /// Stops for good, and gives what it has in memory to whoever moves its shard; or stays.
+    async fn freeze(&mut self, ctx: &mut Context<Self>, drained: &Drained) {
+        let Some(entity) = self.entity.as_mut().filter(|_| self.slot.host.tenure().holds()) else {
+            return self.end(ctx).await;
+        };
+        let limit = limits::ENTITY_STATE_BYTES;
+        let reason = match entity.freeze(&mut EntityContext::new(ctx, &self.slot)).await {
+            Ok(state) if state.len() <= limit => {
+                self.entity = None;
+                let (id, shard) = (Arc::clone(&self.slot.id), self.slot.shard);
+                let frozen = Frozen { id, shard, state, window: self.window.take() };
+                if let Err(frozen) = drained.collect(frozen) {
+                    self.slot.host.keep(frozen);
+                }
+                self.ended = Ended::Orderly;
+                return ctx.stop();
+            }
+            Ok(state) => format!("it has {} bytes in memory; {limit} can go", state.len()),
+            Err(error) => error.to_string(),
+        };
+        drained.refuse(format!("{}: {reason}", self.slot.path).into());
+        self.slot.stays();
     }
 
     async fn end(&mut self, ctx: &mut Context<Self>) {

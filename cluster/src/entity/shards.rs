@@ -14,7 +14,7 @@
 //! | `Closed` | its own task, when nothing more is placed here, or it could not be had | none |
 //! | `HandOffAll` | [`EntitiesHandle::hand_off`](super::EntitiesHandle::hand_off) | when no shard is left |
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +51,10 @@ const MOVES: usize = 64;
 /// Ticks between two looks at everything there is, which costs time in proportion to it.
 const LONG_TICKS: u64 = 10;
 
+/// Ticks for which a kind is left alone whose shards could not be given away, unless the node leaves:
+/// each attempt costs its entities a pause.
+const REST_TICKS: u64 = 10;
+
 /// Ticks between two attempts to even out: a node that joins is often followed by another.
 const EVEN_OUT_TICKS: u64 = 2;
 
@@ -82,6 +86,8 @@ pub(super) struct Shards {
     ticks: u64,
     /// Kinds with shards on their way.
     moving: BTreeSet<EntityKind>,
+    /// Kinds that rest, and until which tick.
+    resting: BTreeMap<EntityKind, u64>,
     /// Whoever waits for the last shard to have left.
     leaving: Vec<Reply<()>>,
     is_leaving: bool,
@@ -92,7 +98,7 @@ pub(super) struct Shards {
 impl Shards {
     pub(super) fn new(hub: Option<Arc<Hub>>, sources: Sources) -> Self {
         let Sources { store, live, lease } = sources;
-        let (moving, leaving) = (BTreeSet::new(), Vec::new());
+        let (moving, resting, leaving) = (BTreeSet::new(), BTreeMap::new(), Vec::new());
         Self {
             hub,
             store,
@@ -100,6 +106,7 @@ impl Shards {
             lease,
             ticks: 0,
             moving,
+            resting,
             leaving,
             is_leaving: false,
             is_closed: false,
@@ -281,7 +288,10 @@ impl Shards {
                 self.on_look();
                 self.give_away(ctx);
             }
-            Outcome::Stayed(reason) => tracing::warn!(%kind, %reason, "shards not moved"),
+            Outcome::Stayed(reason) => {
+                tracing::warn!(%kind, %reason, "shards not moved");
+                self.resting.insert(kind.clone(), self.ticks + REST_TICKS);
+            }
         }
     }
 
@@ -323,6 +333,10 @@ impl Shards {
                 left += 1;
                 continue;
             }
+            let rests = self.resting.get(&kind).is_some_and(|until| self.ticks < *until);
+            if rests && !self.is_leaving {
+                continue;
+            }
             let Moves { now: mut moves, later } = self.moves(&hub, &kind);
             moves.truncate(MOVES);
             if later || !moves.is_empty() {
@@ -352,7 +366,8 @@ impl Shards {
             let is_leaving = self.is_leaving
                 || state.leaving().contains(hub.node())
                 || state.draining().contains(hub.node());
-            let may_end = host.settings().idle.is_some() || is_leaving;
+            let settings = host.settings();
+            let may_end = settings.idle.is_some() || settings.movable || is_leaving;
             let Some(of_kind) = state.kinds().get(kind) else { return Moves::default() };
             let mut weights = shard_weights(state, &live, hub.node(), kind);
             if self.is_leaving {

@@ -13,8 +13,8 @@ use odeum_actors::{Handle, Restart, Shutdown, child};
 use odeum_proto::{EntityId, call::CallError};
 use tokio::sync::Notify;
 
+use super::drained::Drained;
 use super::envelope::{Envelope, Source, push_short};
-use super::gate::Drained;
 use super::host::{KindHost, envelope};
 use super::runner::{Poke, Runner};
 use super::{Entity, EntityMessage};
@@ -64,6 +64,8 @@ pub(super) enum Ended {
     Crashed,
     /// It did not start.
     NotStarted(Box<str>),
+    /// It was not made: the node is stopping.
+    NotMade,
 }
 
 /// What the activation does next.
@@ -71,6 +73,8 @@ pub(super) enum Next<M: EntityMessage> {
     Handle(Envelope<M>),
     Rest,
     End,
+    /// Its shard goes to another node, and it goes with it.
+    Freeze(Arc<Drained>),
 }
 
 /// See the module.
@@ -305,7 +309,8 @@ impl<E: Entity> Slot<E> {
         let Some(envelope) = inner.queue.pop_front() else {
             if inner.ending || inner.drain.is_some() {
                 inner.life = Life::Ending;
-                return Next::End;
+                let drain = inner.drain.as_ref().filter(|_| self.host.settings().movable);
+                return drain.map_or(Next::End, |drained| Next::Freeze(Arc::clone(drained)));
             }
             inner.poked = false;
             // At rest it should cost little, and there may be many.
@@ -380,6 +385,18 @@ impl<E: Entity> Slot<E> {
         self.space.notify_waiters();
     }
 
+    /// The activation that was to end goes on after all.
+    pub(super) fn stays(self: &Arc<Self>) {
+        let mut inner = self.lock();
+        if inner.life == Life::Ending {
+            inner.life = Life::Active;
+            inner.poked = false;
+            if !inner.queue.is_empty() {
+                self.wake(inner);
+            }
+        }
+    }
+
     /// The entity has a task of its own, for as long as what is returned is kept.
     pub(super) fn begin_task(self: &Arc<Self>) -> AtWork<E> {
         self.tasks.fetch_add(1, Ordering::AcqRel);
@@ -444,7 +461,7 @@ impl<E: Entity> Slot<E> {
         match &how {
             Ended::Orderly => inner.crashes = 0,
             Ended::Crashed => inner.crashes = inner.crashes.saturating_add(1),
-            Ended::NotStarted(_) => {
+            Ended::NotStarted(_) | Ended::NotMade => {
                 inner.crashes = inner.crashes.saturating_add(1);
                 failed = std::mem::take(&mut inner.queue);
                 inner.bytes = 0;
@@ -460,8 +477,14 @@ impl<E: Entity> Slot<E> {
             self.resume(&mut inner);
             drop(inner);
         }
-        if let Ended::NotStarted(reason) = how {
-            self.fail(failed, &reason, |entity, reason| CallError::Failed { entity, reason });
+        match how {
+            Ended::NotStarted(reason) => {
+                self.fail(failed, &reason, |entity, reason| CallError::Failed { entity, reason });
+            }
+            Ended::NotMade => self.fail(failed, "the node is stopping", |entity, _| {
+                CallError::NotHere { entity, node: self.host.node().clone() }
+            }),
+            Ended::Orderly | Ended::Crashed => {}
         }
     }
 
@@ -530,7 +553,7 @@ impl<E: Entity> Drop for Making<E> {
             inner.run == self.run && inner.life == Life::Starting
         };
         if starting {
-            self.slot.ended(self.run, Ended::NotStarted("the node is stopping".into()));
+            self.slot.ended(self.run, Ended::NotMade);
         }
     }
 }

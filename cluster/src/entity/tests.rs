@@ -10,8 +10,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use odeum_actors::ActorError;
-use odeum_proto::{EntityId, NodeId};
+use odeum_proto::{EntityId, NodeId, codec};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
@@ -30,6 +31,7 @@ struct Record {
     told: BTreeMap<String, Vec<(u32, u32)>>,
     activated: Vec<(String, NodeId)>,
     passivated: Vec<String>,
+    thawed: Vec<String>,
     asked: u32,
     /// Tasks of entities that run.
     tasks: u32,
@@ -55,6 +57,8 @@ enum Note {
     End,
     /// Begins a task that does not end by itself.
     Begin,
+    /// Will not be frozen, or will again.
+    Cling(bool),
 }
 
 impl EntityMessage for Note {
@@ -87,6 +91,7 @@ impl Drop for Task {
 struct Notebook {
     log: Log,
     count: u32,
+    clings: bool,
 }
 
 impl Entity for Notebook {
@@ -121,6 +126,7 @@ impl Entity for Notebook {
             Note::Panic => panic!("as told"),
             Note::Wait(time) => tokio::time::sleep(time).await,
             Note::End => ctx.passivate(),
+            Note::Cling(clings) => self.clings = clings,
             Note::Begin => {
                 let task = Task::new(&self.log);
                 ctx.spawn(async move {
@@ -130,6 +136,23 @@ impl Entity for Notebook {
             }
         }
         Ok(Answer::Done)
+    }
+
+    async fn freeze(&mut self, _: &mut EntityContext<'_, Self>) -> Result<Bytes, ActorError> {
+        match self.clings {
+            true => Err(ActorError::msg("it clings to its node")),
+            false => Ok(codec::encode(&self.count).expect("a number").into()),
+        }
+    }
+
+    async fn thaw(
+        &mut self,
+        ctx: &mut EntityContext<'_, Self>,
+        state: Bytes,
+    ) -> Result<(), ActorError> {
+        self.count = codec::decode(&state).expect("as it was frozen");
+        self.log.lock().expect("not poisoned").thawed.push(ctx.id().to_string());
+        Ok(())
     }
 
     async fn passivating(&mut self, ctx: &mut EntityContext<'_, Self>) {
@@ -153,7 +176,7 @@ impl Realm {
 
     fn notebooks(&self) -> Kind {
         let log = Arc::clone(&self.log);
-        let make = move |_: &EntityId| Notebook { log: Arc::clone(&log), count: 0 };
+        let make = move |_: &EntityId| Notebook { log: Arc::clone(&log), count: 0, clings: false };
         Kind::new("note".parse().expect("valid"), make)
     }
 

@@ -11,6 +11,9 @@ use odeum_proto::{RequestId, limits};
 /// Largest sum of remembered replies of one entity, in bytes.
 const WINDOW_BYTES: usize = 1 << 20;
 
+/// What a key takes, twice, in bytes, roughly.
+const KEY_WEIGHT: usize = 128;
+
 /// What a key had as its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Remembered {
@@ -37,11 +40,17 @@ impl Window {
 
     /// Remembers an answer.
     pub fn put(&mut self, key: RequestId, reply: Bytes) {
-        let remembered = if reply.len() <= limits::REMEMBERED_REPLY_BYTES {
-            self.bytes += reply.len();
-            Remembered::Reply(reply)
-        } else {
-            Remembered::TooLarge
+        self.remember(key, Remembered::Reply(reply));
+    }
+
+    /// Remembers what was remembered elsewhere.
+    pub(super) fn remember(&mut self, key: RequestId, remembered: Remembered) {
+        let remembered = match remembered {
+            Remembered::Reply(reply) if reply.len() <= limits::REMEMBERED_REPLY_BYTES => {
+                self.bytes += reply.len();
+                Remembered::Reply(reply)
+            }
+            Remembered::Reply(_) | Remembered::TooLarge => Remembered::TooLarge,
         };
         if let Some(Remembered::Reply(before)) = self.replies.insert(key.clone(), remembered) {
             self.bytes -= before.len();
@@ -58,6 +67,11 @@ impl Window {
 }
 
 impl Window {
+    /// How many bytes it takes, roughly.
+    pub(super) fn weight(&self) -> usize {
+        self.bytes + self.order.len() * KEY_WEIGHT
+    }
+
     /// What it remembers, the oldest first. [`put`](Self::put) makes another one of it.
     pub fn replies(&self) -> impl Iterator<Item = (&RequestId, &Remembered)> {
         self.order.iter().filter_map(|key| Some((key, self.replies.get(key)?)))

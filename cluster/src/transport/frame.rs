@@ -215,6 +215,7 @@ impl Service {
     const CHRONICLE: u8 = 9;
     const MOVE: u8 = 10;
     const RESTART: u8 = 11;
+    const HANDOVER: u8 = 12;
     /// The group number of [`GroupId::Control`]; data groups count from 0.
     const CONTROL: u16 = u16::MAX;
 
@@ -235,6 +236,7 @@ impl Service {
             Self::Chronicle => (Self::CHRONICLE, 0),
             Self::Move => (Self::MOVE, 0),
             Self::Restart => (Self::RESTART, 0),
+            Self::Handover => (Self::HANDOVER, 0),
         }
     }
 
@@ -252,6 +254,7 @@ impl Service {
             Self::CHRONICLE => Some(Self::Chronicle),
             Self::MOVE => Some(Self::Move),
             Self::RESTART => Some(Self::Restart),
+            Self::HANDOVER => Some(Self::Handover),
             _ => None,
         }
     }
@@ -308,6 +311,7 @@ mod tests {
             Just(Service::Chronicle),
             Just(Service::Move),
             Just(Service::Restart),
+            Just(Service::Handover),
         ]
     }
 
@@ -349,6 +353,7 @@ mod tests {
             (Service::Chronicle, 9, [0, 0]),
             (Service::Move, 10, [0, 0]),
             (Service::Restart, 11, [0, 0]),
+            (Service::Handover, 12, [0, 0]),
         ] {
             let head = [18, 0, 0, 0, 1, 7, 0, 0, 0, 0, 0, 0, 0, tag];
             let expected = [&head[..], &group, &[2, 1, 0, 0], b"hi"].concat();

@@ -74,6 +74,7 @@ async fn a_singleton_is_active_unasked_and_follows_when_its_node_stops() {
         Kind::singleton("solo".parse().expect("valid"), move |_: &EntityId| Notebook {
             log: Arc::clone(&log),
             count: 0,
+            clings: false,
         })
     };
     let mut nodes = realm.nodes(&["a", "b", "c"], kind).await;

@@ -88,3 +88,117 @@ async fn entities_of_a_node_that_crashed_are_active_elsewhere() {
     assert_ne!(answer, Answer::Where(id("c")));
     stop(nodes).await;
 }
+
+/// Tells entities so many notes in all, of different numbers, and under a key each of them one more.
+async fn fill(realm: &Realm, node: &RunningNode) {
+    for n in 0..64 {
+        let entity = note(node, &format!("k{n}"));
+        for told in 0..n {
+            entity.tell(Note::Tell { sender: 0, n: told }).await.expect("sent");
+        }
+        once(&entity, n).await;
+    }
+    assert!(realm.log.lock().expect("not poisoned").thawed.is_empty());
+}
+
+/// Under the same key for the same entity: it counts once.
+async fn once(entity: &EntityRef<Note>, n: u32) {
+    let (key, tell) = ("once".parse().expect("valid"), Note::Tell { sender: 0, n });
+    assert_eq!(entity.ask_once(key, tell, PATIENCE).await.expect("answers"), Answer::Done);
+}
+
+async fn have_all(node: &RunningNode) {
+    for n in 0..64 {
+        let entity = note(node, &format!("k{n}"));
+        once(&entity, n).await;
+        assert_eq!(count(&entity).await, n + 1, "k{n}");
+    }
+}
+
+/// Waits until something was tried with the entities that were active, while they are asked.
+async fn is_tried(realm: &Realm, node: &RunningNode) {
+    let tried = async {
+        while thawed(realm) == 0 {
+            have_all(node).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, tried).await.expect("in time");
+}
+
+fn thawed(realm: &Realm) -> usize {
+    realm.log.lock().expect("not poisoned").thawed.len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_movable_entities_have_in_memory_and_have_answered_goes_with_them() {
+    let realm = Realm::new();
+    let kind = || realm.notebooks().movable();
+    let nodes = realm.nodes(&["a"], kind).await;
+    fill(&realm, &nodes[0]).await;
+    let second = realm.node("b", &[nodes[0].addr()], vec![kind()]).await;
+    owns_some(&nodes[0], &id("b")).await;
+    have_all(&nodes[0]).await;
+    assert!(thawed(&realm) > 0, "it takes some over with what they have");
+    second.shutdown().await;
+    have_all(&nodes[0]).await;
+    let passivated = realm.log.lock().expect("not poisoned").passivated.clone();
+    assert_eq!(passivated, Vec::<String>::new(), "none of them has ended");
+    stop(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_doubled_or_reordered_while_movable_entities_go_and_come() {
+    let realm = Realm::new();
+    let kind = || realm.notebooks().movable();
+    let nodes = realm.nodes(&["a", "b"], kind).await;
+    let ended = AtomicBool::new(false);
+    let joined = async {
+        let third = realm.node("c", &[nodes[0].addr()], vec![kind()]).await;
+        owns_some(&third, &id("c")).await;
+        third.shutdown().await;
+        ended.store(true, Ordering::Relaxed);
+    };
+    let (first, second, ()) =
+        tokio::join!(send_until(&nodes[0], 0, &ended), send_until(&nodes[1], 1, &ended), joined);
+    nothing_lost_doubled_or_reordered(&realm, &[first, second]);
+    for n in 0..8 {
+        assert_eq!(count(&note(&nodes[0], &format!("k{n}"))).await, first + second, "k{n}");
+    }
+    stop(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entity_that_cannot_be_frozen_stays_with_all_that_it_has_until_it_can() {
+    let realm = Realm::new();
+    let one = || realm.notebooks().shards(1.try_into().expect("some")).movable();
+    let nodes = realm.nodes(&["a"], one).await;
+    fill(&realm, &nodes[0]).await;
+    let clings = note(&nodes[0], "k9");
+    clings.ask(Note::Cling(true), PATIENCE).await.expect("answers");
+    let second = realm.node("b", &[nodes[0].addr()], vec![one()]).await;
+    // From then on it gives away what it can.
+    nodes[0].entities().hand_off(Duration::from_millis(1)).await;
+    is_tried(&realm, &second).await;
+    have_all(&second).await;
+    assert_eq!(place(&clings).await, id("a"));
+    clings.ask(Note::Cling(false), PATIENCE).await.expect("answers");
+    owns_some(&second, &id("b")).await;
+    have_all(&second).await;
+    second.root().shutdown().await;
+    stop(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn movable_entities_go_on_where_they_are_when_the_other_node_does_not_take_them() {
+    let realm = Realm::new();
+    let one = || realm.notebooks().shards(1.try_into().expect("some"));
+    let nodes = realm.nodes(&["a"], || one().movable()).await;
+    fill(&realm, &nodes[0]).await;
+    let second = realm.node("b", &[nodes[0].addr()], vec![one()]).await;
+    nodes[0].entities().hand_off(Duration::from_millis(1)).await;
+    is_tried(&realm, &second).await;
+    have_all(&second).await;
+    assert_eq!(place(&note(&second, "k9")).await, id("a"));
+    second.root().shutdown().await;
+    stop(nodes).await;
+}

@@ -12,7 +12,15 @@ use super::{State, at_most};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Row", into = "Row")]
 pub struct KindState {
-    places: Vec<Option<Placement>>,
+    places: Vec<Option<Place>>,
+}
+
+/// Where a shard is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    now: Placement,
+    /// The epoch before this one, whoever had the shard then.
+    before: Option<Epoch>,
 }
 
 impl KindState {
@@ -32,12 +40,18 @@ impl KindState {
     /// Where a shard is; `None` when it is not placed or there is no such shard.
     #[must_use]
     pub fn shard(&self, shard: u16) -> Option<&Placement> {
-        self.places.get(usize::from(shard))?.as_ref()
+        Some(&self.places.get(usize::from(shard))?.as_ref()?.now)
+    }
+
+    /// The epoch that a shard had before its present one.
+    #[must_use]
+    pub fn epoch_before(&self, shard: u16) -> Option<Epoch> {
+        self.places.get(usize::from(shard))?.as_ref()?.before
     }
 
     /// Every shard, in order, and where it is.
     pub fn iter(&self) -> impl Iterator<Item = (u16, Option<&Placement>)> {
-        (0..).zip(self.places.iter().map(Option::as_ref))
+        (0..).zip(self.places.iter().map(|place| Some(&place.as_ref()?.now)))
     }
 
     /// The shards of `node`, in order, each with its epoch.
@@ -50,7 +64,8 @@ impl KindState {
     /// Puts a shard where it belongs from now on, if there is such a shard.
     pub(crate) fn put(&mut self, shard: u16, placement: Placement) {
         if let Some(place) = self.places.get_mut(usize::from(shard)) {
-            *place = Some(placement);
+            let before = place.take().map(|place| place.now.epoch);
+            *place = Some(Place { now: placement, before });
         }
     }
 }
@@ -59,14 +74,15 @@ impl KindState {
 #[derive(Serialize, Deserialize)]
 struct Row {
     nodes: Vec<NodeId>,
-    /// Per shard its node's place in `nodes`, from 1, and its epoch; 0 when it is not placed.
-    shards: Vec<(u16, Epoch)>,
+    /// Per shard its node's place in `nodes`, from 1, its epoch, and the one before; 0 where there is
+    /// none.
+    shards: Vec<(u16, Epoch, Epoch)>,
 }
 
 impl From<KindState> for Row {
     fn from(kind: KindState) -> Self {
         let mut nodes: Vec<NodeId> =
-            kind.places.iter().flatten().map(|place| place.node.clone()).collect();
+            kind.places.iter().flatten().map(|place| place.now.node.clone()).collect();
         nodes.sort();
         nodes.dedup();
         let number = |node: &NodeId| {
@@ -74,9 +90,11 @@ impl From<KindState> for Row {
             // There are no more nodes than shards.
             u16::try_from(at + 1).unwrap_or_default()
         };
-        let cell = |place: &Option<Placement>| match place {
-            Some(place) => (number(&place.node), place.epoch),
-            None => (0, Epoch::default()),
+        let cell = |place: &Option<Place>| match place {
+            Some(Place { now, before }) => {
+                (number(&now.node), now.epoch, before.unwrap_or_default())
+            }
+            None => (0, Epoch::default(), Epoch::default()),
         };
         Self { shards: kind.places.iter().map(cell).collect(), nodes }
     }
@@ -89,11 +107,13 @@ impl TryFrom<Row> for KindState {
         if !(1..=usize::from(limits::SHARDS_PER_KIND)).contains(&row.shards.len()) {
             return Err("a kind with an impossible number of shards");
         }
-        let place = |(number, epoch)| match usize::from(number).checked_sub(1) {
+        let place = |(number, epoch, before)| match usize::from(number).checked_sub(1) {
             None => Ok(None),
             Some(at) => {
                 let node = row.nodes.get(at).ok_or("a shard on a node that is not listed")?;
-                Ok(Some(Placement { node: node.clone(), epoch }))
+                let now = Placement { node: node.clone(), epoch };
+                let before = Some(before).filter(|before| *before != Epoch::default());
+                Ok(Some(Place { now, before }))
             }
         };
         let places = row.shards.iter().copied().map(place).collect::<Result<_, Self::Error>>()?;
@@ -127,7 +147,16 @@ impl State {
     ) -> Result<(Epoch, Vec<u16>), Refusal> {
         let named = || kind.clone();
         at_most("shards in one command", moves.len(), usize::from(limits::SHARDS_PER_KIND))?;
-        let without_lease = moves.iter().find_map(|step| self.check_lease(&step.node).err());
+        // A node that is about to stop may still keep what it has.
+        let stays = |step: &ShardMove| {
+            let row = self.kinds.get(kind);
+            let place = row.and_then(|row| row.shard(step.shard));
+            place.is_some_and(|place| place.node == step.node)
+        };
+        let without_lease = moves.iter().find_map(|step| match self.check_lease(&step.node) {
+            Err(Refusal::Closing { .. }) if stays(step) => None,
+            checked => checked.err(),
+        });
         let row = self.kinds.get_mut(kind).ok_or_else(|| Refusal::UnknownKind { kind: named() })?;
         for step in moves {
             if !self.nodes.contains_key(&step.node) {

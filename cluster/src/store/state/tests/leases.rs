@@ -146,3 +146,23 @@ fn a_lease_is_never_made_shorter_nor_longer_than_is_allowed() {
     let refused = state.apply(Revision(12), &renew(limits::LEASE_TTL * 2));
     assert!(matches!(refused, Outcome::Refused(Refusal::TooMuch { .. })), "{refused:?}");
 }
+
+#[test]
+fn a_node_that_is_about_to_stop_keeps_its_shards_under_another_epoch_if_it_says_so() {
+    let mut state = ready();
+    state.apply(Revision(9), &Command::PutNode(record(1, 1, 1)));
+    let lease = leased(&mut state, 10, 1, 1);
+    let shard = |expected| {
+        let moves = vec![ShardMove { shard: 0, node: node(1), expected }];
+        Command::PlaceShards { kind: kind(), moves }
+    };
+    let Outcome::ShardsPlaced { epoch, .. } = state.apply(Revision(11), &shard(None)) else {
+        panic!("it is placed");
+    };
+    state.apply(Revision(12), &Command::CloseLease { node: node(1), epoch: lease });
+    let kept = state.apply(Revision(13), &shard(Some(epoch)));
+    let Outcome::ShardsPlaced { epoch: next, .. } = kept else { panic!("{kept:?}") };
+    let row = &state.kinds()[&kind()];
+    assert_eq!(row.shard(0).map(|place| place.epoch), Some(next));
+    assert_eq!(row.epoch_before(0), Some(epoch));
+}
