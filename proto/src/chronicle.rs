@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Digest, Epoch, ReplicaId};
+use crate::ids::{Digest, Epoch, NodeId, ReplicaId};
 
 /// Most bytes of texts in one answer, but for a single line that has more: some frames of the wire
 /// would fit, and nobody should wait for them behind it.
@@ -225,6 +225,15 @@ pub enum What {
         /// Their keys.
         keys: Vec<String>,
     },
+    /// It moved to another node.
+    Moved {
+        /// Where to.
+        to: NodeId,
+        /// Its activation there.
+        next: Epoch,
+        /// Whether what it had in memory went with it.
+        live: bool,
+    },
 }
 
 #[cfg(test)]
@@ -307,6 +316,7 @@ mod tests {
             What::Scaled { replicas: 3 },
             What::NotAlive { reason: text() },
             What::Configured { keys: vec![text()] },
+            What::Moved { to: "n2".parse().expect("valid"), next: Epoch(8), live: true },
         ];
         for (number, what) in all.into_iter().enumerate() {
             let happening = Happening { at_ms: 3, first_ms: 2, count: 1, epoch: Epoch(7), what };

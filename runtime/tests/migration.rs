@@ -137,6 +137,10 @@ async fn a_move_that_makes_no_sense_is_refused_with_the_reason() {
     assert!(nothing.contains("there is no firmware heapp; the nearest is heap"), "{nothing}");
     let other = cluster.other_than(&at);
     let made = moved(&cluster, "heap", &other).await;
+    let events = cluster.api(&other).events(&"heap").await.expect("they are told");
+    let told = events.iter().find(|event| event.event == "moved").expect("that it moved");
+    assert_eq!(told.node.as_str(), at);
+    assert!(told.text.starts_with(&format!("to {other} with its memory")), "{told:?}");
     assert!(made.paused_ms.expect("it was frozen") < PATIENCE.as_secs_f64() * 1_000.0);
     assert_eq!(cluster.running(&at, "heap").await, other);
     let within = Duration::from_secs(5);

@@ -289,7 +289,7 @@ pub struct FirmwareEvent {
     pub epoch: Epoch,
     /// `deployed`, `started`, `waits`, `running`, `crashed`, `restarted`, `given-up`,
     /// `rolled-back`, `idle`, `woken`, `exceeded`, `completed`, `stopped`, `renewed`, `updating`,
-    /// `updated`, `scaled`, `not-alive` or `configured`. There may be more some day.
+    /// `updated`, `scaled`, `not-alive`, `configured` or `moved`. There may be more some day.
     pub event: String,
     /// What there is to say of it.
     pub text: String,

@@ -15,6 +15,7 @@ use odeum_cluster::migration::Cannot;
 use odeum_proto::{
     Epoch, NodeId,
     call::{CallError, CallRequest},
+    chronicle::What,
 };
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -389,6 +390,8 @@ impl HostActor {
     async fn on_gone(&mut self, gone: Gone) {
         let parts = &self.parts;
         parts.activate.deactivate(&parts.entity, parts.epoch);
+        let live = self.travel.with_memory;
+        parts.facts.happened(What::Moved { to: gone.to.clone(), next: gone.epoch, live });
         // All of it is saved: nobody need wait for the end of this host.
         parts.keepers.finish(&parts.replica).await;
         self.travel.send_on(Some(gone.clone()), &parts.node);

@@ -231,6 +231,10 @@ fn told(event: Happening, node: &NodeId, replica: u32) -> FirmwareEvent {
         What::Configured { keys } => {
             ("configured", format!("other settings through {node}: {}", keys.join(", ")))
         }
+        What::Moved { to, next, live } => {
+            let with = if live { "with its memory" } else { "with what it has in the store" };
+            ("moved", format!("to {to} {with}; its epoch there is {next}"))
+        }
     };
     FirmwareEvent {
         at: moment(at_ms),
