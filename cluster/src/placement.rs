@@ -26,12 +26,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::stream::{self, StreamExt as _};
 use odeum_actors::{Actor, ActorError, ChildSpec, Context, child};
 use odeum_proto::{
     EntityKind, Name, NodeId, ReplicaId, Revision,
     store::{Command, FirmwareSpec, Outcome},
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use self::{
     attempts::Attempts,
@@ -55,6 +59,14 @@ const LEASE_GRACE: Duration = Duration::from_secs(5);
 
 /// How often the table is looked at when nothing changes: the grace ends without an event.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Shortest time between two looks: the store changes with every step of a plan, and a look costs time in
+/// proportion to all there is.
+const LOOK_PAUSE: Duration = Duration::from_millis(10);
+
+/// Steps of a plan that are on their way to the log at a time: they share its fsyncs, and none of them
+/// depends on another.
+const COMMITS_AT_ONCE: usize = 128;
 
 /// How long one step may take to be committed. Without a majority the plan is made anew later.
 const COMMIT_DEADLINE: Duration = Duration::from_secs(2);
@@ -144,6 +156,7 @@ impl Actor for PlacementActor {
                 if own.tell(PlacementMessage::Look).await.is_err() {
                     return;
                 }
+                sleep(LOOK_PAUSE).await;
             }
         });
         Ok(())
@@ -191,9 +204,8 @@ impl PlacementActor {
         if steps.is_empty() && gone.is_empty() && nobody_leaves && nobody_waits {
             self.settled = Some(sight);
         }
-        for step in steps {
-            self.commit(step).await;
-        }
+        let commits = stream::iter(steps).map(|step| self.commit(step));
+        commits.buffer_unordered(COMMITS_AT_ONCE).collect::<()>().await;
         if let Some(node) = gone.into_iter().next().filter(|_| !self.removing) {
             self.remove(ctx, node);
         }
@@ -267,7 +279,7 @@ impl PlacementActor {
 /// The replicas that want a node: those of one firmware, or all.
 #[must_use]
 pub fn wishes<'a>(state: &'a State, firmware: Option<&Name>) -> Vec<Wish<'a>> {
-    let wish = |(replica, spec): (ReplicaId, &'a FirmwareSpec)| Wish {
+    let wish = |(replica, spec): (ReplicaId, &'a Arc<FirmwareSpec>)| Wish {
         entity: replica.entity(),
         labels: &spec.policy.labels,
     };

@@ -46,7 +46,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use odeum_proto::backup::{BlobHead, ClusterPart, Header, KnownFirmware, PIECE_BYTES, Piece};
-use odeum_proto::store::Refusal;
+use odeum_proto::store::{FirmwareSpec, Refusal};
 use odeum_proto::{BackupId, BlobOwner, Digest, GroupId};
 
 pub use error::BackupError;
@@ -208,8 +208,8 @@ fn next_rows(groups: &mut VecDeque<(GroupId, Export)>) -> Option<Piece> {
 
 /// What of the cluster another one can take over.
 fn cluster_part(state: &State) -> ClusterPart {
-    let known = |spec: &odeum_proto::store::FirmwareSpec| KnownFirmware {
-        spec: spec.clone(),
+    let known = |spec: &Arc<FirmwareSpec>| KnownFirmware {
+        spec: FirmwareSpec::clone(spec),
         born: state.born(&spec.name).unwrap_or_default(),
     };
     ClusterPart {

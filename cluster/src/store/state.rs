@@ -23,6 +23,7 @@ mod restore;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use odeum_proto::shard::shard_of;
 use odeum_proto::store::{Command, FirmwareSpec, Move, NodeRecord, Outcome, Placement, Refusal};
@@ -48,9 +49,9 @@ pub struct State {
     leaving: BTreeSet<NodeId>,
     /// Nodes that are to be empty and stay; each is in `nodes`.
     draining: BTreeSet<NodeId>,
-    firmware: BTreeMap<Name, FirmwareSpec>,
+    firmware: BTreeMap<Name, Arc<FirmwareSpec>>,
     /// What was deployed before under each name, with another package.
-    former: BTreeMap<Name, FirmwareSpec>,
+    former: BTreeMap<Name, Arc<FirmwareSpec>>,
     /// How far their last updates are, where there is something to tell.
     updates: BTreeMap<Name, Update>,
     /// The last epoch before each firmware came under its name.

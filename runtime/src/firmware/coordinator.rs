@@ -22,7 +22,7 @@
 //! | `Fetched` | a task of the actor | none |
 //! | `Sample` | a timer | none |
 //! | `GetList` | [`CoordinatorHandle::list`] | the firmware that runs here |
-//! | `GetHost`, `LookNow` | who moves firmware from here or to here | its host; when it is started |
+//! | `GetHost`, `LookAt` | who moves firmware from here or to here | its host; when it is started |
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,7 +37,7 @@ use odeum_actors::{
 };
 use odeum_cluster::lease::LeaseHandle;
 use odeum_proto::{
-    Digest, EntityId, Epoch, Incarnation, NodeId, ReplicaId,
+    Digest, EntityId, Epoch, Incarnation, NodeId, ReplicaId, Revision,
     chronicle::What,
     store::{FirmwareSpec, Outcome, Remedy, RestartBudget, Threshold},
 };
@@ -132,15 +132,16 @@ impl CoordinatorHandle {
         &self,
         entity: &EntityId,
         epoch: Epoch,
-    ) -> Result<Option<(HostHandle, FirmwareSpec)>, AskError> {
+    ) -> Result<Option<(HostHandle, Arc<FirmwareSpec>)>, AskError> {
         let entity = entity.clone();
         let get = |reply| CoordinatorMessage::GetHost { entity, epoch, reply };
         self.actor.ask_control(LIST_DEADLINE, get).await
     }
 
-    /// Has it look at the store now, and act on it.
-    pub(super) async fn look(&self) {
-        let look = |reply| CoordinatorMessage::LookNow { reply };
+    /// Has it look now at what the store says of an entity, and act on it.
+    pub(super) async fn look_at(&self, entity: &EntityId) {
+        let Some(name) = entity.replica() else { return };
+        let look = |reply| CoordinatorMessage::LookAt { name, reply };
         // One that restarts looks by itself.
         let _ = self.actor.ask_control(LIST_DEADLINE, look).await;
     }
@@ -158,6 +159,7 @@ pub(super) fn coordinator(
         entries: BTreeMap::new(),
         ran: Arc::clone(&ran),
         wanted: Vec::new(),
+        settled: None,
         at_hand: BTreeSet::new(),
         crashes: BTreeMap::new(),
     });
@@ -167,14 +169,36 @@ pub(super) fn coordinator(
 #[derive(Debug)]
 enum CoordinatorMessage {
     Look,
-    Ended { name: ReplicaId, facts: Facts, exit: Exit },
-    Crashed { name: ReplicaId, facts: Facts },
-    Stuck { name: ReplicaId, facts: Facts },
+    Ended {
+        name: ReplicaId,
+        facts: Facts,
+        exit: Exit,
+    },
+    Crashed {
+        name: ReplicaId,
+        facts: Facts,
+    },
+    Stuck {
+        name: ReplicaId,
+        facts: Facts,
+    },
     Sample,
-    Fetched { digest: Digest, is_here: bool },
-    GetList { reply: Reply<Vec<FirmwareStatus>> },
-    GetHost { entity: EntityId, epoch: Epoch, reply: Reply<Option<(HostHandle, FirmwareSpec)>> },
-    LookNow { reply: Reply<()> },
+    Fetched {
+        digest: Digest,
+        is_here: bool,
+    },
+    GetList {
+        reply: Reply<Vec<FirmwareStatus>>,
+    },
+    GetHost {
+        entity: EntityId,
+        epoch: Epoch,
+        reply: Reply<Option<(HostHandle, Arc<FirmwareSpec>)>>,
+    },
+    LookAt {
+        name: ReplicaId,
+        reply: Reply<()>,
+    },
 }
 
 struct CoordinatorActor {
@@ -183,8 +207,11 @@ struct CoordinatorActor {
     entries: BTreeMap<ReplicaId, Entry>,
     /// Outlives a crash of this actor, as what its hosts have begun does.
     ran: Arc<Mutex<Ran>>,
-    /// As of the last look.
+    /// As of the last look, by name.
     wanted: Vec<Wanted>,
+    /// The layout for which nothing was left to be done, and whether this node had its lease then: not
+    /// every commit is a reason to look at all there is.
+    settled: Option<(Revision, bool)>,
     /// Packages that are here or on their way.
     at_hand: BTreeSet<Digest>,
     /// Of what ran here.
@@ -245,6 +272,7 @@ impl Actor for CoordinatorActor {
         message: CoordinatorMessage,
     ) -> Result<(), ActorError> {
         match message {
+            CoordinatorMessage::Look if self.is_settled() => {}
             CoordinatorMessage::Look => self.on_look(ctx).await?,
             CoordinatorMessage::Ended { name, facts, exit } => {
                 self.on_ended(ctx, name, &facts, &exit).await?;
@@ -257,8 +285,8 @@ impl Actor for CoordinatorActor {
             CoordinatorMessage::GetHost { entity, epoch, reply } => {
                 reply.send(self.host_of(&entity, epoch));
             }
-            CoordinatorMessage::LookNow { reply } => {
-                self.on_look(ctx).await?;
+            CoordinatorMessage::LookAt { name, reply } => {
+                self.on_look_at(ctx, &name).await?;
                 reply.send(());
             }
         }
@@ -268,15 +296,17 @@ impl Actor for CoordinatorActor {
 
 impl CoordinatorActor {
     async fn on_look(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
+        let sight = self.sight();
         let mut wanted = self.parts.ledger.wanted(&self.parts.node, self.parts.life);
-        if !self.parts.lease.holds(Instant::now()) {
+        if !sight.1 {
             wanted.iter_mut().for_each(|wanted| wanted.epoch = None);
         }
         if wanted != self.wanted {
             let used: BTreeSet<Digest> = wanted.iter().map(|w| w.spec.digest).collect();
             self.at_hand.retain(|digest| used.contains(digest));
             self.parts.cache.retain(used).await;
-            let is_wanted = |name: &ReplicaId| wanted.iter().any(|wanted| wanted.replica == *name);
+            let names: BTreeSet<&ReplicaId> = wanted.iter().map(|wanted| &wanted.replica).collect();
+            let is_wanted = |name: &ReplicaId| names.contains(name);
             self.ran().retain(|name, _| is_wanted(name));
             self.crashes.retain(|name, _| is_wanted(name));
             for gone in self.wanted.iter().map(|it| &it.replica).filter(|name| !is_wanted(name)) {
@@ -286,6 +316,42 @@ impl CoordinatorActor {
         }
         let running = self.entries.iter().map(|(name, e)| (name.clone(), e.running.clone()));
         let commands = plan::commands(&self.wanted, &running.collect(), &self.at_hand);
+        self.settled = commands.is_empty().then_some(sight);
+        self.carry_out(ctx, commands).await
+    }
+
+    /// As [`on_look`](Self::on_look), for one of them.
+    async fn on_look_at(
+        &mut self,
+        ctx: &mut Context<Self>,
+        name: &ReplicaId,
+    ) -> Result<(), ActorError> {
+        let (node, life) = (&self.parts.node, self.parts.life);
+        let Some(wanted) = self.parts.ledger.wanted_of(name, node, life) else { return Ok(()) };
+        if !self.sight().1 {
+            return Ok(());
+        }
+        let running = self.entries.get(name).map(|entry| (name.clone(), entry.running.clone()));
+        let running = running.into_iter().collect();
+        let commands = plan::commands(&[wanted], &running, &self.at_hand);
+        self.settled = None;
+        self.carry_out(ctx, commands).await
+    }
+
+    /// What a look depends on.
+    fn sight(&self) -> (Revision, bool) {
+        (self.parts.ledger.layout(), self.parts.lease.holds(Instant::now()))
+    }
+
+    fn is_settled(&self) -> bool {
+        self.settled == Some(self.sight())
+    }
+
+    async fn carry_out(
+        &mut self,
+        ctx: &mut Context<Self>,
+        commands: Vec<Command>,
+    ) -> Result<(), ActorError> {
         let stopped = |command: &Command| match command {
             Command::Stop { name } => Some(name.clone()),
             _ => None,
@@ -433,7 +499,8 @@ impl CoordinatorActor {
 
     /// The package before the one that is deployed.
     fn former(&self, name: &ReplicaId) -> Option<Digest> {
-        self.wanted.iter().find(|wanted| wanted.replica == *name)?.former
+        let at = self.wanted.binary_search_by(|wanted| wanted.replica.cmp(name)).ok()?;
+        self.wanted.get(at)?.former
     }
 
     fn can_roll_back(&self, name: &ReplicaId) -> bool {
@@ -492,6 +559,7 @@ impl CoordinatorActor {
         if !is_here {
             // The next look tries again.
             self.at_hand.remove(&digest);
+            self.settled = None;
         }
     }
 
@@ -504,7 +572,7 @@ impl CoordinatorActor {
         self.entries.values().map(Entry::status).collect()
     }
 
-    fn host_of(&self, entity: &EntityId, epoch: Epoch) -> Option<(HostHandle, FirmwareSpec)> {
+    fn host_of(&self, entity: &EntityId, epoch: Epoch) -> Option<(HostHandle, Arc<FirmwareSpec>)> {
         let entry = self.entries.get(&entity.replica()?)?;
         let is_it = entry.running.epoch == epoch;
         is_it.then(|| (entry.host.clone(), entry.running.spec.clone()))
@@ -624,7 +692,7 @@ impl CoordinatorActor {
 
 /// Has a guest asked whether it is alive as often as its policy says; ends when its host does not
 /// come to that.
-async fn stuck(host: HostHandle, spec: FirmwareSpec) {
+async fn stuck(host: HostHandle, spec: Arc<FirmwareSpec>) {
     let Some(liveness) = &spec.policy.liveness else { return std::future::pending().await };
     let patience = liveness::patience(&spec, liveness);
     loop {

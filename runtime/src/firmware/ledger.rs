@@ -3,10 +3,11 @@
 //! A trait of its own, so that the tests of a host can give it a store that loses its majority or
 //! leaves a write in doubt. In a node the [`StoreHandle`] stands behind it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use odeum_cluster::store::{Consistency, Remembered, StoreError, StoreHandle};
+use odeum_cluster::store::{Consistency, Remembered, State, StoreError, StoreHandle};
 use odeum_proto::{
     Digest, EntityId, Epoch, Incarnation, Name, NodeId, ReplicaId, RequestId, Revision, SessionId,
     session::{Commit, DataAction, DataOutcome},
@@ -21,6 +22,10 @@ pub trait Ledger: Send + Sync + 'static {
     /// All replicas of deployed firmware, and which of them are placed on this life of `node`: nothing until the
     /// store has recorded it, because the epochs are those of the former one until then.
     fn wanted(&self, node: &NodeId, life: Incarnation) -> Vec<Wanted>;
+    /// One of them; `None` when it is not deployed.
+    fn wanted_of(&self, replica: &ReplicaId, node: &NodeId, life: Incarnation) -> Option<Wanted>;
+    /// The last change of anything that [`wanted`](Self::wanted) depends on.
+    fn layout(&self) -> Revision;
     /// Where `entity` is, as far as this node knows.
     fn placement(&self, entity: &EntityId) -> Option<Placement>;
     /// The epoch under which `entity` is placed, as far as this node knows.
@@ -84,18 +89,37 @@ pub trait Ledger: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Outcome, StoreError>>;
 }
 
+/// A replica as a life of a node sees it.
+fn wanted(
+    state: &State,
+    replica: ReplicaId,
+    spec: &Arc<FirmwareSpec>,
+    (node, life): (&NodeId, Incarnation),
+) -> Wanted {
+    let recorded = state.nodes().get(node).is_some_and(|it| it.incarnation == life);
+    let placement = state.placements().get(&replica.entity());
+    let epoch = placement.filter(|at| recorded && at.node == *node).map(|at| at.epoch);
+    let former = state.former_of(&replica).map(|former| former.digest);
+    Wanted { replica, spec: Arc::clone(spec), epoch, former }
+}
+
 impl Ledger for StoreHandle {
     fn wanted(&self, node: &NodeId, life: Incarnation) -> Vec<Wanted> {
         self.view(|state| {
-            let recorded = state.nodes().get(node).is_some_and(|it| it.incarnation == life);
-            let placed = |(replica, spec): (ReplicaId, &FirmwareSpec)| {
-                let placement = state.placements().get(&replica.entity());
-                let epoch = placement.filter(|at| recorded && at.node == *node).map(|at| at.epoch);
-                let former = state.former_of(&replica).map(|former| former.digest);
-                Wanted { replica, spec: spec.clone(), epoch, former }
-            };
+            let placed = |(replica, spec)| wanted(state, replica, spec, (node, life));
             state.replicas().map(placed).collect()
         })
+    }
+
+    fn wanted_of(&self, replica: &ReplicaId, node: &NodeId, life: Incarnation) -> Option<Wanted> {
+        self.view(|state| {
+            let spec = state.spec_of(replica)?;
+            Some(wanted(state, replica.clone(), spec, (node, life)))
+        })
+    }
+
+    fn layout(&self) -> Revision {
+        self.view(State::layout)
     }
 
     fn placement(&self, entity: &EntityId) -> Option<Placement> {

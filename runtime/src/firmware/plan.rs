@@ -5,6 +5,7 @@
 //! placement changes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use odeum_proto::{Digest, Epoch, ReplicaId, store::FirmwareSpec};
 
@@ -14,7 +15,7 @@ pub struct Wanted {
     /// Which one.
     pub replica: ReplicaId,
     /// What it runs.
-    pub spec: FirmwareSpec,
+    pub spec: Arc<FirmwareSpec>,
     /// Its epoch, if it is placed on this node.
     pub epoch: Option<Epoch>,
     /// The package before this one, if it came back when this one failed.
@@ -27,7 +28,7 @@ pub(super) struct Running {
     /// Which one.
     pub(super) replica: ReplicaId,
     /// What it was to run when it started.
-    pub(super) spec: FirmwareSpec,
+    pub(super) spec: Arc<FirmwareSpec>,
     /// The epoch it started under.
     pub(super) epoch: Epoch,
 }
@@ -91,15 +92,15 @@ mod tests {
 
     use super::*;
 
-    fn spec(name: &str, content: &str) -> FirmwareSpec {
-        FirmwareSpec {
+    fn spec(name: &str, content: &str) -> Arc<FirmwareSpec> {
+        Arc::new(FirmwareSpec {
             name: name.parse().expect("valid"),
             digest: Digest::of(content.as_bytes()),
             size: 1,
             limits: FirmwareLimits { memory_bytes: 1, message_time: Duration::from_secs(1) },
             policy: FirmwarePolicy::default(),
             replicas: 1,
-        }
+        })
     }
 
     fn wanted(name: &str, content: &str, epoch: Option<u64>) -> Wanted {
@@ -159,8 +160,8 @@ mod tests {
     #[test]
     fn other_replicas_than_before_are_no_reason_to_end_one() {
         let mut wanted = wanted("x", "a", Some(1));
-        wanted.spec.replicas = 3;
-        wanted.spec.policy.max_unavailable = 2;
+        Arc::make_mut(&mut wanted.spec).replicas = 3;
+        Arc::make_mut(&mut wanted.spec).policy.max_unavailable = 2;
         assert_eq!(next(&[wanted], &[run("x", "a", 1)]), []);
     }
 

@@ -168,15 +168,13 @@ impl FirmwareCarrier {
         offer: &[u8],
     ) -> Result<Coming, Cannot> {
         let Offer { digest, live } = codec::decode(offer).map_err(Cannot::because)?;
-        let wanted = self.parts.ledger.wanted(&self.parts.node, self.parts.life);
-        let is_it =
-            |wanted: &Wanted| wanted.replica.entity() == *entity && wanted.spec.digest == digest;
-        let wanted = wanted.into_iter().find(is_it);
+        let of = |replica| self.parts.ledger.wanted_of(&replica, &self.parts.node, self.parts.life);
+        let wanted = entity.replica().and_then(of).filter(|it| it.spec.digest == digest);
         let Wanted { replica, spec, .. } =
             wanted.ok_or_else(|| Cannot::because("it is deployed no more, or anew"))?;
         let module = self.parts.cache.load(digest).await.map_err(Cannot::because)?;
         let (chronicles, grants) = (&self.parts.chronicles, Arc::clone(&self.parts.grants));
-        let setting = Setting::new(replica, epoch, spec.limits, chronicles, grants);
+        let setting = Setting::new(replica, epoch, spec.limits.clone(), chronicles, grants);
         let instance = match live {
             false => None,
             true => {
@@ -223,7 +221,7 @@ impl Carrier for FirmwareCarrier {
 /// A guest that is given away.
 struct Going {
     host: HostHandle,
-    spec: FirmwareSpec,
+    spec: Arc<FirmwareSpec>,
     /// Why its memory stays behind; `None` when it goes with it.
     obstacle: Option<Box<str>>,
     small: bool,
@@ -330,7 +328,7 @@ impl Arriving for Coming {
 
     fn begin(self: Box<Self>) -> BoxFuture<'static, ()> {
         // The coordinator finds it when it starts the entity.
-        Box::pin(async move { self.coordinator.look().await })
+        Box::pin(async move { self.coordinator.look_at(&self.entity).await })
     }
 }
 

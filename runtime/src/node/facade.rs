@@ -172,7 +172,7 @@ impl NodeFacade {
         let first = ReplicaId::first(deployment.name.clone());
         let entity = first.entity();
         let before: Vec<(ReplicaId, Option<Placement>)> = self.store.view(|state| {
-            let at = |(replica, runs): (ReplicaId, &FirmwareSpec)| {
+            let at = |(replica, runs): (ReplicaId, &Arc<FirmwareSpec>)| {
                 let is_same = runs.runs_like(&spec);
                 let at = state.placements().get(&replica.entity()).filter(|_| is_same).cloned();
                 (replica, at)
@@ -183,7 +183,7 @@ impl NodeFacade {
             self.forget_outcome(&replica.entity()).await?;
         }
         let (is_same, what) = self.store.view(|state| {
-            let present = state.firmware().get(&spec.name);
+            let present = state.firmware().get(&spec.name).map(Arc::as_ref);
             (present == Some(&spec), apply::deed(present, &spec))
         });
         // Of several, those that do well are not disturbed for nothing.

@@ -9,6 +9,7 @@
 //! The package before is kept as long as the new one is on trial on any replica.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use odeum_proto::store::{FirmwareSpec, Refusal};
 use odeum_proto::{Digest, EntityId, Epoch, Name, ReplicaId, limits};
@@ -20,7 +21,7 @@ use super::{State, at_most, too_much};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Update {
     /// Replicas that still run something else than is deployed, and what.
-    behind: BTreeMap<u32, FirmwareSpec>,
+    behind: BTreeMap<u32, Arc<FirmwareSpec>>,
     /// Replicas on which the deployed package has stood the test.
     stood: BTreeSet<u32>,
 }
@@ -28,7 +29,7 @@ pub struct Update {
 impl Update {
     /// Replicas that still run something else than is deployed, and what.
     #[must_use]
-    pub fn behind(&self) -> &BTreeMap<u32, FirmwareSpec> {
+    pub fn behind(&self) -> &BTreeMap<u32, Arc<FirmwareSpec>> {
         &self.behind
     }
 }
@@ -36,20 +37,20 @@ impl Update {
 impl State {
     /// The deployed firmware, by name.
     #[must_use]
-    pub fn firmware(&self) -> &BTreeMap<Name, FirmwareSpec> {
+    pub fn firmware(&self) -> &BTreeMap<Name, Arc<FirmwareSpec>> {
         &self.firmware
     }
 
     /// What was deployed under that name before its last update, if that brought another package.
     #[must_use]
-    pub fn former(&self, name: &Name) -> Option<&FirmwareSpec> {
+    pub fn former(&self, name: &Name) -> Option<&Arc<FirmwareSpec>> {
         self.former.get(name)
     }
 
     /// What would come back if `replica` crashed too often: nothing when it has not been updated, or
     /// has stood the test.
     #[must_use]
-    pub fn former_of(&self, replica: &ReplicaId) -> Option<&FirmwareSpec> {
+    pub fn former_of(&self, replica: &ReplicaId) -> Option<&Arc<FirmwareSpec>> {
         let number = replica.number();
         let is_over =
             |update: &Update| update.behind.contains_key(&number) || update.stood.contains(&number);
@@ -70,7 +71,7 @@ impl State {
 
     /// What a replica runs, or should; `None` when there is no such replica.
     #[must_use]
-    pub fn spec_of(&self, replica: &ReplicaId) -> Option<&FirmwareSpec> {
+    pub fn spec_of(&self, replica: &ReplicaId) -> Option<&Arc<FirmwareSpec>> {
         let deployed = self.firmware.get(replica.firmware())?;
         let number = replica.number();
         let behind = self.updates.get(replica.firmware()).and_then(|it| it.behind.get(&number));
@@ -78,7 +79,7 @@ impl State {
     }
 
     /// All replicas of all firmware, by name and number, and what each runs.
-    pub fn replicas(&self) -> impl Iterator<Item = (ReplicaId, &FirmwareSpec)> {
+    pub fn replicas(&self) -> impl Iterator<Item = (ReplicaId, &Arc<FirmwareSpec>)> {
         self.firmware.keys().flat_map(|name| self.replicas_of(name))
     }
 
@@ -86,7 +87,7 @@ impl State {
     pub fn replicas_of<'a>(
         &'a self,
         name: &Name,
-    ) -> impl Iterator<Item = (ReplicaId, &'a FirmwareSpec)> + use<'a> {
+    ) -> impl Iterator<Item = (ReplicaId, &'a Arc<FirmwareSpec>)> + use<'a> {
         self.firmware.get(name).into_iter().flat_map(move |spec| {
             ReplicaId::all(&spec.name, spec.replicas).map(move |replica| {
                 let runs = self.spec_of(&replica).unwrap_or(spec);
@@ -113,10 +114,10 @@ impl State {
         let Some(before) = self.firmware.get(&spec.name).cloned() else {
             at_most("firmwares", self.firmware.len() + 1, limits::FIRMWARES)?;
             self.born.insert(spec.name.clone(), self.last_epoch);
-            self.firmware.insert(spec.name.clone(), spec.clone());
+            self.firmware.insert(spec.name.clone(), Arc::new(spec.clone()));
             return Ok(true);
         };
-        if before == *spec {
+        if *before == *spec {
             return Ok(false);
         }
         if before.digest != spec.digest {
@@ -128,7 +129,7 @@ impl State {
                 self.former.insert(spec.name.clone(), last);
             }
         }
-        self.deploy(spec.clone());
+        self.deploy(Arc::new(spec.clone()));
         Ok(true)
     }
 
@@ -140,8 +141,9 @@ impl State {
             return Ok(false);
         }
         let former = self.former.remove(name);
-        let former = former.ok_or_else(|| Refusal::NothingBefore { name: name.clone() })?;
-        self.deploy(FirmwareSpec { replicas, ..former });
+        let mut former = former.ok_or_else(|| Refusal::NothingBefore { name: name.clone() })?;
+        Arc::make_mut(&mut former).replicas = replicas;
+        self.deploy(former);
         Ok(true)
     }
 
@@ -168,7 +170,7 @@ impl State {
         self.check_replicas(name, replicas)?;
         let unknown = || Refusal::UnknownFirmware { name: name.clone() };
         let spec = self.firmware.get_mut(name).ok_or_else(unknown)?;
-        let before = std::mem::replace(&mut spec.replicas, replicas);
+        let before = std::mem::replace(&mut Arc::make_mut(spec).replicas, replicas);
         self.trim(name, replicas);
         Ok(before != replicas)
     }
@@ -232,16 +234,16 @@ impl State {
         at_most("replicas of all firmwares", others + replicas as usize, limits::ALL_REPLICAS)
     }
 
-    fn deployed(&self, name: &Name) -> Result<&FirmwareSpec, Refusal> {
+    fn deployed(&self, name: &Name) -> Result<&Arc<FirmwareSpec>, Refusal> {
         let unknown = || Refusal::UnknownFirmware { name: name.clone() };
         self.firmware.get(name).ok_or_else(unknown)
     }
 
     /// Has `spec` take the place of what is deployed under its name: at once when it has a single
     /// replica, else replica by replica.
-    fn deploy(&mut self, spec: FirmwareSpec) {
+    fn deploy(&mut self, spec: Arc<FirmwareSpec>) {
         let name = spec.name.clone();
-        let others: Vec<(ReplicaId, FirmwareSpec)> = ReplicaId::all(&name, spec.replicas)
+        let others: Vec<(ReplicaId, Arc<FirmwareSpec>)> = ReplicaId::all(&name, spec.replicas)
             .filter_map(|replica| {
                 let runs = self.spec_of(&replica)?.clone();
                 Some((replica, runs))

@@ -5,6 +5,7 @@
 //! old cluster had deployed. Sessions are brought into their groups in between.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use odeum_proto::backup::{KnownFirmware, Restore, RestoreStep};
 use odeum_proto::store::Refusal;
@@ -132,7 +133,7 @@ impl State {
         }
         at_most("replicas of all firmwares", all, limits::ALL_REPLICAS)?;
         for KnownFirmware { spec, born } in firmware {
-            self.firmware.insert(spec.name.clone(), spec.clone());
+            self.firmware.insert(spec.name.clone(), Arc::new(spec.clone()));
             self.born.insert(spec.name.clone(), *born);
             self.own_packages(revision, &spec.name);
         }

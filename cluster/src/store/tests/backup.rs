@@ -283,7 +283,7 @@ async fn a_restore_that_failed_is_gone_on_with_and_a_second_one_changes_nothing(
     // Until it is complete nothing is deployed and no session written.
     assert!(lone.store.view(|state| state.firmware().is_empty()));
     let spec = nodes[0].store.view(|state| state.firmware().values().next().cloned());
-    let put = Command::PutFirmware(spec.expect("deployed"));
+    let put = Command::PutFirmware((*spec.expect("deployed")).clone());
     let refused = lone.store.write(put, PATIENCE).await.expect("answered");
     assert!(matches!(refused, Outcome::Refused(Refusal::Restoring { .. })), "{refused:?}");
     let refused = lone.store.session(id("new")).create(SessionSettings::default()).await;

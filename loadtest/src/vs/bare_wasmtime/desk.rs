@@ -241,11 +241,19 @@ impl Ledger for Shelf {
         let deployed = locked(&self.deployed);
         let wanted = |spec: &FirmwareSpec| Wanted {
             replica: ReplicaId::first(spec.name.clone()),
-            spec: spec.clone(),
+            spec: Arc::new(spec.clone()),
             epoch: Some(EPOCH),
             former: None,
         };
         deployed.values().map(wanted).collect()
+    }
+
+    fn wanted_of(&self, replica: &ReplicaId, node: &NodeId, life: Incarnation) -> Option<Wanted> {
+        self.wanted(node, life).into_iter().find(|wanted| wanted.replica == *replica)
+    }
+
+    fn layout(&self) -> Revision {
+        *self.revision.borrow()
     }
 
     fn epoch(&self, _entity: &EntityId) -> Option<Epoch> {

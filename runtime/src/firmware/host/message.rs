@@ -46,7 +46,7 @@ pub(in crate::firmware) struct HostParts {
     pub(in crate::firmware) epoch: Epoch,
     /// Whether a host has run here under this epoch, so that a commit of it may be under way.
     pub(in crate::firmware) again: bool,
-    pub(in crate::firmware) spec: FirmwareSpec,
+    pub(in crate::firmware) spec: Arc<FirmwareSpec>,
     pub(in crate::firmware) cache: CacheHandle,
     pub(in crate::firmware) ledger: Arc<dyn Ledger>,
     /// Has what the guest writes until the store does.

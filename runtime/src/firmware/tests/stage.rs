@@ -115,7 +115,7 @@ impl Shelf {
 impl Ledger for Shelf {
     fn wanted(&self, node: &NodeId, _: Incarnation) -> Vec<Wanted> {
         self.view(|state| {
-            let placed = |(replica, spec): (ReplicaId, &FirmwareSpec)| {
+            let placed = |(replica, spec): (ReplicaId, &Arc<FirmwareSpec>)| {
                 let placement = state.placements().get(&replica.entity());
                 let epoch = placement.filter(|at| at.node == *node).map(|at| at.epoch);
                 let former = state.former_of(&replica).map(|former| former.digest);
@@ -123,6 +123,14 @@ impl Ledger for Shelf {
             };
             state.replicas().map(placed).collect()
         })
+    }
+
+    fn wanted_of(&self, replica: &ReplicaId, node: &NodeId, life: Incarnation) -> Option<Wanted> {
+        self.wanted(node, life).into_iter().find(|wanted| wanted.replica == *replica)
+    }
+
+    fn layout(&self) -> Revision {
+        self.view(State::layout)
     }
 
     fn placement(&self, entity: &EntityId) -> Option<Placement> {

@@ -22,7 +22,7 @@ impl NodeFacade {
         let said = policy::Said { name: &name, digest, size, replicas, settings: &settings };
         let spec = policy::spec(said, &manifest, &self.defaults);
         let present = self.store.view(|state| state.firmware().get(&name).cloned());
-        let (change, differences) = compared(present.as_ref(), &spec);
+        let (change, differences) = compared(present.as_deref(), &spec);
         let is_here = self.blobs.stat(digest).is_some();
         let mut applied = Applied {
             name: name.clone(),

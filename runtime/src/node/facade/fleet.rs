@@ -1,6 +1,7 @@
 //! How firmware fares, replica by replica: what the store says and what their nodes do.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures::{FutureExt as _, future::join_all};
 use odeum_cluster::store::State;
@@ -18,9 +19,9 @@ use crate::api::{
 
 /// A firmware as the store has it.
 struct Deployed {
-    spec: FirmwareSpec,
+    spec: Arc<FirmwareSpec>,
     /// What each replica runs, and where.
-    replicas: Vec<(ReplicaId, FirmwareSpec, Option<Placement>)>,
+    replicas: Vec<(ReplicaId, Arc<FirmwareSpec>, Option<Placement>)>,
     /// How many of them run what is deployed.
     updated: u32,
 }
@@ -34,20 +35,23 @@ impl NodeFacade {
         let owners: BTreeSet<NodeId> =
             places.filter_map(|(.., at)| Some(at.as_ref()?.node.clone())).collect();
         let asked = owners.iter().map(|node| self.reports.of(node).map(move |r| (node, r)));
-        let reports: BTreeMap<&NodeId, Vec<FirmwareReport>> = join_all(asked)
+        let by_name = |reports: Vec<FirmwareReport>| -> BTreeMap<ReplicaId, FirmwareReport> {
+            reports.into_iter().map(|report| (report.name.clone(), report)).collect()
+        };
+        let reports: BTreeMap<&NodeId, _> = join_all(asked)
             .await
             .into_iter()
-            .map(|(node, reports)| (node, reports.unwrap_or_default()))
+            .map(|(node, reports)| (node, by_name(reports.unwrap_or_default())))
             .collect();
         let report = |replica: &ReplicaId, at: &Placement| {
-            let of_node = reports.get(&at.node)?;
-            of_node.iter().find(|report| report.name == *replica && report.epoch == at.epoch)
+            reports.get(&at.node)?.get(replica).filter(|report| report.epoch == at.epoch)
         };
         let summary = |one: Deployed| {
-            let instance = |(replica, spec, at): &(ReplicaId, FirmwareSpec, Option<Placement>)| {
-                let report = at.as_ref().and_then(|at| report(replica, at));
-                replica_summary(replica, spec, at.as_ref(), report)
-            };
+            let instance =
+                |(replica, spec, at): &(ReplicaId, Arc<FirmwareSpec>, Option<Placement>)| {
+                    let report = at.as_ref().and_then(|at| report(replica, at));
+                    replica_summary(replica, spec, at.as_ref(), report)
+                };
             let instances = one.replicas.iter().map(instance).collect();
             firmware_summary(&one.spec, instances, one.updated)
         };
@@ -67,15 +71,15 @@ impl NodeFacade {
     }
 }
 
-fn deployed(state: &State, spec: &FirmwareSpec) -> Deployed {
-    let place = |(replica, runs): (ReplicaId, &FirmwareSpec)| {
+fn deployed(state: &State, spec: &Arc<FirmwareSpec>) -> Deployed {
+    let place = |(replica, runs): (ReplicaId, &Arc<FirmwareSpec>)| {
         let at = state.placements().get(&replica.entity()).cloned();
-        (replica, runs.clone(), at)
+        (replica, Arc::clone(runs), at)
     };
     let behind = state.update(&spec.name).map_or(0, |update| update.behind().len());
     let updated = spec.replicas.saturating_sub(u32::try_from(behind).unwrap_or(u32::MAX));
     let replicas = state.replicas_of(&spec.name).map(place).collect();
-    Deployed { spec: spec.clone(), replicas, updated }
+    Deployed { spec: Arc::clone(spec), replicas, updated }
 }
 
 fn replica_summary(
