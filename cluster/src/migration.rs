@@ -40,6 +40,8 @@
 mod actor;
 mod carrier;
 mod door;
+#[cfg(feature = "testing")]
+pub mod halt;
 mod journal;
 #[cfg(test)]
 mod model;

@@ -77,6 +77,9 @@ pub struct NodeArgs {
     /// Drops one of so many messages to entities: a defect that checks must find.
     #[arg(long)]
     drop_one_in: Option<u64>,
+    /// The folder of the sockets at which its moves wait.
+    #[arg(long)]
+    steps: Option<PathBuf>,
 }
 
 /// Runs a node until its input ends or it is told to stop.
@@ -91,7 +94,7 @@ pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
         .with_ansi(false)
         .with_writer(std::io::stderr)
         .init();
-    let NodeArgs { name, data, certs, api, cluster, at, door, drop_one_in } = args;
+    let NodeArgs { name, data, certs, api, cluster, at, door, drop_one_in, steps } = args;
     let mut config = NodeConfig::default();
     config.node.name = Some(name.parse()?);
     config.node.data_dir = data;
@@ -105,6 +108,9 @@ pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
     config.packages.allow_unsigned = Some(true);
     if let Some(every) = drop_one_in {
         odeum_cluster::entity::mishap::drop_one_in(every);
+    }
+    if let Some(folder) = steps {
+        odeum_cluster::migration::halt::by_sockets_in(folder);
     }
     let options = RunOptions { exit_with_stdin: true };
     // Asked for now: the system does not name a file any more that was replaced.
@@ -148,6 +154,8 @@ pub(crate) struct FleetOptions {
     pub(crate) doors: bool,
     /// One of so many messages to entities is dropped.
     pub(crate) drop_one_in: Option<u64>,
+    /// Whether their moves can be made to wait at a step.
+    pub(crate) steps: bool,
 }
 
 /// The processes of the nodes that run, by name, for whoever looks at them while others start and end them.
@@ -163,6 +171,7 @@ pub(crate) struct Fleet {
     disk: Option<(usize, Disk)>,
     shim: Option<Shim>,
     drop_one_in: Option<u64>,
+    has_steps: bool,
     authority: Authority,
     stage: TempDir,
 }
@@ -188,7 +197,8 @@ impl Fleet {
     /// # Errors
     /// If they do not come to be one.
     pub(crate) async fn start(options: FleetOptions) -> anyhow::Result<Self> {
-        let FleetOptions { names, net, small_disk, shim, doors, drop_one_in } = options;
+        let FleetOptions { names, net, small_disk, shim, doors, drop_one_in, steps: has_steps } =
+            options;
         let stage = tempfile::Builder::new().prefix("odeum-loadtest-").tempdir()?;
         let authority = Authority::create(stage.path())?;
         let disk = match small_disk {
@@ -224,7 +234,8 @@ impl Fleet {
             });
         }
         let pids = Pids::default();
-        let mut fleet = Self { seats, pids, net, disk, shim, drop_one_in, authority, stage };
+        let mut fleet =
+            Self { seats, pids, net, disk, shim, drop_one_in, has_steps, authority, stage };
         for place in 0..fleet.seats.len() {
             fleet.run(place).await?;
         }
@@ -258,6 +269,11 @@ impl Fleet {
     /// The file by which those of a node are changed.
     pub(crate) fn shim_file(&self, place: usize) -> anyhow::Result<PathBuf> {
         Ok(self.stage.path().join(format!("{}.shim", self.seat(place)?.name)))
+    }
+
+    /// The folder of the sockets at which moves of a node wait.
+    pub(crate) fn steps(&self, place: usize) -> anyhow::Result<PathBuf> {
+        Ok(self.stage.path().join(format!("{}.steps", self.seat(place)?.name)))
     }
 
     /// Where everything is that the nodes leave behind.
@@ -416,6 +432,7 @@ impl Fleet {
         let others = self.seats.iter().find(|seat| seat.child.is_some());
         let join = others.map(|seat| seat.cluster).filter(|_| !joined);
         let drop_one_in = self.drop_one_in;
+        let steps = self.has_steps.then(|| self.steps(place)).transpose()?;
         let seat = self.seat_mut(place)?;
         command.args(["fleet-node", &name, "--data"]).arg(&data).arg("--certs").arg(certs);
         command.arg("--api").arg(seat.api.to_string());
@@ -428,6 +445,9 @@ impl Fleet {
         }
         if let Some(every) = drop_one_in {
             command.arg("--drop-one-in").arg(every.to_string());
+        }
+        if let Some(steps) = steps {
+            command.arg("--steps").arg(steps);
         }
         seat.starts += 1;
         let start = seat.starts;

@@ -15,6 +15,7 @@ use odeum_loadtest::remote::process::{self, PeerArgs};
 use odeum_loadtest::report::{Report, Sheet};
 use odeum_loadtest::run::entities::{self, NodeArgs};
 use odeum_loadtest::run::faults::{FaultsArgs, member};
+use odeum_loadtest::run::move_faults::MoveFaultsArgs;
 use odeum_loadtest::run::{Measurement, Wanted};
 use odeum_loadtest::scenario::compare::Comparison;
 use odeum_loadtest::scenario::{self, LoadArgs, LoadTest, generator, library};
@@ -151,6 +152,8 @@ struct RunArgs {
     load: LoadArgs,
     #[command(flatten)]
     faults: FaultsArgs,
+    #[command(flatten)]
+    move_faults: MoveFaultsArgs,
 }
 
 #[derive(Debug, Args)]
@@ -264,9 +267,10 @@ fn compare_reports(args: &CompareArgs) -> anyhow::Result<ExitCode> {
 
 /// Runs a measurement with a table of its own.
 async fn measure(args: RunArgs) -> anyhow::Result<ExitCode> {
-    let RunArgs { scenario, rounds, quick, seed, faults, json, sheet, .. } = args;
+    let RunArgs { scenario, rounds, quick, seed, faults, move_faults, json, sheet, .. } = args;
     let measurement = Measurement::from_str(&scenario, false).map_err(anyhow::Error::msg)?;
-    let wanted = Wanted { rounds: rounds.max(1), quick: quick.max(1), seed, faults };
+    let (rounds, quick) = (rounds.max(1), quick.max(1));
+    let wanted = Wanted { rounds, quick, seed, faults, move_faults };
     match run::measure(measurement, wanted, |line| println!("{line}")).await? {
         Some(report) => conclude(&report, json, sheet),
         None => {

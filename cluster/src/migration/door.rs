@@ -116,6 +116,8 @@ impl Door {
     }
 
     async fn answer(&self, from: NodeId, question: Question, state: Bytes) -> Answer {
+        #[cfg(feature = "testing")]
+        super::halt::before_answer(&question).await;
         let done = match question {
             Question::Prepare { entity, epoch, began } => {
                 self.prepare(from, entity, (epoch, began), state).await

@@ -63,6 +63,8 @@ impl Giving<'_> {
             if let Some(phase) = told(machine.phase()) {
                 self.entry.is_in(phase);
             }
+            #[cfg(feature = "testing")]
+            super::halt::before_act(act).await;
             let event = match act {
                 Act::Prepare => self.prepare(&mut course).await,
                 Act::Copy => self.copy(&mut course).await,

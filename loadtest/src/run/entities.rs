@@ -7,6 +7,8 @@
 //! | passed | memory that stays there for each entity that was active and has ended | a budget |
 //! | talked to | memory of the node that talks for each name: the ways it remembers for a while | nothing |
 //! | elsewhere | memory of the third node for each name | a budget |
+//! | passive | until a node has given away ten thousand entities that are not active | 1 s |
+//! | movable | the same of ten thousand that are, with what each has in memory | nothing |
 //!
 //! The budgets are for what an allocator does not give back at once; what grows with the number
 //! of names exceeds them.
@@ -15,13 +17,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use odeum_actors::ActorError;
 use odeum_cluster::builder::RunningNode;
 use odeum_cluster::entity::{Entity, EntityContext, EntityMessage, Kind};
 use odeum_cluster::node::ClusterNode;
-use odeum_proto::EntityKind;
+use odeum_proto::{EntityId, EntityKind};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
@@ -42,6 +45,10 @@ const EXTRA: f64 = 1_000.0;
 const PASSED: f64 = 64.0;
 /// What a name may cost a node that does not talk to it, in bytes.
 const ELSEWHERE: f64 = 8.0;
+/// Entities that a node gives away.
+const GIVEN: usize = 10_000;
+/// What that may take when they are not active, in seconds.
+const GIVING: f64 = 1.0;
 /// Entities of each kind before anything is measured.
 const WARM_UP: usize = 100;
 /// Entities that are made at a time.
@@ -49,6 +56,7 @@ const AT_ONCE: usize = 64;
 
 const STAYS: &str = "stays";
 const PASSES: &str = "passes";
+const MOVES: &str = "moves";
 
 /// Which of the nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -59,6 +67,8 @@ pub enum Role {
     Talk,
     /// Has nothing to do with them.
     Bystand,
+    /// Has them as well, and gets those that the first one gives away.
+    Take,
 }
 
 /// What a node of the scenario is started with.
@@ -80,13 +90,18 @@ pub struct NodeArgs {
 /// If a node cannot be started or fails in the middle.
 pub async fn run(rounds: usize, quick: usize) -> anyhow::Result<Report> {
     let (resident, passing) = ((RESIDENT / quick).max(1), (PASSING / quick).max(1));
+    let given = (GIVEN / quick).max(1);
     let [mut stays, mut passes, mut talks, mut elsewhere] = [const { Vec::new() }; 4];
+    let [mut passive, mut movable] = [const { Vec::new() }; 2];
     for _ in 0..rounds {
         let grown = round(resident, passing).await?;
         stays.push((grown.stays, ractor::memory_of(ractor::Side::Theirs, resident)?));
         passes.push((grown.passes, PASSED));
         talks.push((grown.talks, grown.talks));
         elsewhere.push((grown.elsewhere, ELSEWHERE));
+        passive.push((gives_away(PASSES, given).await?, GIVING));
+        let took = gives_away(MOVES, given).await?;
+        movable.push((took, took));
     }
     let actor = crate::report::median(stays.iter().map(|(_, actor)| *actor));
     let at_most = Target::AtMost(1.1 + EXTRA / actor);
@@ -113,6 +128,18 @@ pub async fn run(rounds: usize, quick: usize) -> anyhow::Result<Report> {
                 "bytes",
                 Target::AtMost(1.0),
                 &elsewhere,
+            ),
+            Row::new(
+                format!("some {given} passive given away"),
+                "s",
+                Target::AtMost(1.0),
+                &passive,
+            ),
+            Row::new(
+                format!("some {given} active given away, with memory"),
+                "s",
+                Target::None,
+                &movable,
             ),
         ],
     })
@@ -153,6 +180,25 @@ async fn round(resident: usize, passing: usize) -> anyhow::Result<Grown> {
     })
 }
 
+/// Has a node give away the half that it has of twice as many entities of a kind; in how many seconds.
+async fn gives_away(kind: &str, count: usize) -> anyhow::Result<f64> {
+    let stage = remote::stage(&[Role::Hold, Role::Talk, Role::Take].map(name))?;
+    let (mut hold, at) = start(stage.path(), Role::Hold, None).await?;
+    let (mut take, _) = start(stage.path(), Role::Take, Some(&at)).await?;
+    let (mut talk, _) = start(stage.path(), Role::Talk, Some(&at)).await?;
+    // Both have their share of the shards then.
+    take.exchange("share").await?;
+    talk.exchange(&format!("touch {kind} 0 {}", 2 * count)).await?;
+    let took: f64 = hold.exchange("leave").await?.parse()?;
+    if kind == MOVES {
+        talk.exchange(&format!("count {kind} 0 {} 1", 2 * count)).await?;
+    }
+    for node in [talk, take, hold] {
+        node.end().await;
+    }
+    Ok(took)
+}
+
 /// Talks to so many entities of a kind, from a number on, and waits until those are there that
 /// stay.
 async fn fill(
@@ -181,6 +227,7 @@ fn name(role: Role) -> &'static str {
         Role::Hold => "hold",
         Role::Talk => "talk",
         Role::Bystand => "bystand",
+        Role::Take => "take",
     }
 }
 
@@ -200,10 +247,12 @@ pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
         .certs(certs(&stage, name(role)))
         .listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
         .join(at);
-    if role == Role::Hold {
+    if matches!(role, Role::Hold | Role::Take) {
+        let stays = |_: &EntityId| Counter { passes: false, counted: 0 };
         builder = builder
-            .kind(Kind::new(STAYS.parse()?, |_| Counter { passes: false, counted: 0 }))
-            .kind(Kind::new(PASSES.parse()?, |_| Counter { passes: true, counted: 0 }));
+            .kind(Kind::new(STAYS.parse()?, stays))
+            .kind(Kind::new(PASSES.parse()?, |_| Counter { passes: true, counted: 0 }))
+            .kind(Kind::new(MOVES.parse()?, stays).movable());
     }
     let node = builder.start().await?;
     let mut lines = driver::lines();
@@ -212,7 +261,18 @@ pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
             ["touch", kind, from, count] => {
-                touch(&node, kind, (from.parse()?, count.parse()?)).await?;
+                touch(&node, kind, (from.parse()?, count.parse()?), 1).await?;
+            }
+            ["count", kind, from, count, times] => {
+                touch(&node, kind, (from.parse()?, count.parse()?), times.parse::<u64>()? + 1)
+                    .await?;
+            }
+            ["share"] => has_share(&node).await?,
+            ["leave"] => {
+                let began = std::time::Instant::now();
+                node.entities().hand_off(PATIENCE).await;
+                driver::say(&began.elapsed().as_secs_f64().to_string())?;
+                continue;
             }
             ["settle", kind, there] => settle(&node, kind, there.parse()?).await?,
             _ => {}
@@ -222,11 +282,12 @@ pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes so many entities of a kind active, from a number on.
+/// Adds one to so many entities of a kind, from a number on; each must have counted so many then.
 async fn touch(
     node: &RunningNode,
     kind: &str,
     (from, count): (usize, usize),
+    expected: u64,
 ) -> anyhow::Result<()> {
     let ids = (from..from + count).map(|n| format!("{kind}/entity-{n}").parse());
     stream::iter(ids)
@@ -236,10 +297,28 @@ async fn touch(
         })
         .buffer_unordered(AT_ONCE)
         .try_for_each(|counted| async move {
-            anyhow::ensure!(counted == 1, "an entity that is new has counted {counted}");
+            anyhow::ensure!(counted == expected, "an entity has counted {counted}, not {expected}");
             Ok(())
         })
         .await
+}
+
+/// Waits until a node has half of the shards of each kind.
+async fn has_share(node: &RunningNode) -> anyhow::Result<()> {
+    let has = || {
+        node.cluster().store.view(|state| {
+            state
+                .kinds()
+                .values()
+                .all(|row| row.shards_of(node.id()).count() * 2 == usize::from(row.shards()))
+        })
+    };
+    let shared = async {
+        while !has() {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, shared).await.context("it has not its share of the shards")
 }
 
 /// Waits until exactly so many of a kind are in memory.
@@ -284,5 +363,19 @@ impl Entity for Counter {
             ctx.passivate();
         }
         Ok(self.counted)
+    }
+
+    async fn freeze(&mut self, _: &mut EntityContext<'_, Self>) -> Result<Bytes, ActorError> {
+        Ok(Bytes::copy_from_slice(&self.counted.to_le_bytes()))
+    }
+
+    async fn thaw(
+        &mut self,
+        _: &mut EntityContext<'_, Self>,
+        state: Bytes,
+    ) -> Result<(), ActorError> {
+        let counted = state.first_chunk().ok_or_else(|| ActorError::msg("not as it was frozen"))?;
+        self.counted = u64::from_le_bytes(*counted);
+        Ok(())
     }
 }

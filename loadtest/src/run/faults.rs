@@ -65,13 +65,21 @@ pub struct FaultsArgs {
     /// `store-faults`: all classes by lot, as by default.
     #[arg(long, conflicts_with = "class")]
     mix: bool,
-    /// `store-faults`: for how long faults come, such as 30m.
+    /// `store-faults`, `move-faults`: for how long faults come, such as 30m.
     #[arg(long = "for", value_name = "TIME", default_value = USUAL, value_parser = humantime::parse_duration)]
     time: Duration,
     /// `store-faults`: where findings are written, with histories, logs and data; by default the
     /// folder of the scenario stays, and is named.
     #[arg(long, value_name = "FOLDER")]
     findings: Option<PathBuf>,
+}
+
+impl FaultsArgs {
+    /// For how long faults come.
+    #[must_use]
+    pub fn time(&self) -> Duration {
+        self.time
+    }
 }
 
 /// Whether this process may do what the scenario takes.

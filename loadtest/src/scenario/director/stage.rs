@@ -65,6 +65,7 @@ impl Director {
             shim,
             doors,
             drop_one_in: self.drop_one_in,
+            steps: false,
         };
         let fleet = Fleet::start(options).await.context("the cluster does not start")?;
         if shim && !fleet.has_shim() {
