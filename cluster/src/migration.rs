@@ -25,14 +25,15 @@
 //! | A move that fails before the switch costs a pause and nothing else: the entity goes on where it is. | `migration::model`, `migration::steps` |
 //! | A move is never stuck: it ends when its nodes and the store are there, by the switch or without. | `migration::model` |
 //! | Messages that wait are handled once, by who has the entity then. | `odeum-runtime --test migration` |
+//! | All of it while a node is killed, cut off or stopped at any step. | `odeum-loadtest run move-faults` |
 //!
 //! # What it costs
 //! Two entries of the log, the state once over the wire and what changes meanwhile once more. The
 //! entity stands still for its last piece, one entry of the log and what it takes to begin there.
 //!
 //! # What cannot move
-//! What the layer above says of it. Entities of a program's own kinds move by shard
-//! ([`crate::entity`]) and keep what they have in the store.
+//! What the layer above says of it. Entities of a program's own kinds do not move by these steps, but
+//! with their shard ([`crate::entity`]): those of a movable kind with what they have in memory.
 //!
 //! Not done, and why: A's last messages are not sent on by A. Those who sent them are told where the
 //! entity is and send them there, with the same request ids, so nothing is forwarded twice.

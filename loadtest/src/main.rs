@@ -35,14 +35,15 @@ not installed, or this machine does not allow it; 2 usage; 1 anything else.";
 /// Below the help of `run`.
 const RUN_EXAMPLES: &str = "\
 A SCENARIO is one that is built in (`odeum-loadtest scenarios` lists them), a file (its schema:
-`odeum-loadtest schema`), or one of five measurements with a table of their own: entities, store, migration,
-generator, store-faults.
+`odeum-loadtest schema`), or one of six measurements with a table of their own: entities, store, migration,
+generator, store-faults, move-faults.
 
 Examples:
   odeum-loadtest run chaos
   odeum-loadtest run steady --url http://10.0.0.1:7070 --url http://10.0.0.2:7070
   odeum-loadtest run shop.yaml --nodes 1,3,5 --reports reports
-  odeum-loadtest run store-faults --class partition --for 10m";
+  odeum-loadtest run store-faults --class partition --for 10m
+  odeum-loadtest run move-faults --fault kill --for 10m";
 
 /// Below the help of `vs`.
 const VS_EXAMPLES: &str = "\
@@ -138,8 +139,8 @@ struct RunArgs {
     /// Divides the time of a load test, or the work of a round, for a quick look.
     #[arg(long, default_value_t = 1)]
     quick: usize,
-    /// Decides what comes by lot, in load tests and in `store-faults`; drawn when neither this nor the file
-    /// of the load test says one, and printed.
+    /// Decides what comes by lot, in load tests, `store-faults` and `move-faults`; drawn when neither this
+    /// nor the file of the load test says one, and printed.
     #[arg(long)]
     seed: Option<u64>,
     /// Also writes the report, or the rows, to this file as JSON.
