@@ -24,6 +24,9 @@
 //! | `GetList` | [`CoordinatorHandle::list`] | the firmware that runs here |
 //! | `GetHost`, `LookAt` | who moves firmware from here or to here | its host; when it is started |
 
+mod oversight;
+mod starts;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -32,33 +35,29 @@ use std::{
 };
 
 use odeum_actors::{
-    Actor, ActorError, AskError, ChildSpec, Context, Exit, Handle, Reply, Restart, Strategy,
-    Supervisor, SupervisorSpec, child,
+    Actor, ActorError, AskError, ChildSpec, Context, Exit, Handle, Reply, Supervisor, child,
 };
 use odeum_cluster::lease::LeaseHandle;
 use odeum_proto::{
     Digest, EntityId, Epoch, Incarnation, NodeId, ReplicaId, Revision,
-    chronicle::What,
-    store::{FirmwareSpec, Outcome, Remedy, RestartBudget, Threshold},
+    store::{FirmwareSpec, RestartBudget},
 };
 use tokio::time::Instant;
 
 use super::{
     cache::CacheHandle,
     chronicle::Chronicles,
-    crashes::{Crashes, Verdict},
+    crashes::Crashes,
     deeds::Reach,
-    error::GuestFailure,
-    host::{Activate, HostHandle, HostParts, STORE_DEADLINE, host, liveness},
-    keeping::{Keeper, Keepers},
+    host::{Activate, HostHandle},
+    keeping::Keepers,
     ledger::Ledger,
     plan::{self, Command, Running, Wanted},
     process::Launcher,
-    restart,
-    setting::{Grants, Setting},
-    status::{Facts, FirmwareStatus, HostState},
-    travel::{Arrivals, Arrived, Sent},
-    usage::{self, Gauge, Usage},
+    setting::Grants,
+    status::{Facts, FirmwareStatus},
+    travel::Arrivals,
+    usage::{Gauge, Usage},
 };
 
 /// Shortest time between two looks at the store. It changes with every message of every firmware;
@@ -70,9 +69,6 @@ const LOOK_ANYWAY: Duration = Duration::from_secs(1);
 
 /// Time between two looks at what each firmware uses of the machine.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
-
-/// Pause between two tries to tell the store something.
-const TELL_PAUSE: Duration = Duration::from_secs(1);
 
 /// Longest wait for the list: the coordinator may be ending a host.
 const LIST_DEADLINE: Duration = Duration::from_secs(10);
@@ -401,160 +397,6 @@ impl CoordinatorActor {
         Ok(())
     }
 
-    /// A crash that the host's supervisor bears.
-    async fn on_crashed(&mut self, ctx: &mut Context<Self>, name: ReplicaId, facts: &Facts) {
-        self.save(ctx, &name);
-        let can_roll_back = self.can_roll_back(&name);
-        let Some(entry) = self.entries.get(&name).filter(|entry| entry.facts.are(facts)) else {
-            return;
-        };
-        let (policy, now) = (entry.running.spec.policy.clone(), Instant::now());
-        let Some(crashes) = self.crashes.get_mut(&name) else { return };
-        match crashes.one_more(now, &policy, can_roll_back) {
-            Verdict::GoesOn => {}
-            Verdict::RollsBack => self.roll_back(ctx, &name),
-            Verdict::IsGivenUp => {
-                let why = format!("{} restarts in an hour", policy.restarts.per_hour);
-                self.end_for_good(&name, &why).await;
-            }
-        }
-    }
-
-    /// A host that does not come to its next message: it is ended and another one begins.
-    async fn on_stuck(
-        &mut self,
-        ctx: &mut Context<Self>,
-        name: ReplicaId,
-        facts: &Facts,
-    ) -> Result<(), ActorError> {
-        if !self.entries.get(&name).is_some_and(|entry| entry.facts.are(facts)) {
-            return Ok(());
-        }
-        let reason = "its host does not come to its next message";
-        tracing::error!(%name, reason, "firmware is not alive");
-        facts.happened(What::NotAlive { reason: reason.to_owned() });
-        facts.crashed(reason);
-        self.on_crashed(ctx, name.clone(), facts).await;
-        self.stop(vec![name]).await;
-        self.on_look(ctx).await
-    }
-
-    /// Looks at what each firmware uses, and whether an update has stood the test.
-    async fn on_sample(&mut self, ctx: &mut Context<Self>) {
-        let now = Instant::now();
-        let mut exceeded = Vec::new();
-        for (name, entry) in &mut self.entries {
-            let of_process = entry.facts.pid().and_then(usage::of_process);
-            let computed = of_process.unwrap_or_else(|| entry.usage.computed());
-            let memory = entry.facts.memory_bytes();
-            let thresholds = &entry.running.spec.policy.thresholds;
-            let due = entry.gauge.sample(now, computed, memory, thresholds);
-            exceeded.extend(due.into_iter().map(|it| (name.clone(), it.clone())));
-        }
-        for (name, threshold) in exceeded {
-            self.on_exceeded(&name, threshold).await;
-        }
-        let settled: Vec<(ReplicaId, Digest)> = self
-            .entries
-            .iter()
-            .filter(|(name, entry)| entry.facts.is_well() && self.can_roll_back(name))
-            .filter(|(name, entry)| {
-                let crashes = self.crashes.get(*name);
-                crashes.is_some_and(|it| it.is_settled(now, &entry.running.spec.policy))
-            })
-            .map(|(name, entry)| (name.clone(), entry.running.spec.digest))
-            .collect();
-        for (name, kept) in settled {
-            let ledger = Arc::clone(&self.parts.ledger);
-            // The next sample tries again.
-            ctx.spawn(async move {
-                if let Err(error) = ledger.settle(&name, kept, STORE_DEADLINE).await {
-                    tracing::debug!(%name, %error, "update not settled yet");
-                }
-            });
-        }
-    }
-
-    async fn on_exceeded(&mut self, name: &ReplicaId, threshold: Threshold) {
-        let failure = GuestFailure::Exceeded { threshold: threshold.clone() };
-        if let Some(entry) = self.entries.get(name) {
-            entry.facts.happened(What::Exceeded { reason: failure.to_string() });
-        }
-        match threshold.then {
-            Remedy::Warn => tracing::warn!(%name, %failure, "firmware uses too much"),
-            Remedy::Restart => {
-                if let Some(entry) = self.entries.get(name) {
-                    entry.host.fail(failure);
-                }
-            }
-            Remedy::Stop => self.end_for_good(name, &failure.to_string()).await,
-        }
-    }
-
-    /// Has a checkpoint made of what a firmware wrote that is not there to do it for a while.
-    fn save(&self, ctx: &mut Context<Self>, name: &ReplicaId) {
-        let (keepers, name) = (self.parts.keepers.clone(), name.clone());
-        ctx.spawn(async move { keepers.checkpoint(&name).await });
-    }
-
-    /// The package before the one that is deployed.
-    fn former(&self, name: &ReplicaId) -> Option<Digest> {
-        let at = self.wanted.binary_search_by(|wanted| wanted.replica.cmp(name)).ok()?;
-        self.wanted.get(at)?.former
-    }
-
-    fn can_roll_back(&self, name: &ReplicaId) -> bool {
-        self.former(name).is_some()
-    }
-
-    /// Has the package before come back, however long the store takes: it is safe to repeat.
-    fn roll_back(&self, ctx: &mut Context<Self>, name: &ReplicaId) {
-        let (Some(entry), Some(to)) = (self.entries.get(name), self.former(name)) else { return };
-        let (name, failed) = (name.clone(), entry.running.spec.digest);
-        let facts = entry.facts.clone();
-        let last = entry.status().last_error.unwrap_or_default();
-        tracing::error!(%name, package = %failed, last, "update fails: the package before comes back");
-        let ledger = Arc::clone(&self.parts.ledger);
-        ctx.spawn(async move {
-            loop {
-                match ledger.roll_back(name.firmware(), failed, STORE_DEADLINE).await {
-                    Ok(Outcome::Refused(refusal)) => {
-                        tracing::warn!(%name, %refusal, "not rolled back");
-                        return;
-                    }
-                    Ok(_) => {
-                        facts.happened(What::RolledBack {
-                            from: failed,
-                            to,
-                            reason: last.to_string(),
-                        });
-                        return;
-                    }
-                    Err(error) => {
-                        tracing::warn!(%name, %error, "rollback waits");
-                        tokio::time::sleep(TELL_PAUSE).await;
-                    }
-                }
-            }
-        });
-    }
-
-    /// Ends a host that its supervisor would start again.
-    async fn end_for_good(&mut self, name: &ReplicaId, why: &str) {
-        self.hosts.remove(&name.to_string()).await.ok();
-        self.give_up(name, why);
-    }
-
-    /// It stays among what runs, so that it is tried again only when it is deployed or placed anew.
-    fn give_up(&self, name: &ReplicaId, why: &str) {
-        let Some(entry) = self.entries.get(name) else { return };
-        let (entity, epoch) = (name.entity(), entry.running.epoch);
-        let last = entry.status().last_error.unwrap_or_default();
-        tracing::error!(%entity, %epoch, why, "firmware given up");
-        entry.facts.erred(HostState::Failed, format!("given up after {why}: {last}"));
-        self.parts.activate.deactivate(&entity, epoch);
-    }
-
     fn on_fetched(&mut self, digest: Digest, is_here: bool) {
         if !is_here {
             // The next look tries again.
@@ -576,129 +418,5 @@ impl CoordinatorActor {
         let entry = self.entries.get(&entity.replica()?)?;
         let is_it = entry.running.epoch == epoch;
         is_it.then(|| (entry.host.clone(), entry.running.spec.clone()))
-    }
-
-    /// What a host that begins runs its guest with.
-    fn setting(&self, running: &Running) -> Setting {
-        let (replica, limits) = (running.replica.clone(), running.spec.limits.clone());
-        let (chronicles, grants) = (&self.parts.chronicles, Arc::clone(&self.parts.grants));
-        Setting::new(replica, running.epoch, limits, chronicles, grants)
-    }
-
-    async fn start(&mut self, ctx: &mut Context<Self>, running: Running) -> Result<(), ActorError> {
-        let name = running.replica.clone();
-        let entity = name.entity();
-        let thawed = self
-            .parts
-            .ledger
-            .moved_from(&entity, running.epoch)
-            .and_then(|former| self.parts.arrivals.take(&entity, former));
-        let setting = match &thawed {
-            Some(thawed) => thawed.setting.clone(),
-            None => self.setting(&running),
-        };
-        setting.log.goes_on(running.epoch);
-        let (facts, usage) = (Facts::new(setting.log.clone()), setting.usage.clone());
-        let (digest, now) = (running.spec.digest, Instant::now());
-        if !self.crashes.get(&name).is_some_and(|crashes| crashes.are_of(&digest)) {
-            self.crashes.insert(name.clone(), Crashes::new(digest, now));
-        }
-        let again = self.ran().insert(name.clone(), running.epoch) == Some(running.epoch);
-        let keeper = Keeper::new(Arc::clone(&self.parts.ledger), entity.clone(), running.epoch);
-        let parts = HostParts {
-            node: self.parts.node.clone(),
-            replica: name.clone(),
-            entity,
-            epoch: running.epoch,
-            again,
-            spec: running.spec.clone(),
-            cache: self.parts.cache.clone(),
-            ledger: Arc::clone(&self.parts.ledger),
-            keeper: Arc::new(keeper),
-            keepers: self.parts.keepers.clone(),
-            activate: Arc::clone(&self.parts.activate),
-            lease: self.parts.lease.clone(),
-            facts: facts.clone(),
-            setting,
-            reach: Arc::clone(&self.parts.reach),
-            launcher: self.parts.launcher.clone(),
-            arrived: Arrived::of(thawed),
-            sent: Sent::default(),
-        };
-        let restarts = running.spec.policy.restarts.clone();
-        let (host, host_spec) = host(format!("Host {name}"), parts);
-        let (supervisor, spec) = SupervisorSpec::new(name.to_string(), Strategy::OneForOne)
-            .intensity(restart::intensity(&restarts))
-            .child(host_spec)
-            .nested();
-        let gauge = Gauge::new(now, usage.computed());
-        let is_stuck = stuck(host.clone(), running.spec.clone());
-        self.entries
-            .insert(name.clone(), Entry { running, facts: facts.clone(), host, usage, gauge });
-        self.hosts.add(spec.restart(Restart::Temporary)).await?;
-        let actor = ctx.handle().clone();
-        ctx.spawn(async move {
-            let (mut crashes, mut is_stuck) = (facts.crashes(), std::pin::pin!(is_stuck));
-            let exit = loop {
-                tokio::select! {
-                    exit = supervisor.finished() => break exit,
-                    () = facts.are_over() => break Exit::Normal,
-                    () = &mut is_stuck => {
-                        let (name, facts) = (name.clone(), facts.clone());
-                        let _ = actor.tell(CoordinatorMessage::Stuck { name, facts }).await;
-                        return;
-                    }
-                    Ok(()) = crashes.changed() => {
-                        let (name, facts) = (name.clone(), facts.clone());
-                        let _ = actor.tell(CoordinatorMessage::Crashed { name, facts }).await;
-                    }
-                }
-            };
-            let _ = actor.tell(CoordinatorMessage::Ended { name, facts, exit }).await;
-        });
-        Ok(())
-    }
-
-    /// Ends hosts, all at once: each may be at work on a message for a while.
-    async fn stop(&mut self, names: Vec<ReplicaId>) {
-        for name in &names {
-            if let Some(entry) = self.entries.remove(name) {
-                let entity = name.entity();
-                self.parts.activate.deactivate(&entity, entry.running.epoch);
-                entry.facts.happened(What::Stopped);
-            }
-        }
-        // One that was given up is not there.
-        let ended = names.iter().map(async |name| {
-            self.hosts.remove(&name.to_string()).await.ok();
-            self.parts.keepers.finish(name).await;
-        });
-        futures::future::join_all(ended).await;
-    }
-
-    fn prefetch(&mut self, ctx: &mut Context<Self>, digest: Digest) {
-        self.at_hand.insert(digest);
-        let (cache, actor) = (self.parts.cache.clone(), ctx.handle().clone());
-        ctx.spawn(async move {
-            let loaded = cache.load(digest).await;
-            if let Err(error) = &loaded {
-                tracing::warn!(package = %digest, %error, "package not fetched");
-            }
-            let is_here = loaded.is_ok();
-            let _ = actor.tell(CoordinatorMessage::Fetched { digest, is_here }).await;
-        });
-    }
-}
-
-/// Has a guest asked whether it is alive as often as its policy says; ends when its host does not
-/// come to that.
-async fn stuck(host: HostHandle, spec: Arc<FirmwareSpec>) {
-    let Some(liveness) = &spec.policy.liveness else { return std::future::pending().await };
-    let patience = liveness::patience(&spec, liveness);
-    loop {
-        tokio::time::sleep(liveness.interval).await;
-        if !host.check(patience).await {
-            return;
-        }
     }
 }
