@@ -92,6 +92,7 @@ async fn measure(rounds: usize, load: Load) -> anyhow::Result<Report> {
     let (large_by_hand, echo_by_hand) = (ByHand::new(&large)?, ByHand::new(&small)?);
     let large = compiled(&engine, &large).await?;
     let (mut start, mut message, mut instances) = (Vec::new(), Vec::new(), Vec::new());
+    let mut across = Vec::new();
     let (mut of_hand, mut memory, mut ping, mut crash) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let desk = Desk::open().await?;
@@ -101,10 +102,9 @@ async fn measure(rounds: usize, load: Load) -> anyhow::Result<Report> {
             cold_start(&large, load.starts).await? - START_COSTS,
             large_by_hand.cold_start(load.starts).await?,
         ));
-        message.push((
-            desk::messages(&echo, load.messages).await? - MESSAGE_COSTS,
-            echo_by_hand.messages(load.messages).await?,
-        ));
+        let by_hand = echo_by_hand.messages(load.messages).await?;
+        message.push((messages_on_one_thread(load.messages)? - MESSAGE_COSTS, by_hand));
+        across.push((desk::messages(&echo, load.messages).await?, by_hand));
         let (ours, bare) = (many(Side::Ours, load.instances)?, many(Side::Bare, load.instances)?);
         instances.push((ours.millis, INSTANCES_MILLIS));
         of_hand.push((ours.millis, bare.millis));
@@ -116,6 +116,7 @@ async fn measure(rounds: usize, load: Load) -> anyhow::Result<Report> {
     let rows = vec![
         Row::new("cold start, 2 MB module, less 100 µs", "µs", Target::AtMost(1.5), &start),
         Row::new("message to a host, less 2 µs", "ns", Target::AtMost(1.0), &message),
+        Row::new("message to a host, threads at rest", "ns", Target::None, &across),
         Row::new("start of 10,000 instances (budget)", "ms", Target::AtMost(1.0), &instances),
         Row::new("start of 10,000 instances", "ms", Target::None, &of_hand),
         Row::new("memory of each beyond bare (budget)", "KiB", Target::AtMost(1.0), &memory),
@@ -125,6 +126,9 @@ async fn measure(rounds: usize, load: Load) -> anyhow::Result<Report> {
     let conditions = vec![
         "both sides: epochs every 5 ms, 512 KiB of stack, instances on demand".to_owned(),
         "the store of this comparison is in memory and answers at once".to_owned(),
+        "messages: one thread on both sides; in the row behind it a thread that has nothing else to do \
+         wakes another one with every other message, as a node does that has nothing else to do"
+            .to_owned(),
     ];
     Ok(Report { peer: "bare or budget", conditions, rows })
 }
@@ -163,6 +167,23 @@ async fn cold_start(module: &Module, count: usize) -> anyhow::Result<f64> {
         running.end().await;
     }
     Ok(median(micros.into_iter()))
+}
+
+/// Nanoseconds of a message to a host and its reply where one thread does everything, as it does for who
+/// calls a guest by hand.
+fn messages_on_one_thread(count: u64) -> anyhow::Result<f64> {
+    let measured = std::thread::spawn(move || {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).enable_all().build()?;
+        runtime.block_on(async move {
+            let desk = Desk::open().await?;
+            let echo = desk.deploy("echo", &guests::echo()?).await?;
+            let nanos = desk::messages(&echo, count).await;
+            desk.close().await;
+            nanos
+        })
+    });
+    measured.join().map_err(|_| anyhow::anyhow!("the measurement has panicked"))?
 }
 
 /// What a process with many instances needed.
