@@ -141,14 +141,15 @@ async fn push<E: Entity>(slot: &Weak<Slot<E>>, message: E::Message) -> bool {
         match slot.push(envelope) {
             Ok(()) => return true,
             Err((Held::Full, back)) => envelope = back,
-            Err((Held::Paused, back)) => {
+            // Of one that is frozen to move this is what remains: it begins the timer again.
+            Err((Held::Paused | Held::Moving, back)) => {
                 envelope = back;
                 let Some(hub) = slot.host.hub() else { return false };
                 // Listened to before the look, so that its end is not missed.
                 let mut changes = hub.changes();
-                let is_paused = slot.host.tenure().is_paused();
+                let waits = slot.is_moving() || slot.host.tenure().is_paused();
                 drop((slot, hub));
-                if is_paused && changes.changed().await.is_err() {
+                if waits && changes.changed().await.is_err() {
                     return false;
                 }
                 continue;

@@ -379,6 +379,11 @@ impl<E: Entity> Slot<E> {
         }
     }
 
+    /// Whether its shard is on its way.
+    pub(super) fn is_moving(&self) -> bool {
+        self.lock().drain.is_some()
+    }
+
     /// The shard stays after all.
     pub(super) fn undrain(self: &Arc<Self>) {
         self.lock().drain = None;
