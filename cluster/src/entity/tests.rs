@@ -16,7 +16,7 @@ use odeum_proto::{EntityId, NodeId, codec};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-use super::{CallError, Entity, EntityContext, EntityMessage, EntityRef, Kind};
+use super::{CallError, Entity, EntityContext, EntityMessage, EntityRef, EntityTimer, Kind};
 use crate::builder::RunningNode;
 use crate::node::ClusterNode;
 use crate::transport::pki::Authority;
@@ -59,7 +59,12 @@ enum Note {
     Begin,
     /// Will not be frozen, or will again.
     Cling(bool),
+    /// Tells itself something after a while.
+    Alarm(Duration),
 }
+
+/// What an entity tells itself.
+const ALARM: Note = Note::Tell { sender: 99, n: 0 };
 
 impl EntityMessage for Note {
     type Reply = Answer;
@@ -92,6 +97,7 @@ struct Notebook {
     log: Log,
     count: u32,
     clings: bool,
+    alarm: Option<EntityTimer>,
 }
 
 impl Entity for Notebook {
@@ -127,6 +133,7 @@ impl Entity for Notebook {
             Note::Wait(time) => tokio::time::sleep(time).await,
             Note::End => ctx.passivate(),
             Note::Cling(clings) => self.clings = clings,
+            Note::Alarm(after) => self.alarm = Some(ctx.tell_after(after, ALARM)),
             Note::Begin => {
                 let task = Task::new(&self.log);
                 ctx.spawn(async move {
@@ -141,7 +148,10 @@ impl Entity for Notebook {
     async fn freeze(&mut self, _: &mut EntityContext<'_, Self>) -> Result<Bytes, ActorError> {
         match self.clings {
             true => Err(ActorError::msg("it clings to its node")),
-            false => Ok(codec::encode(&self.count).expect("a number").into()),
+            false => {
+                let alarm = self.alarm.as_ref().and_then(EntityTimer::remaining);
+                Ok(codec::encode(&(self.count, alarm)).expect("two numbers").into())
+            }
         }
     }
 
@@ -150,7 +160,9 @@ impl Entity for Notebook {
         ctx: &mut EntityContext<'_, Self>,
         state: Bytes,
     ) -> Result<(), ActorError> {
-        self.count = codec::decode(&state).expect("as it was frozen");
+        let (count, alarm) = codec::decode(&state).expect("as it was frozen");
+        self.count = count;
+        self.alarm = alarm.map(|after| ctx.tell_after(after, ALARM));
         self.log.lock().expect("not poisoned").thawed.push(ctx.id().to_string());
         Ok(())
     }
@@ -176,7 +188,12 @@ impl Realm {
 
     fn notebooks(&self) -> Kind {
         let log = Arc::clone(&self.log);
-        let make = move |_: &EntityId| Notebook { log: Arc::clone(&log), count: 0, clings: false };
+        let make = move |_: &EntityId| Notebook {
+            log: Arc::clone(&log),
+            count: 0,
+            clings: false,
+            alarm: None,
+        };
         Kind::new("note".parse().expect("valid"), make)
     }
 

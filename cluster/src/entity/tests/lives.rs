@@ -75,6 +75,7 @@ async fn a_singleton_is_active_unasked_and_follows_when_its_node_stops() {
             log: Arc::clone(&log),
             count: 0,
             clings: false,
+            alarm: None,
         })
     };
     let mut nodes = realm.nodes(&["a", "b", "c"], kind).await;

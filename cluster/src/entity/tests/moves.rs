@@ -202,3 +202,23 @@ async fn movable_entities_go_on_where_they_are_when_the_other_node_does_not_take
     second.root().shutdown().await;
     stop(nodes).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timer_of_a_movable_entity_goes_on_where_that_does() {
+    let realm = Realm::new();
+    let one = || realm.notebooks().shards(1.try_into().expect("some")).movable();
+    let nodes = realm.nodes(&["a"], one).await;
+    let entity = note(&nodes[0], "k");
+    entity.ask(Note::Alarm(Duration::from_secs(2)), PATIENCE).await.expect("answers");
+    let second = realm.node("b", &[nodes[0].addr()], vec![one()]).await;
+    nodes[0].entities().hand_off(Duration::from_millis(1)).await;
+    let gone_off = async {
+        while count(&entity).await == 0 || place(&entity).await != id("b") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone_off).await.expect("in time");
+    assert_eq!(realm.told("note/k"), [(99, 0)]);
+    second.root().shutdown().await;
+    stop(nodes).await;
+}
