@@ -23,7 +23,7 @@ use crate::store::KindState;
 
 /// Moves of firmware from one node that are under way at the same time. More would not be faster,
 /// since they share its link, and each holds up what it moves for a moment.
-const MOVES_AT_ONCE: usize = 16;
+const MOVES_AT_ONCE: usize = 32;
 
 /// Whether a node can be given work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
