@@ -46,7 +46,10 @@ impl HostParts {
     async fn begun(&self, module: &Module) -> Result<bool, String> {
         self.keeper.begin(module.manifest());
         if !self.keeper.is_durable() {
-            self.reach.handed_over(self.replica.clone(), self.epoch).await;
+            // Of one that came by a move all is in the store: it came when that was so.
+            if !self.arrived.is_there() {
+                self.reach.handed_over(self.replica.clone(), self.epoch).await;
+            }
             self.keepers.hold(self.replica.clone(), &self.keeper);
         }
         self.take_over().await

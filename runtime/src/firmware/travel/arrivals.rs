@@ -54,6 +54,11 @@ impl Arrived {
     pub(in crate::firmware) fn take(&self) -> Option<Thawed> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+
+    /// Whether it came and has not begun yet.
+    pub(in crate::firmware) fn is_there(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
 }
 
 /// Whether what a guest has in memory was sent to another node, which may go on with it: known to
