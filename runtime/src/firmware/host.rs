@@ -55,7 +55,9 @@
 //! overwritten by what it writes. Refusing that needs the versions that were read in the commit.
 
 mod confirming;
+mod deliver;
 mod events;
+mod idling;
 mod job;
 pub(super) mod liveness;
 mod message;
@@ -66,12 +68,11 @@ mod travel;
 
 use std::{fmt, time::Duration};
 
-use bytes::Bytes;
 use odeum_actors::{
     Actor, ActorError, AskError, ChildSpec, Context, Handle, Overflow, Reply, Restart, Shutdown,
     child,
 };
-use odeum_cluster::entity::window::{Remembered, Window};
+use odeum_cluster::entity::window::Window;
 use odeum_proto::{
     EntityId, Epoch,
     call::{CallError, CallReply, CallRequest},
@@ -83,7 +84,7 @@ use self::{
     confirming::Confirming,
     events::{Event, Outstanding},
     job::JobEnd,
-    message::{Answered, Next, Outcome},
+    message::{Answered, Next},
     serving::Serving,
     travel::Travel,
 };
@@ -459,52 +460,6 @@ impl HostActor {
         self.await_idling(ctx);
     }
 
-    /// Has somebody look whether the guest idles, when it could have done so for long enough.
-    fn await_idling(&mut self, ctx: &mut Context<Self>) {
-        if let Some(idle) = self.parts.spec.policy.idle.filter(|_| !self.is_watched) {
-            self.is_watched = true;
-            // One that is idle and waits for something of its own is looked at again later.
-            let left = idle.saturating_sub(self.used.elapsed());
-            ctx.tell_after(if left.is_zero() { idle } else { left }, HostMessage::Rest);
-        }
-    }
-
-    async fn on_rest(&mut self, ctx: &mut Context<Self>) {
-        self.is_watched = false;
-        if self.travel.is_frozen() {
-            self.await_idling(ctx);
-            return;
-        }
-        let is_idle = self.parts.spec.policy.idle.is_some_and(|idle| self.used.elapsed() >= idle);
-        let module = self.module.clone().filter(|_| is_idle && self.outstanding.is_nothing());
-        match (std::mem::replace(&mut self.stands, Stands::Away), module) {
-            (Stands::Ready(instance), Some(module)) => {
-                instance.end().await;
-                self.parts.facts.idle();
-                tracing::debug!(entity = %self.parts.entity, "idle: its instance ended");
-                self.stands = Stands::Asleep(module);
-            }
-            (stands @ Stands::Ready(_), None) => {
-                self.stands = stands;
-                self.await_idling(ctx);
-            }
-            // Whoever makes it ready has it watched.
-            (other, _) => self.stands = other,
-        }
-    }
-
-    /// Has an instance that ended because it was idle begin again.
-    async fn wake(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
-        match std::mem::replace(&mut self.stands, Stands::Away) {
-            // It may be told that it has started, which is a message, too.
-            Stands::Asleep(module) => Box::pin(self.begin(ctx, &module)).await,
-            other => {
-                self.stands = other;
-                Ok(())
-            }
-        }
-    }
-
     /// Takes the end of a process that is not at work as the crash that it is.
     fn watch(&self, ctx: &mut Context<Self>, end: Option<ProcessEnd>) {
         let Some(end) = end else { return };
@@ -538,82 +493,6 @@ impl HostActor {
         parts.activate.deactivate(&parts.entity, parts.epoch);
         self.stands = Stands::Failed;
         Ok(())
-    }
-
-    async fn on_deliver(
-        &mut self,
-        ctx: &mut Context<Self>,
-        call: CallRequest,
-        reply: Reply<Answered>,
-    ) -> Result<(), ActorError> {
-        let Some((call, reply)) = self.travel.keep_call(call, reply) else { return Ok(()) };
-        if reply.is_closed() {
-            // Its caller gave up while it waited here. Nothing was done, as with any lost call.
-            return Ok(());
-        }
-        let parts = &self.parts;
-        if let Stands::Http(serving) = &self.stands {
-            serving.begin(parts, ctx, call, reply);
-            return Ok(());
-        }
-        let session = match parts.check(&call) {
-            Ok(session) => session,
-            Err(answered) => {
-                reply.send(answered);
-                return Ok(());
-            }
-        };
-        if let Err((error, next)) = self.catch_up().await {
-            reply.send(Err(error));
-            return next.map_or(Ok(()), |next| self.go_on(ctx, next));
-        }
-        if let Err(error) = self.wake(ctx).await {
-            let (entity, reason) = (self.parts.entity.clone(), error.to_string().into());
-            reply.send(Err(CallError::Unavailable { entity, reason }));
-            return Err(error);
-        }
-        let parts = &self.parts;
-        if let Some(remembered) = self.recent.get(&call.request) {
-            let answered = match remembered {
-                Remembered::Reply(body) => Ok(parts.reply(body.to_vec(), true)),
-                Remembered::TooLarge => Err(CallError::ReplyForgotten { request: call.request }),
-            };
-            self.answer_when_confirmed(ctx, answered, reply).await;
-            return Ok(());
-        }
-        let instance = match std::mem::replace(&mut self.stands, Stands::Away) {
-            Stands::Ready(instance) => instance,
-            other => {
-                reply.send(Err(parts.not_ready(&other)));
-                self.stands = other;
-                return Ok(());
-            }
-        };
-        let request = call.request.clone();
-        let mut outcome = parts.run(instance, call, session, None).await;
-        let is_in_store = !outcome.unconfirmed;
-        if !outcome.deeds.is_empty() {
-            // In the order of the messages, and only when there is an answer.
-            outcome = parts.confirm(outcome).await;
-        }
-        if let (Ok(reply), false) = (&outcome.answered, is_in_store) {
-            self.recent.put(request, Bytes::copy_from_slice(&reply.body));
-        }
-        let parts = &self.parts;
-        let Outcome { answered, next, deeds, unconfirmed } = outcome;
-        if let Next::Crash(failure) = &next {
-            // Before the caller hears of it, so that who looks then sees it.
-            parts.erred(failure);
-        }
-        if answered.is_ok() {
-            self.do_deeds(ctx, deeds);
-        }
-        match unconfirmed {
-            true => self.answer_when_confirmed(ctx, answered, reply).await,
-            false => reply.send(answered),
-        }
-        let next = self.save_if_due(ctx, next).await;
-        self.go_on(ctx, next)
     }
 
     fn go_on(&mut self, ctx: &mut Context<Self>, next: Next) -> Result<(), ActorError> {
