@@ -160,7 +160,8 @@ impl Entity for Notebook {
         ctx: &mut EntityContext<'_, Self>,
         state: Bytes,
     ) -> Result<(), ActorError> {
-        let (count, alarm) = codec::decode(&state).expect("as it was frozen");
+        let (count, alarm): (u32, Option<Duration>) =
+            codec::decode(&state).expect("as it was frozen");
         self.count = count;
         self.alarm = alarm.map(|after| ctx.tell_after(after, ALARM));
         self.log.lock().expect("not poisoned").thawed.push(ctx.id().to_string());
