@@ -92,7 +92,7 @@ struct Part {
     /// A switch that is under way to the log.
     on_its_way: Option<Epoch>,
     answered: u8,
-    /// Whether the memory may be gone: something died, or was without a lease.
+    /// Whether the memory may be gone: it was placed anew, because its node died or had no lease.
     may_forget: bool,
 }
 

@@ -187,7 +187,9 @@ impl World {
         }
     }
 
+    /// It begins without what it had in memory.
     fn place_anew(&mut self, of: usize, node: usize, epoch: Epoch) {
+        self.parts[of].may_forget = true;
         let entity = self.parts[of].entity.clone();
         self.apply(&Command::Place { entity, node: name(node), expected: Some(epoch) });
     }
@@ -232,12 +234,12 @@ impl World {
                 next.budget.deaths -= 1;
                 next.standing[node] = Standing::Dead;
                 for part in &mut next.parts {
-                    part.may_forget |= part.active[node].take().is_some();
+                    part.active[node] = None;
                     if part.source == node {
                         part.giving = None;
                     }
                     if part.target == node {
-                        part.may_forget |= part.arrival.take().is_some();
+                        part.arrival = None;
                     }
                 }
             }));
@@ -257,7 +259,7 @@ impl World {
                     nexts.push(self.with(|next| {
                         next.standing[node] = Standing::Lapsed;
                         for part in &mut next.parts {
-                            part.may_forget |= part.active[node].take().is_some();
+                            part.active[node] = None;
                         }
                     }));
                 }
@@ -268,7 +270,6 @@ impl World {
                         let (owner, epoch) = next.place(of);
                         if owner == node {
                             next.place_anew(of, node, epoch);
-                            next.parts[of].may_forget = true;
                         }
                     }
                 })),
@@ -290,7 +291,6 @@ impl World {
             part.giving = None;
             let source = part.source;
             if part.at_source(epoch).is_some_and(|active| active.frozen) {
-                part.may_forget = true;
                 part.active[source] = None;
                 next.place_anew(of, source, epoch);
             }

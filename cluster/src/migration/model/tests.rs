@@ -15,7 +15,7 @@ fn one_owner(world: &World) -> bool {
     all.into_iter().all(|of| (0..NODES).filter(|node| world.speaks(of, *node)).count() <= 1)
 }
 
-/// Whoever can answer has all that was answered in memory, unless something has died.
+/// Whoever can answer has all that was answered in memory, unless it was placed anew.
 fn nothing_forgotten(world: &World) -> bool {
     world.parts.iter().enumerate().all(|(of, part)| {
         let speakers = (0..NODES).filter(|node| world.speaks(of, *node));
@@ -109,7 +109,7 @@ fn nor_do_two_moves_at_once() {
     let none = Budget::default();
     for budget in [Budget { deaths: 1, ..none }, Budget { cuts: 1, ..none }] {
         let worlds = explore(World::begin(2, budget)).unwrap_or_else(|fault| panic!("{fault}"));
-        assert!(worlds > 10_000, "only {worlds} worlds");
+        assert!(worlds > 5_000, "only {worlds} worlds");
     }
 }
 
