@@ -20,7 +20,7 @@
 //!
 //! | promise | kept by |
 //! |---|---|
-//! | One node has the valid epoch at any time, whatever fails and whoever dies. | `migration::model` (all orders of one crash and one lost message at every step), `store::state::tests::moves` |
+//! | One node has the valid epoch at any time, whatever fails and whoever dies. | `migration::model` (all orders of events with a death, a node that is cut off past its lease, and messages that are lost, at every step; two moves at once), `store::state::tests::moves` |
 //! | What an entity has answered it has not forgotten after a move: it goes on with the memory that it had when it was frozen, and handles nothing between that and the switch. | `migration::model` |
 //! | A move that fails before the switch costs a pause and nothing else: the entity goes on where it is. | `migration::model`, `migration::steps` |
 //! | A move is never stuck: it ends when its nodes and the store are there, by the switch or without. | `migration::model` |
