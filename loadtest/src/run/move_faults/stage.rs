@@ -178,9 +178,8 @@ impl Stage {
         loop {
             match self.fleet.client(source)?.begin_move(&body).await {
                 Ok(begun) => return Ok(begun),
-                Err(error) if began.elapsed() < PATIENCE && error.is_retryable() => {
-                    sleep(LOOK).await;
-                }
+                // Such as that a node which has just come back has no lease yet.
+                Err(_) if began.elapsed() < PATIENCE => sleep(LOOK).await,
                 Err(error) => return Err(error).context("the move does not begin"),
             }
         }
