@@ -26,7 +26,7 @@ fn gives_rows(scenario: &str, count: usize) {
 
 #[test]
 fn the_scenario_of_a_million_entities_prints_what_each_costs() {
-    gives_rows("entities", 4);
+    gives_rows("entities", 6);
 }
 
 #[test]

@@ -18,5 +18,5 @@ fn a_comparison_prints_a_table_and_writes_its_rows() {
     assert!(said.contains("cold start") && said.contains("verdict"), "{said}");
     let rows: Vec<serde_json::Value> =
         serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-    assert_eq!(rows.len(), 7);
+    assert_eq!(rows.len(), 8);
 }
