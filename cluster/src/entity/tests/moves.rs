@@ -23,6 +23,24 @@ async fn send_until(node: &RunningNode, sender: u32, stop: &AtomicBool) -> u32 {
     n
 }
 
+/// Sends from both nodes while a third one joins, owns something and leaves; how many each sent.
+async fn send_while_one_comes_and_goes(
+    realm: &Realm,
+    nodes: &[RunningNode],
+    kind: impl Fn() -> Kind,
+) -> [u32; 2] {
+    let ended = AtomicBool::new(false);
+    let joined = async {
+        let third = realm.node("c", &[nodes[0].addr()], vec![kind()]).await;
+        owns_some(&third, &id("c")).await;
+        third.shutdown().await;
+        ended.store(true, Ordering::Relaxed);
+    };
+    let (first, second, ()) =
+        tokio::join!(send_until(&nodes[0], 0, &ended), send_until(&nodes[1], 1, &ended), joined);
+    [first, second]
+}
+
 fn nothing_lost_doubled_or_reordered(realm: &Realm, sent: &[u32]) {
     for key in 0..8 {
         let told = realm.told(&format!("note/k{key}"));
@@ -42,16 +60,8 @@ async fn nothing_is_lost_doubled_or_reordered_while_a_node_joins_and_leaves() {
     // Idle, so that entities may be ended to move; long, so that nothing else ends them.
     let kind = || realm.notebooks().idle(Duration::from_secs(3_600));
     let nodes = realm.nodes(&["a", "b"], kind).await;
-    let ended = AtomicBool::new(false);
-    let joined = async {
-        let third = realm.node("c", &[nodes[0].addr()], vec![kind()]).await;
-        owns_some(&third, &id("c")).await;
-        third.shutdown().await;
-        ended.store(true, Ordering::Relaxed);
-    };
-    let (first, second, ()) =
-        tokio::join!(send_until(&nodes[0], 0, &ended), send_until(&nodes[1], 1, &ended), joined);
-    nothing_lost_doubled_or_reordered(&realm, &[first, second]);
+    let sent = send_while_one_comes_and_goes(&realm, &nodes, kind).await;
+    nothing_lost_doubled_or_reordered(&realm, &sent);
     stop(nodes).await;
 }
 
@@ -151,18 +161,11 @@ async fn nothing_is_lost_doubled_or_reordered_while_movable_entities_go_and_come
     let realm = Realm::new();
     let kind = || realm.notebooks().movable();
     let nodes = realm.nodes(&["a", "b"], kind).await;
-    let ended = AtomicBool::new(false);
-    let joined = async {
-        let third = realm.node("c", &[nodes[0].addr()], vec![kind()]).await;
-        owns_some(&third, &id("c")).await;
-        third.shutdown().await;
-        ended.store(true, Ordering::Relaxed);
-    };
-    let (first, second, ()) =
-        tokio::join!(send_until(&nodes[0], 0, &ended), send_until(&nodes[1], 1, &ended), joined);
-    nothing_lost_doubled_or_reordered(&realm, &[first, second]);
+    let sent = send_while_one_comes_and_goes(&realm, &nodes, kind).await;
+    nothing_lost_doubled_or_reordered(&realm, &sent);
     for n in 0..8 {
-        assert_eq!(count(&note(&nodes[0], &format!("k{n}"))).await, first + second, "k{n}");
+        let all = sent.iter().sum::<u32>();
+        assert_eq!(count(&note(&nodes[0], &format!("k{n}"))).await, all, "k{n}");
     }
     stop(nodes).await;
 }
