@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::frozen::Frozen;
 
 /// Whose end is waited for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Drained {
     left: watch::Sender<Left>,
     /// None when nobody collects them any more.

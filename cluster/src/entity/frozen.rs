@@ -26,7 +26,7 @@ const OVERHEAD: usize = 256;
 
 /// An entity that has stopped.
 pub(super) struct Frozen {
-    pub(super) id: Arc<EntityId>,
+    pub(super) path: Path,
     pub(super) shard: u16,
     pub(super) state: Bytes,
     pub(super) window: Option<Box<Window>>,
@@ -46,7 +46,7 @@ impl Frozen {
         };
         let replies = self.window.iter().flat_map(|window| window.replies());
         FrozenEntity {
-            key: self.id.key().clone(),
+            key: self.path.id.key().clone(),
             epoch,
             state: self.state.to_vec(),
             answered: replies.map(|(key, it)| (key.clone(), answer(it))).collect(),
@@ -63,13 +63,13 @@ impl Frozen {
             };
             window.get_or_insert_default().remember(key, remembered);
         }
-        Self { id: Arc::new(id), shard, state: entity.state.into(), window }
+        Self { path: Path::new(id), shard, state: entity.state.into(), window }
     }
 }
 
 impl fmt::Debug for Frozen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} with {} bytes", self.id, self.state.len())
+        write!(f, "{:?} with {} bytes", self.path, self.state.len())
     }
 }
 
@@ -138,15 +138,16 @@ impl FrozenEntities {
         if waits + comes > WAITING_BYTES {
             return Err(TooMuch);
         }
-        for (epoch, frozen) in entities {
-            all.insert(frozen.id.to_string().into(), Waiting { epoch, frozen });
-        }
+        let waiting = |(epoch, frozen): (Epoch, Frozen)| {
+            (Arc::clone(&frozen.path.text), Waiting { epoch, frozen })
+        };
+        all.extend(entities.into_iter().map(waiting));
         Ok(())
     }
 
     /// Keeps one that this node had in memory before, which is never too much.
     pub(super) fn put_back(&self, epoch: Epoch, frozen: Frozen) {
-        self.lock().insert(frozen.id.to_string().into(), Waiting { epoch, frozen });
+        self.lock().insert(Arc::clone(&frozen.path.text), Waiting { epoch, frozen });
     }
 
     /// What an entity had, if it goes on here. It is kept until that [has gone
@@ -168,7 +169,7 @@ impl FrozenEntities {
         let mut here = Vec::new();
         self.lock().retain(|_, waiting| match waiting.fate(row, &self.node) {
             Fate::Here => {
-                here.push(Path::new(EntityId::clone(&waiting.frozen.id)));
+                here.push(waiting.frozen.path.clone());
                 true
             }
             fate => fate == Fate::Open,
@@ -201,10 +202,10 @@ mod tests {
     }
 
     fn stopped() -> Frozen {
-        let id = Arc::new("note/k".parse().expect("valid"));
+        let path = Path::new("note/k".parse().expect("valid"));
         let mut window = Box::<Window>::default();
         window.put("r".parse().expect("valid"), Bytes::from_static(b"reply"));
-        Frozen { id, shard: 0, state: Bytes::from_static(b"state"), window: Some(window) }
+        Frozen { path, shard: 0, state: Bytes::from_static(b"state"), window: Some(window) }
     }
 
     /// What a node has that was given an entity stopped under the epoch 3: its state, if it goes on

@@ -113,10 +113,10 @@ struct Handoff<'a> {
     store: &'a StoreHandle,
     host: &'a Arc<dyn Host>,
     kind: &'a EntityKind,
-    moves: Vec<ShardMove>,
+    moves: BTreeMap<u16, ShardMove>,
     drained: Arc<Drained>,
-    /// Entities that have stopped and not gone.
-    frozen: Vec<Frozen>,
+    /// Entities that have stopped and not gone, each with the epoch of its shard.
+    frozen: Vec<(Epoch, Frozen)>,
     /// Whether some of them may be elsewhere as well: what was in memory is not to go on twice.
     sent: bool,
 }
@@ -129,25 +129,27 @@ impl<'a> Handoff<'a> {
         kind: &'a EntityKind,
         moves: Vec<ShardMove>,
     ) -> Self {
-        let drained = host.close(&shards_of(&moves));
+        let moves: BTreeMap<_, _> = moves.into_iter().map(|step| (step.shard, step)).collect();
+        let drained = host.close(&moves.keys().copied().collect());
         Self { hub, store, host, kind, moves, drained, frozen: Vec::new(), sent: false }
     }
 
     fn collect(&mut self) {
-        self.frozen.extend(self.drained.take());
+        let moves = &self.moves;
+        let of_these = self.drained.take().into_iter();
+        self.frozen.extend(of_these.filter_map(|it| Some((moves.get(&it.shard)?.expected?, it))));
+    }
+
+    fn shards(&self) -> BTreeSet<u16> {
+        self.moves.keys().copied().collect()
     }
 
     /// Sends what was in memory to where it is to go on.
     async fn send(&mut self) -> Result<(), Box<str>> {
-        let steps: BTreeMap<u16, (NodeId, Epoch)> = self
-            .moves
-            .iter()
-            .map(|step| (step.shard, (step.node.clone(), step.expected.unwrap_or_default())))
-            .collect();
         let mut by_node: BTreeMap<&NodeId, Vec<(Epoch, &Frozen)>> = BTreeMap::new();
-        for frozen in &self.frozen {
-            if let Some((node, epoch)) = steps.get(&frozen.shard) {
-                by_node.entry(node).or_default().push((*epoch, frozen));
+        for (epoch, frozen) in &self.frozen {
+            if let Some(step) = self.moves.get(&frozen.shard) {
+                by_node.entry(&step.node).or_default().push((*epoch, frozen));
             }
         }
         self.sent = !by_node.is_empty();
@@ -166,10 +168,16 @@ impl<'a> Handoff<'a> {
         Ok(())
     }
 
+    /// The command that has all of them where `to` says.
+    fn placing(&self, to: impl Fn(&ShardMove) -> NodeId) -> Command {
+        let step = |step: &ShardMove| ShardMove { node: to(step), ..step.clone() };
+        let moves = self.moves.values().map(step).collect();
+        Command::PlaceShards { kind: self.kind.clone(), moves }
+    }
+
     /// Has the table say that they are elsewhere: which are.
     async fn commit(&self) -> Result<BTreeSet<u16>, Box<str>> {
-        let command = Command::PlaceShards { kind: self.kind.clone(), moves: self.moves.clone() };
-        match self.store.write(command, COMMIT).await {
+        match self.store.write(self.placing(|step| step.node.clone()), COMMIT).await {
             Ok(Applied::ShardsPlaced { placed, .. }) => Ok(placed.into_iter().collect()),
             Ok(Applied::Refused(refusal)) => Err(refusal.to_string().into()),
             Ok(other) => Err(format!("{other:?}").into()),
@@ -181,11 +189,9 @@ impl<'a> Handoff<'a> {
     /// Has the table say that they are here, so that they are nowhere else whatever was asked for
     /// before; which are elsewhere all the same.
     async fn retract(&self) -> BTreeSet<u16> {
-        let here = |step: &ShardMove| ShardMove { node: self.hub.node().clone(), ..step.clone() };
-        let moves: Vec<_> = self.moves.iter().map(here).collect();
         while self.sent && self.hub.tenure().holds() {
-            let command = Command::PlaceShards { kind: self.kind.clone(), moves: moves.clone() };
-            match self.store.write(command, COMMIT).await {
+            let here = self.placing(|_| self.hub.node().clone());
+            match self.store.write(here, COMMIT).await {
                 // Refused, each of them has an epoch by now that was not expected.
                 Ok(Applied::ShardsPlaced { .. } | Applied::Refused(_)) => break,
                 Ok(_) | Err(_) => sleep(RETRY).await,
@@ -200,12 +206,12 @@ impl<'a> Handoff<'a> {
                 let place = row.and_then(|row| row.shard(*shard));
                 place.is_none_or(|place| place.node != *self.hub.node())
             };
-            shards_of(&self.moves).into_iter().filter(is_elsewhere).collect()
+            self.moves.keys().copied().filter(is_elsewhere).collect()
         })
     }
 
     async fn have_gone(mut self, gone: &BTreeSet<u16>) -> Outcome {
-        self.frozen.retain(|frozen| !gone.contains(&frozen.shard));
+        self.frozen.retain(|(_, frozen)| !gone.contains(&frozen.shard));
         if !gone.is_empty() && timeout(SEEN, has_left(self.hub, self.kind, gone)).await.is_err() {
             tracing::warn!(kind = %self.kind, "a move is committed and not seen here");
         }
@@ -216,21 +222,13 @@ impl<'a> Handoff<'a> {
 impl Drop for Handoff<'_> {
     fn drop(&mut self) {
         self.collect();
-        let epochs: BTreeMap<u16, Epoch> =
-            self.moves.iter().filter_map(|step| Some((step.shard, step.expected?))).collect();
-        for frozen in self.frozen.drain(..) {
-            if let Some(epoch) = epochs.get(&frozen.shard) {
-                self.host.put_back(*epoch, frozen);
-            }
+        for (epoch, frozen) in self.frozen.drain(..) {
+            self.host.put_back(epoch, frozen);
         }
-        self.host.reopen(&shards_of(&self.moves));
+        self.host.reopen(&self.shards());
         self.hub.changed();
         self.host.welcome();
     }
-}
-
-fn shards_of(moves: &[ShardMove]) -> BTreeSet<u16> {
-    moves.iter().map(|step| step.shard).collect()
 }
 
 /// Runs of entities that are sent at once.

@@ -131,8 +131,9 @@ impl<E: Entity> KindHost<E> {
         })
     }
 
-    pub(super) fn settings(&self) -> &Settings {
-        &self.settings
+    /// Whether its entities go with their shard.
+    pub(super) fn is_movable(&self) -> bool {
+        self.settings.movable
     }
 
     pub(super) fn node(&self) -> &NodeId {
@@ -175,7 +176,8 @@ impl<E: Entity> KindHost<E> {
 
     /// What an entity had in memory that goes on here.
     pub(super) fn state_of(&self, path: &str) -> Option<Bytes> {
-        let hub = self.hub()?;
+        // Of other kinds nothing waits, and activations are many.
+        let hub = self.hub().filter(|_| self.is_movable())?;
         let table = hub.table();
         self.frozen.state_of(path, table.row(&self.settings.kind)?)
     }
@@ -389,7 +391,7 @@ impl<E: Entity> Host for KindHost<E> {
     }
 
     fn receive(&self, entities: Vec<FrozenEntity>) -> Result<(), Box<str>> {
-        if !self.settings.movable {
+        if !self.is_movable() {
             return Err(format!("{} is no movable kind there", self.settings.kind).into());
         }
         let frozen = entities.into_iter().map(|entity| {
@@ -405,7 +407,7 @@ impl<E: Entity> Host for KindHost<E> {
     }
 
     fn welcome(&self) {
-        let Some(hub) = self.hub() else { return };
+        let Some(hub) = self.hub().filter(|_| self.is_movable()) else { return };
         let table = hub.table();
         let Some(row) = table.row(&self.settings.kind) else { return };
         let here = self.frozen.sift(row);

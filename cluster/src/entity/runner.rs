@@ -21,7 +21,7 @@ use super::envelope::{Envelope, Question};
 use super::frozen::Frozen;
 use super::slot::{Ended, Next, Slot};
 use super::window::{Remembered, Window};
-use super::{Entity, EntityMessage};
+use super::{Entity, EntityMessage, Path};
 
 /// Messages handled per poke before this actor looks for what else it was told. The other actors
 /// of the thread get their turn by [`Pace`].
@@ -239,8 +239,9 @@ impl<E: Entity> Runner<E> {
         let reason = match entity.freeze(&mut EntityContext::new(ctx, &self.slot)).await {
             Ok(state) if state.len() <= limit => {
                 self.entity = None;
-                let (id, shard) = (Arc::clone(&self.slot.id), self.slot.shard);
-                let frozen = Frozen { id, shard, state, window: self.window.take() };
+                let (id, text) = (EntityId::clone(&self.slot.id), Arc::clone(&self.slot.path));
+                let (path, shard) = (Path { id, text }, self.slot.shard);
+                let frozen = Frozen { path, shard, state, window: self.window.take() };
                 if let Err(frozen) = drained.collect(frozen) {
                     self.slot.host.keep(frozen);
                 }

@@ -309,7 +309,7 @@ impl<E: Entity> Slot<E> {
         let Some(envelope) = inner.queue.pop_front() else {
             if inner.ending || inner.drain.is_some() {
                 inner.life = Life::Ending;
-                let drain = inner.drain.as_ref().filter(|_| self.host.settings().movable);
+                let drain = inner.drain.as_ref().filter(|_| self.host.is_movable());
                 return drain.map_or(Next::End, |drained| Next::Freeze(Arc::clone(drained)));
             }
             inner.poked = false;
