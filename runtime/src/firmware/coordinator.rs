@@ -205,13 +205,20 @@ struct CoordinatorActor {
     ran: Arc<Mutex<Ran>>,
     /// As of the last look, by name.
     wanted: Vec<Wanted>,
-    /// The layout for which nothing was left to be done, and whether this node had its lease then: not
-    /// every commit is a reason to look at all there is.
-    settled: Option<(Revision, bool)>,
+    /// For which nothing was left to be done: not every commit is a reason to look at all there is.
+    settled: Option<Sight>,
     /// Packages that are here or on their way.
     at_hand: BTreeSet<Digest>,
     /// Of what ran here.
     crashes: BTreeMap<ReplicaId, Crashes>,
+}
+
+/// What a look depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sight {
+    layout: Revision,
+    /// Whether this node has its lease.
+    leased: bool,
 }
 
 /// The last epoch under which each firmware ran here.
@@ -294,7 +301,7 @@ impl CoordinatorActor {
     async fn on_look(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
         let sight = self.sight();
         let mut wanted = self.parts.ledger.wanted(&self.parts.node, self.parts.life);
-        if !sight.1 {
+        if !sight.leased {
             wanted.iter_mut().for_each(|wanted| wanted.epoch = None);
         }
         if wanted != self.wanted {
@@ -324,7 +331,7 @@ impl CoordinatorActor {
     ) -> Result<(), ActorError> {
         let (node, life) = (&self.parts.node, self.parts.life);
         let Some(wanted) = self.parts.ledger.wanted_of(name, node, life) else { return Ok(()) };
-        if !self.sight().1 {
+        if !self.sight().leased {
             return Ok(());
         }
         let running = self.entries.get(name).map(|entry| (name.clone(), entry.running.clone()));
@@ -334,9 +341,9 @@ impl CoordinatorActor {
         self.carry_out(ctx, commands).await
     }
 
-    /// What a look depends on.
-    fn sight(&self) -> (Revision, bool) {
-        (self.parts.ledger.layout(), self.parts.lease.holds(Instant::now()))
+    fn sight(&self) -> Sight {
+        let leased = self.parts.lease.holds(Instant::now());
+        Sight { layout: self.parts.ledger.layout(), leased }
     }
 
     fn is_settled(&self) -> bool {
