@@ -86,6 +86,27 @@ impl Row {
         let ratio = median(rounds.iter().map(of));
         Self { row: row.into(), ours, theirs, unit, ratio, target, pass: target.is_met(ratio) }
     }
+
+    /// A value that is told and held against nothing.
+    #[must_use]
+    pub fn told(row: &str, unit: &'static str, value: f64) -> Self {
+        Self::new(row, unit, Target::None, &[(value, value)])
+    }
+
+    /// How often something was found that is never allowed.
+    #[must_use]
+    pub fn violations(found: usize) -> Self {
+        Self {
+            row: "violations".to_owned(),
+            ours: found as f64,
+            theirs: 0.0,
+            unit: "",
+            // Of nothing that is allowed.
+            ratio: found as f64,
+            target: Target::AtMost(0.0),
+            pass: found == 0,
+        }
+    }
 }
 
 /// The middle value; the upper of two.

@@ -104,32 +104,38 @@ pub async fn run(args: &VsArgs, say: impl Fn(&str)) -> anyhow::Result<Compared> 
         Peer::BareQuinn => bare_quinn::run(effort).await?,
         Peer::BareWasmtime => bare_wasmtime::run(rounds, quick).await?,
         Peer::Erlang => {
-            if !erlang::is_installed().await {
-                if !install {
-                    return Ok(Compared::NotInstalled("Erlang"));
-                }
-                erlang::install().await?;
+            if !is_there(erlang::is_installed(), install, erlang::install()).await? {
+                return Ok(Compared::NotInstalled("Erlang"));
             }
             erlang::run(effort).await?
         }
         Peer::Etcd => {
-            if !etcd::is_installed().await {
-                if !install {
-                    return Ok(Compared::NotInstalled("etcd"));
-                }
-                etcd::install().await?;
+            if !is_there(etcd::is_installed(), install, etcd::install()).await? {
+                return Ok(Compared::NotInstalled("etcd"));
             }
             etcd::run(stores).await?
         }
         Peer::Redis => {
-            if !redis::is_installed().await {
-                if !install {
-                    return Ok(Compared::NotInstalled("Redis"));
-                }
-                redis::install().await?;
+            if !is_there(redis::is_installed(), install, redis::install()).await? {
+                return Ok(Compared::NotInstalled("Redis"));
             }
             redis::run(stores).await?
         }
     };
     Ok(Compared::With(report))
+}
+
+/// Whether a peer is there, once it was got if that is wished.
+async fn is_there(
+    is_installed: impl Future<Output = bool>,
+    install: bool,
+    get: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<bool> {
+    if is_installed.await {
+        return Ok(true);
+    }
+    if install {
+        get.await?;
+    }
+    Ok(install)
 }

@@ -28,7 +28,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use crate::check::findings::{Finding, write as write_findings};
-use crate::report::{Report, Row, Target};
+use crate::report::{Report, Row};
 
 mod clients;
 mod cluster;
@@ -212,17 +212,6 @@ fn report(
     let (changes, watchers) = scene.streams().count();
     let tallies = scene.counters().clone();
     let increments: i64 = tallies.values().map(|tally| tally.acknowledged).sum();
-    let told = |row: &str, unit, value: f64| Row::new(row, unit, Target::None, &[(value, value)]);
-    let violations = Row {
-        row: "violations".to_owned(),
-        ours: findings as f64,
-        theirs: 0.0,
-        unit: "",
-        // Of nothing that is allowed.
-        ratio: findings as f64,
-        target: Target::AtMost(0.0),
-        pass: findings == 0,
-    };
     Report {
         peer: "budget",
         conditions: vec![
@@ -230,17 +219,17 @@ fn report(
             format!("{MEMBERS} nodes in namespaces, mutual TLS, fsync before each answer"),
         ],
         rows: vec![
-            told("operations on variables", "", of(&keys.operations)),
-            told("of unknown outcome", "", of(&keys.unknown)),
-            told("increments of counters", "", increments as f64),
-            told(&format!("changes told to {watchers} watchers"), "", changes as f64),
-            told("sessions that ended", "", scene.leases().ended() as f64),
-            told("faults", "", faults as f64),
-            told("variables checked", "", of(&keys.checked)),
-            told("of them read at the end", "", looked_at as f64),
-            told("longest time until all nodes answer", "ms", longest.as_secs_f64() * 1e3),
-            told("longest time without a write", "ms", scene.longest_gap() as f64 / 1e3),
-            violations,
+            Row::told("operations on variables", "", of(&keys.operations)),
+            Row::told("of unknown outcome", "", of(&keys.unknown)),
+            Row::told("increments of counters", "", increments as f64),
+            Row::told(&format!("changes told to {watchers} watchers"), "", changes as f64),
+            Row::told("sessions that ended", "", scene.leases().ended() as f64),
+            Row::told("faults", "", faults as f64),
+            Row::told("variables checked", "", of(&keys.checked)),
+            Row::told("of them read at the end", "", looked_at as f64),
+            Row::told("longest time until all nodes answer", "ms", longest.as_secs_f64() * 1e3),
+            Row::told("longest time without a write", "ms", scene.longest_gap() as f64 / 1e3),
+            Row::violations(findings),
         ],
     }
 }

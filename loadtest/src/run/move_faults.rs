@@ -24,7 +24,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 
-use crate::report::{Report, Row, Target};
+use crate::report::{Report, Row};
 use crate::scenario::machine;
 
 mod case;
@@ -194,17 +194,6 @@ fn report(
     gap: Duration,
     violations: usize,
 ) -> Report {
-    let told = |row: &str, unit, value: f64| Row::new(row, unit, Target::None, &[(value, value)]);
-    let violations = Row {
-        row: "violations".to_owned(),
-        ours: violations as f64,
-        theirs: 0.0,
-        unit: "",
-        // Of nothing that is allowed.
-        ratio: violations as f64,
-        target: Target::AtMost(0.0),
-        pass: violations == 0,
-    };
     Report {
         peer: "budget",
         conditions: vec![
@@ -213,13 +202,13 @@ fn report(
                 .to_owned(),
         ],
         rows: vec![
-            told("moves that moved it", "", tally.moved as f64),
-            told("after which it stayed", "", tally.stayed as f64),
-            told("overtaken by a failover", "", tally.overtaken as f64),
-            told("of which nobody knows more", "", tally.forgotten as f64),
-            told("messages acknowledged", "", acknowledged as f64),
-            told("longest time without one", "ms", gap.as_secs_f64() * 1e3),
-            violations,
+            Row::told("moves that moved it", "", tally.moved as f64),
+            Row::told("after which it stayed", "", tally.stayed as f64),
+            Row::told("overtaken by a failover", "", tally.overtaken as f64),
+            Row::told("of which nobody knows more", "", tally.forgotten as f64),
+            Row::told("messages acknowledged", "", acknowledged as f64),
+            Row::told("longest time without one", "ms", gap.as_secs_f64() * 1e3),
+            Row::violations(violations),
         ],
     }
 }
