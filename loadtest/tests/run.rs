@@ -36,5 +36,5 @@ fn the_scenario_of_a_million_variables_restarts_and_gives_each_watcher_every_cha
 
 #[test]
 fn the_generator_is_measured_beside_a_bare_client() {
-    gives_rows("generator", 3);
+    gives_rows("generator", 4);
 }

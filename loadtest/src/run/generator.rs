@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | requests of a closed loop | reads that one generator gets answered, with all that it takes down | a bare loop of the same client with as many at a time, in a process of its own |
 //! | error of send times | how long after their times one in a hundred sends begins, at 1,000 a second | 10 µs |
+//! | error of the machine | the same for a thread that only looks at the clock from half a millisecond before: nothing is more exact | the first row's |
 //! | memory of an hour | how much a generator that has sent for a while has more than one that has sent a tenth as long | a budget |
 
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use tokio::process::Command;
 use tokio::task::JoinSet;
 
 use crate::fleet::{Fleet, FleetOptions};
+use crate::monotonic;
 use crate::report::{Report, Row, Target};
 use crate::scenario::against;
 use crate::scenario::outcome::Outcome;
@@ -29,6 +31,8 @@ const SECONDS: u64 = 10;
 const RATE: u64 = 1_000;
 /// What the error may be, in microseconds.
 const ERROR: f64 = 10.0;
+/// How long before its time that thread is awake, in nanoseconds.
+const AWAKE: u64 = 500_000;
 /// What memory may grow by from a tenth of the time to all of it, in MiB: histograms of some seconds.
 const GROWTH: f64 = 16.0;
 
@@ -90,7 +94,7 @@ pub async fn run(rounds: usize, quick: usize) -> anyhow::Result<Report> {
     let (options, request) = (SetOptions::default(), RequestId::random());
     client.set_variable(&session, "value", &value, options, &request).await?;
 
-    let [mut rates, mut errors, mut growth] = [const { Vec::new() }; 3];
+    let [mut rates, mut errors, mut floors, mut growth] = [const { Vec::new() }; 4];
     for _ in 0..rounds {
         let theirs = started(&url, seconds).await?;
         let phase = format!("hold: {{ clients: {CLIENTS}, for: {seconds}s }}");
@@ -98,7 +102,9 @@ pub async fn run(rounds: usize, quick: usize) -> anyhow::Result<Report> {
         let phase = |seconds| format!("hold: {{ rate: {RATE}, for: {seconds}s }}");
         let short = sent(&url, &phase((seconds / 10).max(1))).await?;
         let long = sent(&url, &phase(seconds)).await?;
-        errors.push((long.generators.late_p99_us as f64, ERROR));
+        let error = long.generators.late_p99_us as f64;
+        errors.push((error, ERROR));
+        floors.push((tokio::task::spawn_blocking(move || floor(seconds)).await?, error));
         let mib = |it: &Outcome| it.generators.memory_bytes as f64 / f64::from(1 << 20);
         growth.push(((mib(&long) - mib(&short)).max(0.0), GROWTH));
     }
@@ -113,9 +119,27 @@ pub async fn run(rounds: usize, quick: usize) -> anyhow::Result<Report> {
         rows: vec![
             Row::new("requests of a closed loop", "/s", Target::AtLeast(0.9), &rates),
             Row::new("error of send times, p99", "\u{b5}s", at_most, &errors),
+            Row::new("error of the machine, p99", "\u{b5}s", Target::None, &floors),
             Row::new("growth of a generator", "MiB", at_most, &growth),
         ],
     })
+}
+
+/// How late a thread is that does nothing else: what one in a hundred times exceeds, in microseconds.
+fn floor(seconds: u64) -> f64 {
+    let mut late: Vec<u64> = Vec::new();
+    let mut due = monotonic::now();
+    for _ in 0..RATE * seconds {
+        due += 1_000_000_000 / RATE;
+        let wait = due.saturating_sub(monotonic::now()).saturating_sub(AWAKE);
+        std::thread::sleep(Duration::from_nanos(wait));
+        while monotonic::now() < due {
+            std::hint::spin_loop();
+        }
+        late.push(monotonic::now() - due);
+    }
+    late.sort_unstable();
+    late.get(late.len() * 99 / 100).map_or(0.0, |nanos| *nanos as f64 / 1_000.0)
 }
 
 /// What a bare loop gets, a second.

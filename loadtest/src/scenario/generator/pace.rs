@@ -15,11 +15,11 @@ use tokio::io::unix::AsyncFd;
 
 use crate::monotonic;
 
-/// How early it wakes at most: longer than it takes a process to come to a CPU that is idle.
-const EARLY: Duration = Duration::from_micros(60);
+/// How early it wakes at most: longer than it takes a process to come to a CPU that sleeps.
+const EARLY: Duration = Duration::from_micros(250);
 
 /// What of the time it may spend with waiting awake.
-const AWAKE: f64 = 0.1;
+const AWAKE: f64 = 0.25;
 
 /// Waits until moments.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Pace {
     }
 
     /// Waits until `due`, in nanoseconds of [`monotonic::now`]. The longer the wait, the earlier it wakes:
-    /// a tenth of it, at most [`EARLY`].
+    /// a quarter of it, at most [`EARLY`].
     ///
     /// # Errors
     /// If the timer cannot be set.
