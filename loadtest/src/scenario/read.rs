@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
 use serde_saphyr::{DefaultMessageFormatter, Error, Location, MessageFormatter as _, Spanned};
 
 use super::library;
 use super::spec::{Budget, Fault, Keys, Phase, Scenario, Target, Who};
+use crate::run::Measurement;
 
 /// Most nodes that are started: an address of the network for each.
 const NODES: usize = 16;
@@ -15,12 +18,17 @@ const NODES: usize = 16;
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
     /// There is no such scenario, and no such file.
-    #[error("there is no scenario `{name}` and no file of that name; there are {known}")]
+    #[error(
+        "there is no scenario `{name}` and no file of that name; there are {known}, and the measurements \
+         {measurements}"
+    )]
     Unknown {
         /// What was given.
         name: String,
         /// Those that are built in.
         known: String,
+        /// What has a table of its own.
+        measurements: String,
     },
     /// The file cannot be read.
     #[error("cannot read {file}: {reason}")]
@@ -51,7 +59,11 @@ pub fn text_of(name: &str) -> Result<(String, String), ScenarioError> {
     if !Path::new(name).is_file() && !name.contains(['/', '.']) {
         let known: Vec<_> = library::ALL.iter().map(|(name, _)| *name).collect();
         let known = known.join(", ");
-        return Err(ScenarioError::Unknown { name: name.to_owned(), known });
+        let measurements: Vec<_> =
+            Measurement::value_variants().iter().filter_map(ValueEnum::to_possible_value).collect();
+        let measurements: Vec<_> = measurements.iter().map(PossibleValue::get_name).collect();
+        let measurements = measurements.join(", ");
+        return Err(ScenarioError::Unknown { name: name.to_owned(), known, measurements });
     }
     let read = std::fs::read_to_string(name);
     let file = name.to_owned();
