@@ -152,9 +152,9 @@ async fn paused(
         let begin = Instant::now();
         let summary = moved(fleet, &name).await?;
         anyhow::ensure!(summary.live == Some(true), "its memory stayed behind: {summary:?}");
+        made.push((begin, Instant::now(), summary));
         // What waited for it is answered, and the next move finds nothing of this one.
         sleep(REST).await;
-        made.push((begin, Instant::now(), summary));
     }
     let answers = stream.end().await?;
     let mut pauses: Vec<f64> =
