@@ -22,6 +22,10 @@ const PREPARE: Duration = Duration::from_secs(60);
 /// How long a piece of state may take to be there.
 const PIECE: Duration = Duration::from_secs(10);
 
+/// Longest pause behind a piece that is sent while the entity runs. A pause is as long as the piece took, so
+/// that who calls it meanwhile gets half of what the copy could use up.
+const BREATH: Duration = Duration::from_millis(1);
+
 /// How long the entity may take for the message at hand. Others wait meanwhile.
 const FREEZE: Duration = Duration::from_secs(10);
 
@@ -106,12 +110,14 @@ impl Giving<'_> {
             match copied {
                 Ok(Copied::Round { small }) => break Ok(small),
                 Ok(Copied::Piece(piece)) => {
+                    let began = Instant::now();
                     let sent = self.send(course, piece);
                     let (sent, next) = tokio::join!(sent, departing.copy());
                     if let Err(cannot) = sent {
                         break Err(cannot);
                     }
                     copied = next;
+                    sleep(began.elapsed().min(BREATH)).await;
                 }
                 Err(cannot) => break Err(cannot),
             }
