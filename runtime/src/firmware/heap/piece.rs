@@ -1,4 +1,4 @@
-//! A piece of an instance's state as bytes: how long its head is, the head, and pages as they are.
+//! A piece of an instance's state as bytes: pages as they are, what they are, and how long that is.
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use odeum_proto::codec;
@@ -95,31 +95,37 @@ impl Piece {
         }
     }
 
+    /// Behind the pages, which may be a megabyte, so that they stay where they are.
     pub(super) fn encode(self) -> Bytes {
         let head = Head { pages: self.pages, rest: self.rest };
         // Only a sequence of unknown length cannot be encoded.
         let head = codec::encode(&head).unwrap_or_default();
-        let mut bytes = BytesMut::with_capacity(4 + head.len() + self.data.len());
-        bytes.put_u32_le(u32::try_from(head.len()).unwrap_or(u32::MAX));
+        let mut bytes = self.data.try_into_mut().unwrap_or_else(|data| BytesMut::from(&data[..]));
         bytes.extend_from_slice(&head);
-        bytes.extend_from_slice(&self.data);
+        bytes.put_u32_le(u32::try_from(head.len()).unwrap_or(u32::MAX));
         bytes.freeze()
     }
 
     pub(super) fn decode(mut bytes: Bytes) -> Result<Self, HeapError> {
-        if bytes.len() < 4 {
+        let Some(end) = bytes.len().checked_sub(4) else {
             return Err(HeapError::misfit("a piece has no head"));
-        }
-        let length = bytes.get_u32_le() as usize;
+        };
+        let length = bytes.split_off(end).get_u32_le() as usize;
         if length > bytes.len() || length > HEAD_BYTES {
             return Err(HeapError::misfit(format_args!("a head of {length} bytes")));
         }
-        let head: Head = codec::decode(&bytes.split_to(length))?;
+        let head: Head = codec::decode(&bytes.split_off(bytes.len() - length))?;
         Ok(Self { pages: head.pages, data: bytes, rest: head.rest })
     }
 }
 
 impl Pages {
+    /// How many they are.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> u32 {
+        self.full.iter().chain(&self.zero).map(|(_, count)| count).sum()
+    }
+
     /// Writes them into a memory of their length.
     pub(super) fn write(&self, mut data: &[u8], memory: &mut [u8]) -> Result<(), HeapError> {
         for (first, count) in &self.full {

@@ -9,7 +9,9 @@ use proptest::prelude::*;
 
 use super::{
     HeapError, Packed,
-    pages::{Copying, PAGE},
+    pages::{Copying, PAGE, SLICE},
+    piece::Piece,
+    written::Written,
 };
 use crate::firmware::{
     Answer, Engine, GuestLog, Instance, Module, Setting, Usage, Variables, setting::Grants,
@@ -218,31 +220,98 @@ async fn hostile_state_is_an_error_and_nothing_worse() {
     }
 }
 
+/// Pages at the ends of a memory of more than one slice.
+const PLACES: [usize; 6] = [0, 1, SLICE / PAGE - 1, SLICE / PAGE, SLICE / PAGE + 1, ALL - 1];
+
+/// Pages of that memory.
+const ALL: usize = SLICE / PAGE + 4;
+
+/// The part of a vector that begins with a page, as memories of guests do.
+fn aligned(memory: &mut [u8]) -> &mut [u8] {
+    let offset = memory.as_ptr().align_offset(PAGE);
+    &mut memory[offset..offset + ALL * PAGE]
+}
+
+/// What has changed in all of a memory, written into another one; how many pages that were.
+fn follow(copying: &mut Copying, memory: &[u8], copy: &mut [u8], last: bool) -> u32 {
+    let slices = (0..Copying::slices(memory.len())).map(|slice| {
+        let changed = copying.changed(memory, slice, last);
+        let piece = Piece::decode(Piece::of(0, memory.len(), changed).encode()).expect("decodes");
+        let pages = piece.pages.expect("they are there");
+        pages.write(&piece.data, &mut copy[..memory.len()]).expect("it fits");
+        pages.count()
+    });
+    slices.sum()
+}
+
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
     #[test]
     fn the_changes_of_a_memory_make_another_one_the_same(
-        writes in proptest::collection::vec(
-            proptest::collection::vec((0..6 * PAGE, any::<u8>()), 0..6), 1..5
+        rounds in proptest::collection::vec(
+            (proptest::collection::vec((0..PLACES.len(), 0..PAGE, any::<u8>()), 0..6), any::<bool>()),
+            1..5,
         ),
-        zeroed in 0..6_usize,
+        zeroed in 0..PLACES.len(),
+        grows in any::<bool>(),
     ) {
-        let (mut memory, mut copy) = (vec![0_u8; 6 * PAGE], vec![7_u8; 6 * PAGE]);
-        let mut copying = Copying::default();
-        for round in writes {
-            for (at, byte) in round {
-                memory[at] = byte;
-            }
-            memory[zeroed * PAGE..(zeroed + 1) * PAGE].fill(0);
-            for range in [0..3 * PAGE, 3 * PAGE..6 * PAGE] {
-                let changed = copying.changed(&memory, range);
-                let length = memory.len();
-                let piece = super::piece::Piece::of(0, length, changed);
-                let piece = super::piece::Piece::decode(piece.encode()).expect("decodes");
-                if let Some(pages) = &piece.pages {
-                    pages.write(&piece.data, &mut copy).expect("it fits");
+        for mut copying in [Copying::default(), Copying::comparing()] {
+            let mut memory = vec![0_u8; (ALL + 1) * PAGE];
+            let (memory, mut copy) = (aligned(&mut memory), vec![7_u8; ALL * PAGE]);
+            let count = rounds.len();
+            for (number, (writes, zero)) in rounds.iter().enumerate() {
+                for (place, at, byte) in writes {
+                    memory[PLACES[*place] * PAGE + at] = *byte;
                 }
+                if *zero {
+                    memory[PLACES[zeroed] * PAGE..(PLACES[zeroed] + 1) * PAGE].fill(0);
+                }
+                let last = number + 1 == count;
+                let length = if grows && number == 0 && !last { SLICE / 2 } else { memory.len() };
+                follow(&mut copying, &memory[..length], &mut copy, last);
+                prop_assert_eq!(&memory[..length], &copy[..length]);
             }
-            prop_assert_eq!(&memory, &copy);
+        }
+    }
+}
+
+#[test]
+fn a_page_is_sent_again_when_it_was_written_to_and_not_else() {
+    let mut memory = vec![1_u8; (ALL + 1) * PAGE];
+    let (memory, mut copy) = (aligned(&mut memory), vec![0; ALL * PAGE]);
+    for mut copying in [Copying::default(), Copying::comparing()] {
+        let mut sent = |memory: &[u8], last| follow(&mut copying, memory, &mut copy, last);
+        assert_eq!(sent(memory, false) as usize, ALL);
+        assert_eq!(sent(memory, false), 0);
+        for place in PLACES {
+            memory[place * PAGE + 17] += 1;
+        }
+        assert_eq!(sent(memory, false) as usize, PLACES.len());
+        memory[5] += 1;
+        assert_eq!((sent(memory, true), &*memory), (1, &copy[..]));
+    }
+}
+
+#[test]
+fn a_memory_that_is_not_watched_any_more_is_as_any_other() {
+    let mut memory = vec![1_u8; (ALL + 1) * PAGE];
+    let memory = aligned(&mut memory);
+    match Written::watch(memory) {
+        Err(error) => println!("skipped: this kernel does not note writes: {error}"),
+        Ok(mut written) => {
+            assert!(written.take(0..memory.len()).expect("it says").is_empty());
+            memory[PAGE] = 9;
+            // What the system writes for the guest counts as well.
+            let read = std::io::Read::read(&mut &b"12"[..], &mut memory[PAGE * 3..]);
+            assert_eq!(read.expect("read"), 2);
+            let pages = [PAGE..2 * PAGE, 3 * PAGE..4 * PAGE];
+            assert_eq!(written.take(0..memory.len()).expect("it says"), pages);
+            drop(written);
+            let mut written = Written::watch(memory).expect("as before");
+            memory[0] = 9;
+            let taken = written.take(0..memory.len()).expect("it says");
+            assert_eq!((taken.len(), taken.first()), (1, Some(&(0..PAGE))));
         }
     }
 }
