@@ -11,11 +11,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use odeum_proto::handover::{Answered, FrozenEntity};
+use odeum_proto::handover::FrozenEntity;
 use odeum_proto::{EntityId, Epoch, NodeId};
 
 use super::Path;
-use super::window::{Remembered, Window};
+use super::window::Window;
 use crate::store::KindState;
 
 /// Most that may wait to go on, of one kind on one node, in bytes.
@@ -40,29 +40,26 @@ impl Frozen {
 
     /// As it is sent.
     pub(super) fn to_wire(&self, epoch: Epoch) -> FrozenEntity {
-        let answer = |remembered: &Remembered| match remembered {
-            Remembered::Reply(reply) => Answered::Reply(reply.to_vec()),
-            Remembered::TooLarge => Answered::TooLarge,
-        };
-        let replies = self.window.iter().flat_map(|window| window.replies());
         FrozenEntity {
             key: self.path.id.key().clone(),
             epoch,
             state: self.state.to_vec(),
-            answered: replies.map(|(key, it)| (key.clone(), answer(it))).collect(),
+            answered: self
+                .window
+                .as_ref()
+                .map(|it| it.to_wire(&mut 0, usize::MAX))
+                .unwrap_or_default(),
         }
     }
 
     /// As it was sent.
     pub(super) fn of_wire(id: EntityId, shard: u16, entity: FrozenEntity) -> Self {
-        let mut window = None::<Box<Window>>;
-        for (key, answered) in entity.answered {
-            let remembered = match answered {
-                Answered::Reply(reply) => Remembered::Reply(reply.into()),
-                Answered::TooLarge => Remembered::TooLarge,
-            };
-            window.get_or_insert_default().remember(key, remembered);
-        }
+        let answered = Some(entity.answered).filter(|answered| !answered.is_empty());
+        let window = answered.map(|answered| {
+            let mut window = Box::<Window>::default();
+            window.extend(answered);
+            window
+        });
         Self { path: Path::new(id), shard, state: entity.state.into(), window }
     }
 }

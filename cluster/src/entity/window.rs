@@ -6,6 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
+use odeum_proto::handover::Answered;
 use odeum_proto::{RequestId, limits};
 
 /// Largest sum of remembered replies of one entity, in bytes.
@@ -26,9 +27,11 @@ pub enum Remembered {
 /// The deduplication window of one activation.
 #[derive(Debug, Default)]
 pub struct Window {
-    replies: HashMap<RequestId, Remembered>,
+    replies: HashMap<RequestId, Remembered, foldhash::quality::RandomState>,
     order: VecDeque<RequestId>,
     bytes: usize,
+    /// Keys that it was ever given.
+    given: u64,
 }
 
 impl Window {
@@ -43,8 +46,7 @@ impl Window {
         self.remember(key, Remembered::Reply(reply));
     }
 
-    /// Remembers what was remembered elsewhere.
-    pub(super) fn remember(&mut self, key: RequestId, remembered: Remembered) {
+    fn remember(&mut self, key: RequestId, remembered: Remembered) {
         let remembered = match remembered {
             Remembered::Reply(reply) if reply.len() <= limits::REMEMBERED_REPLY_BYTES => {
                 self.bytes += reply.len();
@@ -56,6 +58,7 @@ impl Window {
             self.bytes -= before.len();
         } else {
             self.order.push_back(key);
+            self.given += 1;
         }
         while self.order.len() > limits::DEDUPLICATION_WINDOW || self.bytes > WINDOW_BYTES {
             let Some(oldest) = self.order.pop_front() else { return };
@@ -72,9 +75,47 @@ impl Window {
         self.bytes + self.order.len() * KEY_WEIGHT
     }
 
-    /// What it remembers, the oldest first. [`put`](Self::put) makes another one of it.
-    pub fn replies(&self) -> impl Iterator<Item = (&RequestId, &Remembered)> {
-        self.order.iter().filter_map(|key| Some((key, self.replies.get(key)?)))
+    /// How many requests it remembers.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// How many requests it was ever given.
+    #[must_use]
+    pub fn given(&self) -> u64 {
+        self.given
+    }
+
+    /// Whether it remembers nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// What it remembers, the oldest first, as it goes to another node: what was given to it behind the first
+    /// `since` requests, `at_most` so many. Moves `since` behind those.
+    pub fn to_wire(&self, since: &mut u64, at_most: usize) -> Vec<(RequestId, Answered)> {
+        let forgotten = self.given - self.order.len() as u64;
+        let skip = usize::try_from(since.saturating_sub(forgotten)).unwrap_or(usize::MAX);
+        let count = self.order.len().saturating_sub(skip).min(at_most);
+        *since = forgotten.max(*since) + count as u64;
+        let answer = |key: &RequestId| match self.replies.get(key)? {
+            Remembered::Reply(reply) => Some((key.clone(), Answered::Reply(reply.to_vec()))),
+            Remembered::TooLarge => Some((key.clone(), Answered::TooLarge)),
+        };
+        self.order.iter().skip(skip).take(count).filter_map(answer).collect()
+    }
+
+    /// Remembers what came from another node.
+    pub fn extend(&mut self, answered: Vec<(RequestId, Answered)>) {
+        for (key, answered) in answered {
+            let remembered = match answered {
+                Answered::Reply(reply) => Remembered::Reply(reply.into()),
+                Answered::TooLarge => Remembered::TooLarge,
+            };
+            self.remember(key, remembered);
+        }
     }
 }
 
@@ -94,6 +135,23 @@ mod tests {
         }
         assert_eq!(window.get(&key(0)), None);
         assert_eq!(window.get(&key(1)), Some(&Remembered::Reply(Bytes::from(vec![1; 8]))));
+    }
+
+    #[test]
+    fn what_goes_to_another_node_goes_there_once_and_in_its_order() {
+        let (mut here, mut there) = (Window::default(), Window::default());
+        let (mut since, mut given) = (0, 0);
+        for (more, at_most) in [(3, 2), (2, 9), (limits::DEDUPLICATION_WINDOW + 7, 5), (1, 9_999)] {
+            for _ in 0..more {
+                here.put(key(given), Bytes::from(given.to_string()));
+                given += 1;
+            }
+            let wire = here.to_wire(&mut since, at_most);
+            assert!(wire.len() <= at_most);
+            there.extend(wire);
+        }
+        assert!(here.to_wire(&mut since, 9).is_empty());
+        assert_eq!(here.to_wire(&mut 0, usize::MAX), there.to_wire(&mut 0, usize::MAX));
     }
 
     #[test]

@@ -22,7 +22,8 @@
 //! No message is begun without the lease of the node, and no instance is started: a host waits for
 //! it. A message that is under way when the lease is over may still be answered: no answer is given
 //! before a majority has confirmed or committed it under this epoch, and the next host takes the
-//! sessions over before it begins.
+//! sessions over before it begins; or it goes on with the memory of this one, which was frozen then and
+//! has nothing under way.
 //!
 //! A guest that traps or exceeds a limit ends the host with an error, and its supervisor starts
 //! it again after a pause. A package that cannot be had yet or a store without majority is not the
@@ -99,7 +100,10 @@ use super::{
 };
 use crate::package::manifest::RestartWhen;
 
-pub(super) use self::{message::HostParts, travel::Gone};
+pub(super) use self::{
+    message::{HostParts, home},
+    travel::Gone,
+};
 
 /// Messages that wait for one host: as many as the router carries at once for its callers.
 const MAILBOX: usize = 1_024;
@@ -301,6 +305,8 @@ impl Actor for HostActor {
         Ok(())
     }
 
+    /// What comes seldom is boxed: the future is moved with each message, and as large as its largest
+    /// arm.
     async fn handle(
         &mut self,
         ctx: &mut Context<Self>,
@@ -308,7 +314,7 @@ impl Actor for HostActor {
     ) -> Result<(), ActorError> {
         match message {
             HostMessage::Deliver { call, reply } => self.on_deliver(ctx, call, reply).await,
-            HostMessage::Prepared { module } => self.on_prepared(ctx, module).await,
+            HostMessage::Prepared { module } => Box::pin(self.on_prepared(ctx, module)).await,
             HostMessage::Fenced | HostMessage::Overtaken => {
                 // The coordinator starts the next host when it sees the new epoch.
                 self.end(ctx);
@@ -317,18 +323,18 @@ impl Actor for HostActor {
             HostMessage::Happened { life, event } => self.on_happened(ctx, life, event).await,
             HostMessage::JobEnded { end } => self.on_job_ended(ctx, end),
             HostMessage::Rest => {
-                self.on_rest(ctx).await;
+                Box::pin(self.on_rest(ctx)).await;
                 Ok(())
             }
-            HostMessage::Save => self.on_save(ctx).await,
+            HostMessage::Save => Box::pin(self.on_save(ctx)).await,
             HostMessage::Fail { failure } => {
                 self.parts.erred(&failure);
                 self.crashed(failure)
             }
-            HostMessage::Check { taken } => self.on_check(ctx, taken).await,
+            HostMessage::Check { taken } => Box::pin(self.on_check(ctx, taken)).await,
             HostMessage::Checked { life, said } => self.on_checked(life, said),
             HostMessage::ProcessLost { life, failure } => self.on_process_lost(life, failure),
-            HostMessage::Travel(ask) => self.on_travel(ctx, ask).await,
+            HostMessage::Travel(ask) => Box::pin(self.on_travel(ctx, ask)).await,
         }
     }
 

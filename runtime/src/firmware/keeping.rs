@@ -130,13 +130,15 @@ impl Keeper {
 
     /// A variable as the guest sees it.
     pub(super) fn variable(&self, session: &SessionId, key: &str) -> Option<Vec<u8>> {
-        let written = self.drafted().draft.written(session, key);
+        let written = || self.drafted().draft.written(session, key);
+        let written = if self.is_durable() { None } else { written() };
         written.unwrap_or_else(|| self.ledger.variable(session, key))
     }
 
     /// What is remembered of a request.
     pub(super) fn remembered(&self, request: &RequestId) -> Option<Remembered> {
-        let unsaved = self.drafted().draft.remembered(request);
+        let unsaved = || self.drafted().draft.remembered(request);
+        let unsaved = if self.is_durable() { None } else { unsaved() };
         unsaved.or_else(|| self.ledger.remembered(&self.entity, request))
     }
 
@@ -167,6 +169,9 @@ impl Keeper {
 
     /// Whether what is kept should have been saved by now.
     pub(super) fn is_due(&self) -> bool {
+        if self.is_durable() {
+            return false;
+        }
         let drafted = self.drafted();
         let is_full = drafted.draft.is_full() || drafted.draft.is_in_doubt();
         let Some((every, messages)) = self.terms.get().and_then(|terms| terms.checkpoint) else {

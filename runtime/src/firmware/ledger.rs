@@ -49,14 +49,18 @@ pub trait Ledger: Send + Sync + 'static {
         deadline: Duration,
     ) -> BoxFuture<'_, Result<DataOutcome, StoreError>>;
     /// Waits until this node knows everything about the sessions of `entity` that was acknowledged
-    /// before the call; the activation that has taken them over last.
+    /// before the call; the last activation that has taken them over or written to them.
     fn confirm(
         &self,
         entity: &EntityId,
         deadline: Duration,
-    ) -> BoxFuture<'_, Result<Option<Epoch>, StoreError>>;
+    ) -> BoxFuture<'static, Result<Option<Epoch>, StoreError>>;
+    /// The last change that this node knows of where the sessions of `entity` are.
+    fn known(&self, entity: &EntityId) -> Option<Revision>;
     /// Whether this node knows that change of the sessions of `entity`.
-    fn shows(&self, entity: &EntityId, revision: Revision) -> bool;
+    fn shows(&self, entity: &EntityId, revision: Revision) -> bool {
+        self.known(entity).is_some_and(|at| at >= revision)
+    }
     /// Commits the effect of one message. After an error the outcome is unknown.
     fn commit(
         &self,
@@ -165,18 +169,18 @@ impl Ledger for StoreHandle {
         &self,
         entity: &EntityId,
         deadline: Duration,
-    ) -> BoxFuture<'_, Result<Option<Epoch>, StoreError>> {
-        let entity = entity.clone();
+    ) -> BoxFuture<'static, Result<Option<Epoch>, StoreError>> {
+        let (store, entity) = (self.clone(), entity.clone());
         Box::pin(async move {
-            let group = self.group_of_entity(&entity)?;
-            self.barrier_of(group, Consistency::Linearizable, deadline).await?;
-            Ok(self.view_data(group, |data| data.epoch(&entity)))
+            let group = store.group_of_entity(&entity)?;
+            store.barrier_of(group, Consistency::Linearizable, deadline).await?;
+            Ok(store.view_data(group, |data| data.epoch(&entity)))
         })
     }
 
-    fn shows(&self, entity: &EntityId, revision: Revision) -> bool {
-        let group = self.group_of_entity(entity);
-        group.is_ok_and(|group| self.view_at(group, |_, at| at >= revision))
+    fn known(&self, entity: &EntityId) -> Option<Revision> {
+        let group = self.group_of_entity(entity).ok()?;
+        Some(self.view_at(group, |_, at| at))
     }
 
     fn commit(

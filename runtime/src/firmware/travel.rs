@@ -16,23 +16,25 @@
 //! while the guest was frozen goes with it.
 
 mod arrivals;
+mod inbox;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use dashmap::DashMap;
 use futures::future::BoxFuture;
-use odeum_cluster::entity::window::{Remembered, Window};
+use odeum_cluster::entity::window::Window;
 use odeum_cluster::migration::{Arriving, Cannot, Carrier, Copied, Departing};
 use odeum_proto::{
-    Digest, EntityId, Epoch, Incarnation, NodeId, RequestId, codec, moves::Carriage,
-    store::FirmwareSpec,
+    Digest, EntityId, Epoch, Incarnation, NodeId, codec, moves::Carriage, store::FirmwareSpec,
 };
 use serde::{Deserialize, Serialize};
 
-pub(super) use self::arrivals::{Arrivals, Arrived, Sent, Thawed};
+pub(super) use self::{
+    arrivals::{Arrivals, Arrived, Sent, Thawed},
+    inbox::Inbox,
+};
 use super::{
-    bridge::Publication,
     cache::{CacheHandle, PackageSource},
     chronicle::Chronicles,
     coordinator::CoordinatorHandle,
@@ -57,47 +59,6 @@ struct Offer {
     digest: Digest,
     /// Whether its memory comes.
     live: bool,
-}
-
-/// What of a guest is in no memory.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Inbox {
-    /// Whether it has no instance, and needs none until the next message.
-    pub(super) asleep: bool,
-    /// Topics and payloads of what was published to it.
-    published: Vec<(String, Vec<u8>)>,
-    /// Requests that its memory has seen, and their replies, the oldest first.
-    answered: Vec<(RequestId, Vec<u8>)>,
-}
-
-impl Inbox {
-    pub(super) fn new(asleep: bool, published: impl IntoIterator<Item = Publication>) -> Self {
-        let published = published.into_iter().map(|it| (it.topic, it.payload));
-        Self { asleep, published: published.collect(), answered: Vec::new() }
-    }
-
-    /// The same with what was answered by the memory that goes with it.
-    pub(super) fn with_answers(self, window: &Window) -> Self {
-        let reply = |(request, remembered): (&RequestId, &Remembered)| match remembered {
-            Remembered::Reply(reply) => Some((request.clone(), reply.to_vec())),
-            // It would have to be told from a reply without bytes; a retry of it is as good as lost.
-            Remembered::TooLarge => None,
-        };
-        Self { answered: window.replies().filter_map(reply).collect(), ..self }
-    }
-
-    /// What was answered by the memory that came with it.
-    pub(super) fn answers(&mut self) -> Window {
-        let mut window = Window::default();
-        for (request, reply) in self.answered.drain(..) {
-            window.put(request, reply.into());
-        }
-        window
-    }
-
-    pub(super) fn publications(self) -> impl Iterator<Item = Publication> {
-        self.published.into_iter().map(|(topic, payload)| Publication { topic, payload })
-    }
 }
 
 /// What the carrier works with.
@@ -187,7 +148,8 @@ impl FirmwareCarrier {
         };
         let (arrivals, coordinator) = (self.parts.arrivals.clone(), self.parts.coordinator.clone());
         let entity = entity.clone();
-        Ok(Coming { arrivals, coordinator, entity, epoch, setting, instance })
+        let answers = Window::default();
+        Ok(Coming { arrivals, coordinator, entity, epoch, setting, instance, answers })
     }
 }
 
@@ -261,11 +223,7 @@ impl Departing for Going {
     }
 
     fn rest(&mut self) -> BoxFuture<'_, Result<Vec<Bytes>, Cannot>> {
-        Box::pin(async move {
-            let (mut pieces, inbox) = self.host.pack_rest(self.obstacle.is_none()).await?;
-            pieces.push(codec::encode(&inbox).map_err(Cannot::because)?.into());
-            Ok(pieces)
-        })
+        Box::pin(async move { self.host.pack_rest(self.obstacle.is_none()).await })
     }
 
     fn stay(mut self: Box<Self>) {
@@ -296,12 +254,17 @@ struct Coming {
     setting: Setting,
     /// When its memory comes.
     instance: Option<(Instance, Unpacking)>,
+    /// What that has answered.
+    answers: Window,
 }
 
 impl Arriving for Coming {
     fn take(&mut self, piece: Bytes) -> BoxFuture<'_, Result<(), Cannot>> {
         Box::pin(async move {
+            let (piece, mut inbox) = Inbox::split(piece).map_err(Cannot::because)?;
+            self.answers.extend(inbox.answers());
             match &mut self.instance {
+                Some(_) if piece.is_empty() => Ok(()),
                 Some((instance, unpacking)) => {
                     instance.unpack(unpacking, piece).map_err(Cannot::because)
                 }
@@ -312,15 +275,18 @@ impl Arriving for Coming {
 
     fn thaw(&mut self, last: Bytes) -> BoxFuture<'_, Result<(), Cannot>> {
         Box::pin(async move {
-            let inbox = codec::decode(&last).map_err(Cannot::because)?;
+            let (piece, mut inbox) = Inbox::split(last).map_err(Cannot::because)?;
             let instance = match self.instance.take() {
                 Some((mut instance, mut unpacking)) => {
+                    instance.unpack(&mut unpacking, piece).map_err(Cannot::because)?;
                     instance.unpacked(&mut unpacking).await.map_err(Cannot::because)?;
                     Some(instance)
                 }
                 None => None,
             };
-            let thawed = Thawed { instance, setting: self.setting.clone(), inbox };
+            self.answers.extend(inbox.answers());
+            let (setting, answers) = (self.setting.clone(), std::mem::take(&mut self.answers));
+            let thawed = Thawed { instance, setting, inbox, answers };
             self.arrivals.put(&self.entity, self.epoch, thawed);
             Ok(())
         })

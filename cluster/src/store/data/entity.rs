@@ -3,7 +3,8 @@
 //!
 //! Placement is another group's matter, so the highest epoch that was seen here stands for the
 //! current one. A new activation writes a fence before it serves; after that nothing of an
-//! earlier one is taken. Of an entity that is forgotten only its name stays, at an epoch that none
+//! earlier one is taken. One that goes on with what another had in memory need not: that one had
+//! come to rest with all that it wrote acknowledged, and writes nothing any more. Of an entity that is forgotten only its name stays, at an epoch that none
 //! of its activations had. When there are too many such names, the one with the lowest epoch goes,
 //! which then is the floor: an entity that is not known needs a higher one.
 

@@ -293,12 +293,12 @@ impl Ledger for Shelf {
         &self,
         _entity: &EntityId,
         _deadline: Duration,
-    ) -> BoxFuture<'_, Result<Option<Epoch>, StoreError>> {
+    ) -> BoxFuture<'static, Result<Option<Epoch>, StoreError>> {
         Box::pin(async { Ok(Some(EPOCH)) })
     }
 
-    fn shows(&self, _entity: &EntityId, _revision: Revision) -> bool {
-        true
+    fn known(&self, _entity: &EntityId) -> Option<Revision> {
+        Some(*self.revision.borrow())
     }
 
     fn commit(

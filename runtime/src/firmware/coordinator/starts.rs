@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{CoordinatorActor, CoordinatorMessage, Entry};
 use crate::firmware::{
     crashes::Crashes,
-    host::{HostHandle, HostParts, host, liveness},
+    host::{HostHandle, HostParts, home, host, liveness},
     keeping::Keeper,
     plan::Running,
     restart,
@@ -54,6 +54,7 @@ impl CoordinatorActor {
         let parts = HostParts {
             node: self.parts.node.clone(),
             replica: name.clone(),
+            home: home(&entity),
             entity,
             epoch: running.epoch,
             again,

@@ -2,11 +2,15 @@
 //! activation is the present one. The next message is handled meanwhile.
 
 use std::sync::Arc;
+use std::task::Poll;
 
-use odeum_actors::{Context, Reply};
+use odeum_actors::{Context, Handle, Reply};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{HostActor, HostMessage, MAILBOX, message::Answered};
+use super::{
+    HostActor, HostMessage, MAILBOX, STORE_DEADLINE,
+    message::{Answered, settled},
+};
 
 /// Those that are not given yet.
 pub(super) struct Confirming(Arc<Semaphore>);
@@ -35,20 +39,38 @@ impl HostActor {
         answered: Answered,
         reply: Reply<Answered>,
     ) {
-        let confirmed = self.parts.confirmed(answered);
-        let (slots, actor) = (Arc::clone(&self.confirming.0), ctx.handle().clone());
-        let Ok(slot) = slots.acquire_owned().await else { return };
-        let mut answering = Box::pin(async move {
-            let (answered, is_over) = confirmed.await;
-            reply.send(answered);
-            drop(slot);
-            if is_over {
-                // An error means that the actor ended.
-                let _ = actor.tell_control(HostMessage::Overtaken);
-            }
-        });
-        if futures::poll!(answering.as_mut()).is_pending() {
-            ctx.spawn(answering);
+        let parts = &self.parts;
+        if !parts.keeper.is_durable() {
+            reply.send(parts.check_lease().and(answered));
+            return;
         }
+        let (epoch, actor) = (parts.epoch, ctx.handle());
+        let mut seen = parts.ledger.confirm(&parts.entity, STORE_DEADLINE);
+        if let Poll::Ready(seen) = futures::poll!(&mut seen) {
+            let at = (&parts.entity, &parts.node);
+            give(reply, settled(answered, seen, epoch, at), actor);
+            return;
+        }
+        let Ok(slot) = Arc::clone(&self.confirming.0).acquire_owned().await else { return };
+        let (entity, node) = (parts.entity.clone(), parts.node.clone());
+        let actor = actor.clone();
+        ctx.spawn(async move {
+            let settled = settled(answered, seen.await, epoch, (&entity, &node));
+            give(reply, settled, &actor);
+            drop(slot);
+        });
+    }
+}
+
+/// Gives an answer, and ends an activation that is over.
+fn give(
+    reply: Reply<Answered>,
+    (answered, is_over): (Answered, bool),
+    actor: &Handle<HostMessage>,
+) {
+    reply.send(answered);
+    if is_over {
+        // An error means that the actor ended.
+        let _ = actor.tell_control(HostMessage::Overtaken);
     }
 }

@@ -65,7 +65,7 @@ impl HostActor {
         let is_in_store = !outcome.unconfirmed;
         if !outcome.deeds.is_empty() {
             // In the order of the messages, and only when there is an answer.
-            outcome = parts.confirm(outcome).await;
+            outcome = Box::pin(parts.confirm(outcome)).await;
         }
         if let (Ok(reply), false) = (&outcome.answered, is_in_store) {
             self.recent.put(request, Bytes::copy_from_slice(&reply.body));

@@ -158,7 +158,7 @@ impl HostActor {
         };
         let arrival = Some(event.arrival());
         let outcome = parts.run(instance, call, session, arrival).await;
-        let Outcome { answered, next, deeds, .. } = parts.confirm(outcome).await;
+        let Outcome { answered, next, deeds, .. } = Box::pin(parts.confirm(outcome)).await;
         match (&next, answered) {
             (Next::Crash(failure), _) => parts.erred(failure),
             (_, Ok(_)) => self.do_deeds(ctx, deeds),

@@ -15,7 +15,7 @@ use odeum_proto::{
 };
 use tokio::time::Instant;
 
-use super::{Activate, STORE_DEADLINE};
+use super::{Activate, STORE_DEADLINE, prepare::is_present};
 use crate::firmware::{
     cache::CacheHandle,
     deeds::{Deed, Reach},
@@ -33,7 +33,7 @@ use crate::firmware::{
 };
 
 /// The session of a message that names none.
-pub(super) const DEFAULT_SESSION: &str = "default";
+const DEFAULT_SESSION: &str = "default";
 
 pub(super) type Answered = Result<CallReply, CallError>;
 
@@ -43,6 +43,8 @@ pub(in crate::firmware) struct HostParts {
     pub(in crate::firmware) node: NodeId,
     pub(in crate::firmware) replica: ReplicaId,
     pub(in crate::firmware) entity: EntityId,
+    /// The session of messages that name none; `None` when its name would be too long.
+    pub(in crate::firmware) home: Option<SessionId>,
     pub(in crate::firmware) epoch: Epoch,
     /// Whether a host has run here under this epoch, so that a commit of it may be under way.
     pub(in crate::firmware) again: bool,
@@ -103,6 +105,11 @@ impl Outcome {
     }
 }
 
+/// The session of messages that name none.
+pub(in crate::firmware) fn home(entity: &EntityId) -> Option<SessionId> {
+    SessionId::owned_by(entity, DEFAULT_SESSION).ok()
+}
+
 impl HostParts {
     /// What runs a module here.
     pub(super) fn runner(&self, module: Module) -> Runner {
@@ -111,7 +118,7 @@ impl HostParts {
 
     /// What the guest reads when no message is at hand.
     pub(super) fn variables_of_no_message(&self) -> Option<Arc<dyn Variables>> {
-        let session = SessionId::owned_by(&self.entity, DEFAULT_SESSION).ok()?;
+        let session = self.home.clone()?;
         Some(Arc::new(SessionVariables { keeper: Arc::clone(&self.keeper), session }))
     }
 
@@ -127,6 +134,9 @@ impl HostParts {
         let (got, limit) = (call.body.len(), limits::MESSAGE_BYTES);
         if got > limit {
             return Err(Err(CallError::TooLarge { got, limit }));
+        }
+        if let (None, Some(home)) = (&call.session, &self.home) {
+            return Ok(home.clone());
         }
         let name = call.session.as_deref().unwrap_or(DEFAULT_SESSION);
         SessionId::owned_by(&self.entity, name)
@@ -166,7 +176,7 @@ impl HostParts {
                 }
                 let (answered, next) = match self.keeper.is_durable() {
                     true => self.commit(instance, call, session, effect).await,
-                    false => self.keep(instance, call, session, effect).await,
+                    false => Box::pin(self.keep(instance, call, session, effect)).await,
                 };
                 Outcome { deeds, ..Outcome::settled(answered, next) }
             }
@@ -175,23 +185,12 @@ impl HostParts {
 
     /// The answer of a message that changed nothing, if what the guest read was the newest; and
     /// whether this activation is over.
-    pub(super) fn confirmed(
-        &self,
-        answered: Answered,
-    ) -> impl Future<Output = (Answered, bool)> + Send + use<> {
-        let leased = (!self.keeper.is_durable()).then(|| self.check_lease());
-        let (ledger, epoch) = (Arc::clone(&self.ledger), self.epoch);
-        let (entity, node) = (self.entity.clone(), self.node.clone());
-        async move {
-            if let Some(leased) = leased {
-                return (leased.and(answered), false);
-            }
-            match ledger.confirm(&entity, STORE_DEADLINE).await {
-                Ok(present) if present == Some(epoch) => (answered, false),
-                Ok(_) => (Err(CallError::NotHere { entity, node }), true),
-                Err(error) => (Err(no_quorum(&error)), false),
-            }
+    async fn confirmed(&self, answered: Answered) -> (Answered, bool) {
+        if !self.keeper.is_durable() {
+            return (self.check_lease().and(answered), false);
         }
+        let seen = self.ledger.confirm(&self.entity, STORE_DEADLINE).await;
+        settled(answered, seen, self.epoch, (&self.entity, &self.node))
     }
 
     /// The same outcome with an answer that can be given.
@@ -306,6 +305,21 @@ impl HostParts {
             | GuestFailure::Exceeded { .. }
             | GuestFailure::OtherKind { .. } => CallError::Trapped { entity, reason },
         }
+    }
+}
+
+/// What a caller is told when the last activation that the store has seen is `seen`; and whether the one of
+/// `epoch` is over.
+pub(super) fn settled(
+    answered: Answered,
+    seen: Result<Option<Epoch>, StoreError>,
+    epoch: Epoch,
+    (entity, node): (&EntityId, &NodeId),
+) -> (Answered, bool) {
+    match seen {
+        Ok(seen) if is_present(epoch, seen) => (answered, false),
+        Ok(_) => (Err(CallError::NotHere { entity: entity.clone(), node: node.clone() }), true),
+        Err(error) => (Err(no_quorum(&error)), false),
     }
 }
 

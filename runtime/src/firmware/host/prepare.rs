@@ -2,6 +2,7 @@
 
 use odeum_cluster::store::StoreError;
 use odeum_proto::{
+    Epoch,
     call::CallError,
     session::{DataOutcome, SessionRefusal},
 };
@@ -58,10 +59,21 @@ impl HostParts {
     /// Whether the entity's sessions are this activation's now, and no later one's; then this node
     /// knows all that was written to them before.
     ///
+    /// What came by a move need not fence its former activation, which spares it a commit while it
+    /// stands still: that one was at rest with all that it wrote in the store when it was sent, and
+    /// writes nothing under its epoch any more, whatever becomes of the move and of its node.
+    ///
     /// # Errors
     /// Why that is not known yet.
     async fn take_over(&self) -> Result<bool, String> {
         let said = |error: StoreError| error.to_string();
+        if let Some(at) = self.arrived.saved_at() {
+            if self.ledger.shows(&self.entity, at) {
+                return Ok(true);
+            }
+            let seen = self.ledger.confirm(&self.entity, STORE_DEADLINE).await.map_err(said)?;
+            return Ok(is_present(self.epoch, seen));
+        }
         let fenced = self.ledger.fence(&self.entity, self.epoch, STORE_DEADLINE).await;
         match fenced.map_err(said)? {
             DataOutcome::Refused(SessionRefusal::StaleEpoch { .. }) => return Ok(false),
@@ -73,8 +85,8 @@ impl HostParts {
             }
             _ => {}
         }
-        let holds = self.ledger.confirm(&self.entity, STORE_DEADLINE).await.map_err(said)?;
-        Ok(holds == Some(self.epoch))
+        let seen = self.ledger.confirm(&self.entity, STORE_DEADLINE).await.map_err(said)?;
+        Ok(is_present(self.epoch, seen))
     }
 
     /// Returns when nothing can be committed under this epoch any more, and this node knows it.
@@ -113,5 +125,26 @@ impl HostParts {
     pub(super) fn erred(&self, error: &dyn std::error::Error) {
         tracing::warn!(entity = %self.entity, epoch = %self.epoch, %error, "firmware crashed");
         self.facts.crashed(error.to_string());
+    }
+}
+
+/// Whether an activation is the present one when the last one that its sessions have seen is `seen`:
+/// an earlier one while it has come by a move and written nothing yet.
+pub(super) fn is_present(epoch: Epoch, seen: Option<Epoch>) -> bool {
+    seen.is_some_and(|seen| seen <= epoch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_activation_is_the_present_one_until_a_later_one_was_seen() {
+        let epoch = Epoch(7);
+        for (seen, present) in [(6, true), (7, true), (8, false)] {
+            assert_eq!(is_present(epoch, Some(Epoch(seen))), present);
+        }
+        // It was forgotten, and by whom is not known any more.
+        assert!(!is_present(epoch, None));
     }
 }

@@ -20,7 +20,10 @@ impl HostActor {
     /// # Errors
     /// What a caller is told, and how the host goes on if not as it is.
     pub(super) async fn catch_up(&mut self) -> Result<(), (CallError, Option<Next>)> {
-        if self.parts.keeper.is_due() { self.catch_up_for_good().await } else { Ok(()) }
+        if !self.parts.keeper.is_due() {
+            return Ok(());
+        }
+        Box::pin(self.catch_up_for_good()).await
     }
 
     /// Saves all that is kept; what comes next waits for that.
@@ -48,7 +51,10 @@ impl HostActor {
         if !matches!(next, Next::Keep(_)) {
             return next;
         }
-        let next = if self.parts.keeper.is_due() { self.parts.saved(next).await } else { next };
+        let next = match self.parts.keeper.is_due() {
+            true => Box::pin(self.parts.saved(next)).await,
+            false => next,
+        };
         self.await_saving(ctx);
         next
     }

@@ -38,6 +38,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Publications that wait for a frozen guest. Later ones are dropped, as from a full mailbox.
 const PUBLICATIONS: usize = 256;
 
+/// Answers that need not be sent before a guest is frozen. To write and read thousands takes
+/// milliseconds.
+const ANSWERS: usize = 256;
+
+/// Answers that are sent at once while the guest runs.
+const ANSWERS_AT_ONCE: usize = 1_024;
+
 /// What a host is asked in a move.
 pub(super) enum Ask {
     Depart {
@@ -56,7 +63,7 @@ pub(super) enum Ask {
     },
     PackRest {
         with_memory: bool,
-        reply: Reply<Result<(Vec<Bytes>, Inbox), Cannot>>,
+        reply: Reply<Result<Vec<Bytes>, Cannot>>,
     },
     Stay,
     Gone(Gone),
@@ -82,12 +89,20 @@ pub(in crate::firmware) struct Gone {
 /// How a move from here stands.
 #[derive(Default)]
 pub(super) struct Travel {
-    /// What is copied, and of which instance.
-    packing: Option<(u64, Packing)>,
+    leaving: Option<Leaving>,
     frozen: Option<Frozen>,
     /// Whether what it has in memory goes with it.
     with_memory: bool,
     gone: Option<Gone>,
+}
+
+/// What is copied of a guest.
+struct Leaving {
+    /// Of which instance.
+    life: u64,
+    memory: Packing,
+    /// Its answers that were sent, of those that it was ever given.
+    answers: u64,
 }
 
 /// What waits for a frozen guest.
@@ -115,12 +130,12 @@ impl HostHandle {
         self.asked(|reply| Ask::Freeze { reply }).await
     }
 
-    /// What is left of its memory, if that is to come, and what waits for it but for calls. What it
-    /// wrote is in the store then.
+    /// What is left of its memory, if that is to come, and what waits for it but for calls, in pieces.
+    /// What it wrote is in the store then.
     pub(in crate::firmware) async fn pack_rest(
         &self,
         with_memory: bool,
-    ) -> Result<(Vec<Bytes>, Inbox), Cannot> {
+    ) -> Result<Vec<Bytes>, Cannot> {
         self.asked(|reply| Ask::PackRest { with_memory, reply }).await
     }
 
@@ -239,7 +254,7 @@ impl HostActor {
                 reply.send(self.pack_rest(with_memory).await);
             }
             Ask::Stay => return self.on_stay(ctx).await,
-            Ask::Gone(gone) => self.on_gone(gone).await,
+            Ask::Gone(gone) => self.on_gone(ctx, gone).await,
             Ask::Forsaken => {
                 if self.travel.is_frozen() {
                     // It may have been switched: what it has in memory may be elsewhere by now.
@@ -259,12 +274,12 @@ impl HostActor {
         module: &Module,
         thawed: Thawed,
     ) -> Result<(), ActorError> {
-        let Thawed { instance, mut inbox, .. } = thawed;
+        let Thawed { instance, inbox, answers, .. } = thawed;
         match instance {
             Some(mut instance) => {
                 instance.publish_to(self.publisher(ctx, module.manifest()));
                 self.outstanding.renew(ctx);
-                self.recent = inbox.answers();
+                self.recent = answers;
                 self.rest(ctx, Running::inside(instance));
             }
             None if inbox.asleep => {
@@ -290,7 +305,7 @@ impl HostActor {
     }
 
     fn departs(&mut self) -> Result<Departs, Cannot> {
-        self.travel.packing = None;
+        self.travel.leaving = None;
         let behind = |reason: &str| Departs { stays_behind: Some(reason.into()), small: true };
         match &mut self.stands {
             Stands::Ready(running) => {
@@ -308,8 +323,9 @@ impl HostActor {
                         "it is a component, of which only core modules can move yet",
                     ));
                 };
-                let small = instance.is_small(&packing);
-                self.travel.packing = Some((self.outstanding.life(), packing));
+                let small = instance.is_small(&packing) && self.recent.len() <= ANSWERS;
+                let life = self.outstanding.life();
+                self.travel.leaving = Some(Leaving { life, memory: packing, answers: 0 });
                 Ok(Departs { stays_behind: None, small })
             }
             Stands::Asleep(_) => Ok(behind("it is idle")),
@@ -323,10 +339,20 @@ impl HostActor {
     fn pack(&mut self) -> Result<Packed, Cannot> {
         let anew = || Cannot::because("it was started anew meanwhile");
         let life = self.outstanding.life();
-        let packing = self.travel.packing.as_mut().filter(|(of, _)| *of == life);
-        let (_, packing) = packing.ok_or_else(anew)?;
+        let leaving = self.travel.leaving.as_mut().filter(|it| it.life == life).ok_or_else(anew)?;
         let Stands::Ready(running) = &mut self.stands else { return Err(anew()) };
-        Ok(running.instance().ok_or_else(anew)?.pack(packing))
+        let packed = match self.recent.given() - leaving.answers > ANSWERS as u64 {
+            true => Packed::Piece(Bytes::new()),
+            false => running.instance().ok_or_else(anew)?.pack(&mut leaving.memory),
+        };
+        match packed {
+            Packed::Piece(piece) => {
+                let answers = self.recent.to_wire(&mut leaving.answers, ANSWERS_AT_ONCE);
+                let piece = Inbox::default().with_answers(answers).behind(piece);
+                Ok(Packed::Piece(piece.map_err(Cannot::because)?))
+            }
+            round @ Packed::Round { .. } => Ok(round),
+        }
     }
 
     fn on_freeze(&mut self, ctx: &mut Context<Self>, reply: Reply<Result<(), Cannot>>) {
@@ -347,7 +373,7 @@ impl HostActor {
         });
     }
 
-    async fn pack_rest(&mut self, with_memory: bool) -> Result<(Vec<Bytes>, Inbox), Cannot> {
+    async fn pack_rest(&mut self, with_memory: bool) -> Result<Vec<Bytes>, Cannot> {
         let anew = || Cannot::because("it was started anew meanwhile");
         let life = self.outstanding.life();
         self.travel.with_memory = with_memory;
@@ -359,20 +385,24 @@ impl HostActor {
             Event::Published(publication) => Some(publication.clone()),
             Event::Started | Event::TimedOut(_) | Event::Answered { .. } => None,
         });
-        let inbox = Inbox::new(asleep, published);
+        let saved_at = self.parts.ledger.known(&self.parts.entity);
+        let inbox = Inbox::new(asleep, published, saved_at);
         if !with_memory {
-            return Ok((Vec::new(), inbox));
+            return Ok(vec![inbox.behind(Bytes::new()).map_err(Cannot::because)?]);
         }
-        let packing = self.travel.packing.as_mut().filter(|(of, _)| *of == life);
-        let (_, packing) = packing.ok_or_else(anew)?;
+        let leaving = self.travel.leaving.as_mut().filter(|it| it.life == life).ok_or_else(anew)?;
         let Stands::Ready(running) = &mut self.stands else { return Err(anew()) };
         let instance = running.instance().ok_or_else(anew)?;
-        let pieces = instance.pack_rest(packing).await.map_err(Cannot::because)?;
-        Ok((pieces, inbox.with_answers(&self.recent)))
+        let mut pieces = instance.pack_rest(&mut leaving.memory).await.map_err(Cannot::because)?;
+        let last = pieces.pop().unwrap_or_default();
+        let answers = self.recent.to_wire(&mut leaving.answers, usize::MAX);
+        let before = pieces.into_iter().map(|piece| Inbox::default().behind(piece));
+        let last = inbox.with_answers(answers).behind(last);
+        before.chain([last]).collect::<Result<_, _>>().map_err(Cannot::because)
     }
 
     async fn on_stay(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
-        self.travel.packing = None;
+        self.travel.leaving = None;
         self.parts.sent.set(false);
         let Some(Frozen { calls, events, slots }) = self.travel.frozen.take() else {
             return Ok(());
@@ -387,7 +417,7 @@ impl HostActor {
         Ok(())
     }
 
-    async fn on_gone(&mut self, gone: Gone) {
+    async fn on_gone(&mut self, ctx: &mut Context<Self>, gone: Gone) {
         let parts = &self.parts;
         parts.activate.deactivate(&parts.entity, parts.epoch);
         let live = self.travel.with_memory;
@@ -395,12 +425,21 @@ impl HostActor {
         // All of it is saved: nobody need wait for the end of this host.
         parts.keepers.finish(&parts.replica).await;
         self.travel.send_on(Some(gone.clone()), &parts.node);
-        self.travel.packing = None;
         self.travel.gone = Some(gone);
-        let stands = std::mem::replace(&mut self.stands, Stands::Away);
-        if let (Stands::Ready(instance), false) = (stands, self.travel.with_memory) {
+        let leaving = self.travel.leaving.take();
+        let Stands::Ready(instance) = std::mem::replace(&mut self.stands, Stands::Away) else {
+            return;
+        };
+        if !self.travel.with_memory {
             // The one that goes on is another one.
             instance.end().await;
+            return;
         }
+        // To give a large memory back takes milliseconds, in which others could not be answered.
+        let given_back = tokio::task::spawn_blocking(move || drop((leaving, instance)));
+        ctx.spawn(async move {
+            // It says nothing; an error would be a panic of the engine.
+            let _ = given_back.await;
+        });
     }
 }

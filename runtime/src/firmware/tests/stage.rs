@@ -173,15 +173,15 @@ impl Ledger for Shelf {
         &self,
         entity: &EntityId,
         _deadline: Duration,
-    ) -> BoxFuture<'_, Result<Option<Epoch>, StoreError>> {
+    ) -> BoxFuture<'static, Result<Option<Epoch>, StoreError>> {
         let mood = self.inner().2;
         let epoch = self.view_data(|data| data.epoch(entity));
         let result = if mood == Mood::Well { Ok(epoch) } else { Err(self.unwell()) };
         Box::pin(async move { result })
     }
 
-    fn shows(&self, _entity: &EntityId, revision: Revision) -> bool {
-        *self.revision.borrow() >= revision
+    fn known(&self, _entity: &EntityId) -> Option<Revision> {
+        Some(*self.revision.borrow())
     }
 
     fn commit(

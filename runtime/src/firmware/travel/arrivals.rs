@@ -8,7 +8,8 @@ use std::{
     },
 };
 
-use odeum_proto::{EntityId, Epoch};
+use odeum_cluster::entity::window::Window;
+use odeum_proto::{EntityId, Epoch, Revision};
 
 use super::Inbox;
 use crate::firmware::{instance::Instance, setting::Setting};
@@ -21,6 +22,8 @@ pub(in crate::firmware) struct Thawed {
     pub(in crate::firmware) setting: Setting,
     /// What is to be given to it first.
     pub(in crate::firmware) inbox: Inbox,
+    /// What it has answered.
+    pub(in crate::firmware) answers: Window,
 }
 
 /// Those of a node, by the activations that they were. Cheap to clone.
@@ -52,12 +55,22 @@ impl Arrived {
     }
 
     pub(in crate::firmware) fn take(&self) -> Option<Thawed> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.lock().take()
     }
 
     /// Whether it came and has not begun yet.
     pub(in crate::firmware) fn is_there(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.lock().is_some()
+    }
+
+    /// A change of its sessions' group that was made after all that it wrote where it was; `None`
+    /// when that is not known, or it has begun.
+    pub(in crate::firmware) fn saved_at(&self) -> Option<Revision> {
+        self.lock().as_ref()?.inbox.saved_at
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Thawed>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
