@@ -232,7 +232,8 @@ impl RequestId {
     /// A new id that no other request has.
     #[must_use]
     pub fn random() -> Self {
-        Self(Uuid::new_v4().hyphenated().to_string().into())
+        let mut text = Uuid::encode_buffer();
+        Self(Arc::from(&*Uuid::new_v4().hyphenated().encode_lower(&mut text)))
     }
 }
 
@@ -243,6 +244,9 @@ impl SessionId {
     /// [`IdError`] when the name is empty, too long or not printable ASCII.
     pub fn owned_by(owner: &EntityId, name: &str) -> Result<Self, IdError> {
         check_printable("session name", name, limits::KEY_BYTES)?;
+        if owner.is_firmware() {
+            return format!("{}/{name}", owner.key()).parse();
+        }
         format!("{}/{name}", Self::owner_text(owner)).parse()
     }
 

@@ -30,10 +30,11 @@ pub struct Instance {
     engine: Engine,
 }
 
+/// Boxed, because it changes hands with each message.
 #[derive(Debug)]
 enum Inner {
-    Core(CoreInstance<()>),
-    Reactor(CoreInstance<WasiP1>),
+    Core(Box<CoreInstance<()>>),
+    Reactor(Box<CoreInstance<WasiP1>>),
     Firmlet(Box<FirmletInstance>),
     Actor(Box<ActorInstance>),
 }
@@ -116,12 +117,12 @@ impl Instance {
         let inner = match module.linked() {
             Linked::Core(pre) => {
                 let guest = Guest::new(setting.meter(manifest), ());
-                Inner::Core(CoreInstance::start(pre, guest, time).await?)
+                Inner::Core(Box::new(CoreInstance::start(pre, guest, time).await?))
             }
             Linked::Reactor(pre) => {
                 let guest = wasi_p1::guest(manifest, setting).await?;
                 let start = CoreInstance::start(pre, guest, time);
-                Inner::Reactor(wasi_p1::waiting(time, start).await?)
+                Inner::Reactor(Box::new(wasi_p1::waiting(time, start).await?))
             }
             Linked::Firmlet(pre) => {
                 let meter = setting.meter(manifest);
@@ -190,7 +191,7 @@ impl Inner {
             Self::Actor(it) => {
                 let asked = it.handle(Arrival::Probed { within }, variables);
                 let (it, answer) = wasi_p1::waiting(within, asked).await?;
-                Ok((Self::Actor(Box::new(it)), answer))
+                Ok((Self::Actor(it), answer))
             }
             Self::Core(it) => {
                 let (it, answer) = it.alive(within, variables).await?;
@@ -210,12 +211,13 @@ impl Inner {
         variables: Arc<dyn Variables>,
     ) -> Result<(Self, Answer), GuestFailure> {
         if let Arrival::Probed { within } = arrival {
-            return self.alive(within, variables).await;
+            return Box::pin(self.alive(within, variables)).await;
         }
         match (self, arrival.message()) {
             (Self::Actor(it), _) => {
-                let handled = wasi_p1::waiting(it.time(), it.handle(arrival, variables)).await;
-                handled.map(|(it, answer)| (Self::Actor(Box::new(it)), answer))
+                let handled = wasi_p1::waiting(it.time(), it.handle(arrival, variables));
+                let handled = Box::pin(handled).await;
+                handled.map(|(it, answer)| (Self::Actor(it), answer))
             }
             (inner, None) => Ok((inner, Answer::Done(Effect::default()))),
             (Self::Core(it), Some((_, body))) => {
@@ -223,12 +225,13 @@ impl Inner {
                 handled.map(|(it, answer)| (Self::Core(it), answer))
             }
             (Self::Reactor(it), Some((_, body))) => {
-                let handled = wasi_p1::waiting(it.time(), it.handle(body, variables)).await;
+                let handled = wasi_p1::waiting(it.time(), it.handle(body, variables));
+                let handled = Box::pin(handled).await;
                 handled.map(|(it, answer)| (Self::Reactor(it), answer))
             }
             (Self::Firmlet(it), Some((topic, body))) => {
-                let handled = it.handle(topic, body).await;
-                handled.map(|(it, answer)| (Self::Firmlet(Box::new(it)), answer))
+                let handled = Box::pin(it.handle(topic, body)).await;
+                handled.map(|(it, answer)| (Self::Firmlet(it), answer))
             }
         }
     }

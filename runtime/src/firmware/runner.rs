@@ -113,7 +113,7 @@ impl Running {
                 Ok((Self(Where::Task(it)), answer))
             }
             Where::Process(it) => {
-                let (it, answer) = it.handle(arrival.into(), variables).await?;
+                let (it, answer) = Box::pin(it.handle(arrival.into(), variables)).await?;
                 Ok((Self(Where::Process(Box::new(it))), answer))
             }
         }

@@ -50,11 +50,11 @@ impl Instance {
         let inner = match module.linked() {
             Linked::Core(pre) => {
                 let guest = Guest::new(setting.meter(manifest), ());
-                Inner::Core(CoreInstance::blank(pre, guest, time).await?)
+                Inner::Core(Box::new(CoreInstance::blank(pre, guest, time).await?))
             }
             Linked::Reactor(pre) => {
                 let guest = wasi_p1::guest(manifest, setting).await?;
-                Inner::Reactor(CoreInstance::blank(pre, guest, time).await?)
+                Inner::Reactor(Box::new(CoreInstance::blank(pre, guest, time).await?))
             }
             Linked::Firmlet(pre) => {
                 let meter = setting.meter(manifest);

@@ -60,10 +60,10 @@ impl ActorInstance {
 
     /// Tells the guest of one thing.
     pub(in crate::firmware) async fn handle(
-        mut self,
+        mut self: Box<Self>,
         arrival: Arrival<'_>,
         variables: Arc<dyn Variables>,
-    ) -> Result<(Self, Answer), GuestFailure> {
+    ) -> Result<(Box<Self>, Answer), GuestFailure> {
         let time = match arrival {
             Arrival::Probed { within } => within,
             _ => self.time,

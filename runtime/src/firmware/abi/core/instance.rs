@@ -76,36 +76,36 @@ impl<W: Send + 'static> CoreInstance<W> {
 
     /// Gives the guest one message.
     pub(in crate::firmware) async fn handle(
-        self,
+        self: Box<Self>,
         message: &[u8],
         variables: Arc<dyn Variables>,
-    ) -> Result<(Self, Answer), GuestFailure> {
+    ) -> Result<(Box<Self>, Answer), GuestFailure> {
         let time = self.time;
         self.answer(Some(message), time, variables).await
     }
 
     /// Asks the guest whether it is well. One that cannot say so is.
     pub(in crate::firmware) async fn alive(
-        self,
+        self: Box<Self>,
         time: Duration,
         variables: Arc<dyn Variables>,
-    ) -> Result<(Self, Answer), GuestFailure> {
+    ) -> Result<(Box<Self>, Answer), GuestFailure> {
         self.answer(None, time, variables).await
     }
 
     async fn answer(
-        mut self,
+        mut self: Box<Self>,
         message: Option<&[u8]>,
         time: Duration,
         variables: Arc<dyn Variables>,
-    ) -> Result<(Self, Answer), GuestFailure> {
+    ) -> Result<(Box<Self>, Answer), GuestFailure> {
         store::wind(&mut self.store, Some(time));
         let guest = self.store.data_mut();
         let buffer = guest.meter.buffer();
         guest.message = Some(Message { variables, buffer });
         let code = match message {
             Some(message) => self.call(message).await,
-            None => self.ask().await,
+            None => Box::pin(self.ask()).await,
         };
         let guest = self.store.data_mut();
         let buffer =
@@ -140,7 +140,9 @@ impl<W: Send + 'static> CoreInstance<W> {
     async fn call(&mut self, message: &[u8]) -> wasmtime::Result<i32> {
         let Functions { alloc, handle, .. } = match &self.entry {
             Entry::Handle(functions) => functions.as_ref(),
-            Entry::ByName(by_name) => return by_name.call(&mut self.store, message).await,
+            Entry::ByName(by_name) => {
+                return Box::pin(by_name.call(&mut self.store, message)).await;
+            }
         };
         // The caller bounds a message to `limits::MESSAGE_BYTES`, far from i32's end.
         let len = i32::try_from(message.len())?;

@@ -108,10 +108,10 @@ impl FirmletInstance {
 
     /// Gives the guest one message, under `topic` or as a call.
     pub(in crate::firmware) async fn handle(
-        mut self,
+        mut self: Box<Self>,
         topic: Option<&str>,
         payload: &[u8],
-    ) -> Result<(Self, Answer), GuestFailure> {
+    ) -> Result<(Box<Self>, Answer), GuestFailure> {
         let Some(on_message) = self.on_message.clone() else {
             let reason = format!("it exports no `{ON_MESSAGE}`, so it takes no messages").into();
             return Ok((self, Answer::Refused { code: 1, reason }));
