@@ -25,6 +25,9 @@ const SOME: usize = 6;
 /// How long anything else may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long nobody may know of a move that has begun: the node that is to carry it out has to see it first.
+const UNSEEN: Duration = Duration::from_secs(2);
+
 /// How often is looked.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -221,7 +224,8 @@ impl Stage {
                 });
                 states.extend(of.map(|made| made.state));
             }
-            if states.iter().all(|state| state.is_over()) {
+            let is_known = !states.is_empty() || began.elapsed() > UNSEEN;
+            if is_known && states.iter().all(|state| state.is_over()) {
                 return Ok(match states.first() {
                     None => Ending::Forgotten,
                     Some(MoveState::Moved) => Ending::Moved,
