@@ -6,6 +6,8 @@
 //! Whoever moves it speaks to the host before the messages that wait, so that a long queue does not
 //! hold a move up. What it is asked is done between two messages.
 
+mod leaving;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,31 +21,19 @@ use odeum_proto::{
 };
 use tokio::sync::OwnedSemaphorePermit;
 
+use self::leaving::Leaving;
 use super::{
     HostActor, HostHandle, HostMessage, MAILBOX, Stands,
     events::{ANY_LIFE, Event},
     message::Answered,
 };
-use crate::firmware::{
-    heap::{Packed, Packing},
-    module::Module,
-    runner::Running,
-    travel::{Inbox, Thawed},
-};
-use crate::package::manifest::Abi;
+use crate::firmware::{heap::Packed, module::Module, runner::Running, travel::Thawed};
 
 /// Longest wait for an answer: it comes after the message at hand, which has bounds of its own.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Publications that wait for a frozen guest. Later ones are dropped, as from a full mailbox.
 const PUBLICATIONS: usize = 256;
-
-/// Answers that need not be sent before a guest is frozen. To write and read thousands takes
-/// milliseconds.
-const ANSWERS: usize = 256;
-
-/// Answers that are sent at once while the guest runs.
-const ANSWERS_AT_ONCE: usize = 1_024;
 
 /// What a host is asked in a move.
 pub(super) enum Ask {
@@ -94,15 +84,6 @@ pub(super) struct Travel {
     /// Whether what it has in memory goes with it.
     with_memory: bool,
     gone: Option<Gone>,
-}
-
-/// What is copied of a guest.
-struct Leaving {
-    /// Of which instance.
-    life: u64,
-    memory: Packing,
-    /// Its answers that were sent, of those that it was ever given.
-    answers: u64,
 }
 
 /// What waits for a frozen guest.
@@ -304,57 +285,6 @@ impl HostActor {
         is_frozen && self.travel.with_memory
     }
 
-    fn departs(&mut self) -> Result<Departs, Cannot> {
-        self.travel.leaving = None;
-        let behind = |reason: &str| Departs { stays_behind: Some(reason.into()), small: true };
-        match &mut self.stands {
-            Stands::Ready(running) => {
-                let folders = self.module.as_ref().filter(|it| it.abi() == Abi::WasiReactor);
-                let folders = folders.map(|it| &it.manifest().capabilities.folders);
-                if let Some(folder) = folders.and_then(|folders| folders.first()) {
-                    let reason = format!("it may have files of {} open", folder.guest);
-                    return Ok(Departs { stays_behind: Some(reason.into()), small: true });
-                }
-                let Some(instance) = running.instance() else {
-                    return Ok(behind("it runs in a process of its own"));
-                };
-                let Some(packing) = instance.packing() else {
-                    return Ok(behind(
-                        "it is a component, of which only core modules can move yet",
-                    ));
-                };
-                let small = instance.is_small(&packing) && self.recent.len() <= ANSWERS;
-                let life = self.outstanding.life();
-                self.travel.leaving = Some(Leaving { life, memory: packing, answers: 0 });
-                Ok(Departs { stays_behind: None, small })
-            }
-            Stands::Asleep(_) => Ok(behind("it is idle")),
-            Stands::Http(_) => Ok(behind("it keeps nothing from one request to the next")),
-            Stands::Away => Err(Cannot::because("it is starting")),
-            Stands::Job => Err(Cannot::because("it is a job")),
-            Stands::Failed => Err(Cannot::because("it failed")),
-        }
-    }
-
-    fn pack(&mut self) -> Result<Packed, Cannot> {
-        let anew = || Cannot::because("it was started anew meanwhile");
-        let life = self.outstanding.life();
-        let leaving = self.travel.leaving.as_mut().filter(|it| it.life == life).ok_or_else(anew)?;
-        let Stands::Ready(running) = &mut self.stands else { return Err(anew()) };
-        let packed = match self.recent.given() - leaving.answers > ANSWERS as u64 {
-            true => Packed::Piece(Bytes::new()),
-            false => running.instance().ok_or_else(anew)?.pack(&mut leaving.memory),
-        };
-        match packed {
-            Packed::Piece(piece) => {
-                let answers = self.recent.to_wire(&mut leaving.answers, ANSWERS_AT_ONCE);
-                let piece = Inbox::default().with_answers(answers).behind(piece);
-                Ok(Packed::Piece(piece.map_err(Cannot::because)?))
-            }
-            round @ Packed::Round { .. } => Ok(round),
-        }
-    }
-
     fn on_freeze(&mut self, ctx: &mut Context<Self>, reply: Reply<Result<(), Cannot>>) {
         let quiet = match &self.stands {
             Stands::Ready(_) | Stands::Asleep(_) => self.confirming.quiet().left_future(),
@@ -371,34 +301,6 @@ impl HostActor {
                 let _ = actor.tell_control(HostMessage::Travel(Ask::Quiet { reply, slots }));
             }
         });
-    }
-
-    async fn pack_rest(&mut self, with_memory: bool) -> Result<Vec<Bytes>, Cannot> {
-        let anew = || Cannot::because("it was started anew meanwhile");
-        let life = self.outstanding.life();
-        self.travel.with_memory = with_memory;
-        self.parts.sent.set(true);
-        let asleep = matches!(self.stands, Stands::Asleep(_));
-        let frozen = self.travel.frozen.as_ref().ok_or_else(anew)?;
-        // What belongs to the instance alone ends with it: only such guests have that as stay behind.
-        let published = frozen.events.iter().filter_map(|(_, event)| match event {
-            Event::Published(publication) => Some(publication.clone()),
-            Event::Started | Event::TimedOut(_) | Event::Answered { .. } => None,
-        });
-        let saved_at = self.parts.ledger.known(&self.parts.entity);
-        let inbox = Inbox::new(asleep, published, saved_at);
-        if !with_memory {
-            return Ok(vec![inbox.behind(Bytes::new()).map_err(Cannot::because)?]);
-        }
-        let leaving = self.travel.leaving.as_mut().filter(|it| it.life == life).ok_or_else(anew)?;
-        let Stands::Ready(running) = &mut self.stands else { return Err(anew()) };
-        let instance = running.instance().ok_or_else(anew)?;
-        let mut pieces = instance.pack_rest(&mut leaving.memory).await.map_err(Cannot::because)?;
-        let last = pieces.pop().unwrap_or_default();
-        let answers = self.recent.to_wire(&mut leaving.answers, usize::MAX);
-        let before = pieces.into_iter().map(|piece| Inbox::default().behind(piece));
-        let last = inbox.with_answers(answers).behind(last);
-        before.chain([last]).collect::<Result<_, _>>().map_err(Cannot::because)
     }
 
     async fn on_stay(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
