@@ -95,6 +95,7 @@ mod runner;
 mod setting;
 mod status;
 mod store;
+mod trailer;
 mod travel;
 mod usage;
 mod vault;

@@ -106,17 +106,17 @@ impl Copying {
             }
         };
         if !is_known {
-            let was_noted = matches!(self.means, Means::Noted(_));
             // All of it is sent again, if any of it was.
             self.sent.clear();
-            if last {
-                self.means = Means::None;
-                return;
-            }
-            self.means = match Written::watch(memory) {
-                Ok(written) if !was_noted => Means::Noted(written),
+            let noted = match self.means {
+                Means::None => Written::watch(memory).ok().map(Means::Noted),
+                Means::Noted(_) | Means::Compared(_) => None,
+            };
+            self.means = match noted {
+                _ if last => Means::None,
+                Some(noted) => noted,
                 // Of zeros that are not written to the system makes no memory.
-                _ => Means::Compared(vec![0; memory.len()]),
+                None => Means::Compared(vec![0; memory.len()]),
             };
         }
     }

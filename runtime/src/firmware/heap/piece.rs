@@ -1,13 +1,13 @@
 //! A piece of an instance's state as bytes: pages as they are, what they are, and how long that is.
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use odeum_proto::codec;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{
     HeapError,
     pages::{Changed, PAGE, is_zero},
 };
+use crate::firmware::trailer;
 
 /// Longest head, in bytes: a table of a million elements, with room.
 const HEAD_BYTES: usize = 32 << 20;
@@ -95,27 +95,15 @@ impl Piece {
         }
     }
 
-    /// Behind the pages, which may be a megabyte, so that they stay where they are.
     pub(super) fn encode(self) -> Bytes {
         let head = Head { pages: self.pages, rest: self.rest };
         // Only a sequence of unknown length cannot be encoded.
-        let head = codec::encode(&head).unwrap_or_default();
-        let mut bytes = self.data.try_into_mut().unwrap_or_else(|data| BytesMut::from(&data[..]));
-        bytes.extend_from_slice(&head);
-        bytes.put_u32_le(u32::try_from(head.len()).unwrap_or(u32::MAX));
-        bytes.freeze()
+        trailer::put_behind(self.data, &head).unwrap_or_default()
     }
 
-    pub(super) fn decode(mut bytes: Bytes) -> Result<Self, HeapError> {
-        let Some(end) = bytes.len().checked_sub(4) else {
-            return Err(HeapError::misfit("a piece has no head"));
-        };
-        let length = bytes.split_off(end).get_u32_le() as usize;
-        if length > bytes.len() || length > HEAD_BYTES {
-            return Err(HeapError::misfit(format_args!("a head of {length} bytes")));
-        }
-        let head: Head = codec::decode(&bytes.split_off(bytes.len() - length))?;
-        Ok(Self { pages: head.pages, data: bytes, rest: head.rest })
+    pub(super) fn decode(bytes: Bytes) -> Result<Self, HeapError> {
+        let (data, Head { pages, rest }) = trailer::split_off(bytes, HEAD_BYTES)?;
+        Ok(Self { pages, data, rest })
     }
 }
 

@@ -67,23 +67,22 @@ impl HostParts {
     /// Why that is not known yet.
     async fn take_over(&self) -> Result<bool, String> {
         let said = |error: StoreError| error.to_string();
-        if let Some(at) = self.arrived.saved_at() {
-            if self.ledger.shows(&self.entity, at) {
-                return Ok(true);
+        // All that was written to them before stands before that in the log.
+        let behind_all = match self.arrived.saved_at() {
+            Some(saved_at) => Some(saved_at),
+            None => {
+                let fenced = self.ledger.fence(&self.entity, self.epoch, STORE_DEADLINE).await;
+                match fenced.map_err(said)? {
+                    DataOutcome::Refused(SessionRefusal::StaleEpoch { .. }) => return Ok(false),
+                    // A full group has room again some day.
+                    DataOutcome::Refused(refusal) => return Err(refusal.to_string()),
+                    DataOutcome::Applied { revision } => Some(revision),
+                    _ => None,
+                }
             }
-            let seen = self.ledger.confirm(&self.entity, STORE_DEADLINE).await.map_err(said)?;
-            return Ok(is_present(self.epoch, seen));
-        }
-        let fenced = self.ledger.fence(&self.entity, self.epoch, STORE_DEADLINE).await;
-        match fenced.map_err(said)? {
-            DataOutcome::Refused(SessionRefusal::StaleEpoch { .. }) => return Ok(false),
-            // A full group has room again some day.
-            DataOutcome::Refused(refusal) => return Err(refusal.to_string()),
-            // All that was written to them before stands before it in the log.
-            DataOutcome::Applied { revision } if self.ledger.shows(&self.entity, revision) => {
-                return Ok(true);
-            }
-            _ => {}
+        };
+        if behind_all.is_some_and(|revision| self.ledger.shows(&self.entity, revision)) {
+            return Ok(true);
         }
         let seen = self.ledger.confirm(&self.entity, STORE_DEADLINE).await.map_err(said)?;
         Ok(is_present(self.epoch, seen))

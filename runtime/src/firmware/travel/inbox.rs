@@ -1,14 +1,15 @@
 //! What goes with a guest that moves beside what it has in memory.
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use odeum_proto::{
     RequestId, Revision,
-    codec::{self, DecodeError, EncodeError},
+    codec::{DecodeError, EncodeError},
     handover::Answered,
+    limits,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::firmware::bridge::Publication;
+use crate::firmware::{bridge::Publication, trailer};
 
 /// What of a guest is in no memory.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,24 +48,12 @@ impl Inbox {
 
     /// Puts it behind a piece of what it has in memory, so that both are sent in one go.
     pub(in crate::firmware) fn behind(&self, piece: Bytes) -> Result<Bytes, EncodeError> {
-        let inbox = codec::encode(self)?;
-        let mut bytes = piece.try_into_mut().unwrap_or_else(|piece| BytesMut::from(&piece[..]));
-        bytes.extend_from_slice(&inbox);
-        bytes.put_u32_le(u32::try_from(inbox.len()).unwrap_or(u32::MAX));
-        Ok(bytes.freeze())
+        trailer::put_behind(piece, self)
     }
 
     /// A piece of what it has in memory, and what was behind it.
-    pub(super) fn split(mut bytes: Bytes) -> Result<(Bytes, Self), DecodeError> {
-        let short = || DecodeError::Malformed {
-            expected: "what waits for a guest",
-            reason: "it ends before its end".into(),
-        };
-        let end = bytes.len().checked_sub(4).ok_or_else(short)?;
-        let length = bytes.split_off(end).get_u32_le() as usize;
-        let begin = bytes.len().checked_sub(length).ok_or_else(short)?;
-        let inbox = codec::decode(&bytes.split_off(begin))?;
-        Ok((bytes, inbox))
+    pub(super) fn split(bytes: Bytes) -> Result<(Bytes, Self), DecodeError> {
+        trailer::split_off(bytes, limits::BULK_BYTES)
     }
 
     pub(in crate::firmware) fn publications(self) -> impl Iterator<Item = Publication> {
