@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -292,11 +293,16 @@ impl Work {
         }
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         let work = Arc::clone(self);
-        tasks.spawn(async move {
+        let mut sending = Box::pin(async move {
             work.is_sent(request);
             work.perform(request).await;
             work.in_flight.fetch_sub(1, Ordering::Relaxed);
         });
+        // Its first step is taken here and now: a task would wait for its turn behind what else is
+        // to be done. As a task it is polled again, with a waker that is heard.
+        if sending.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            tasks.spawn(sending);
+        }
     }
 
     /// Takes down how late a request is sent, at this moment.

@@ -1,6 +1,7 @@
 //! Waits until a moment to within some microseconds: tokio's own timers have a resolution of a
 //! millisecond. A timer of the kernel wakes the task a little early, and for the rest it yields, so that
-//! answers are handled meanwhile.
+//! answers are handled meanwhile; but not at the very end, when handling them would take longer than
+//! there is time. Those that come then are taken down up to [`ALONE`] late.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -20,6 +21,12 @@ const EARLY: Duration = Duration::from_micros(250);
 
 /// What of the time it may spend with waiting awake.
 const AWAKE: f64 = 0.25;
+
+/// How long before a moment nothing else is begun, at most: longer than a few answers take.
+const ALONE: Duration = Duration::from_micros(60);
+
+/// What of the time may be spent so.
+const AWAKE_ALONE: f64 = 0.06;
 
 /// Waits until moments.
 #[derive(Debug)]
@@ -42,22 +49,29 @@ impl Pace {
     }
 
     /// Waits until `due`, in nanoseconds of [`monotonic::now`]. The longer the wait, the earlier it wakes:
-    /// a quarter of it, at most [`EARLY`].
+    /// a quarter of it, at most [`EARLY`]. Of a sixteenth or so at the end, at most [`ALONE`], the
+    /// thread does nothing else.
     ///
     /// # Errors
     /// If the timer cannot be set.
     pub(crate) async fn until(&self, due: u64) -> io::Result<()> {
         let now = monotonic::now();
         let Some(wait) = due.checked_sub(now).filter(|wait| *wait > 0) else { return Ok(()) };
-        let early = (wait as f64 * AWAKE).min(EARLY.as_nanos() as f64) as u64;
+        let before = |part: f64, most: Duration| {
+            due - (wait as f64 * part).min(most.as_nanos() as f64) as u64
+        };
+        let (awake, alone) = (before(AWAKE, EARLY), before(AWAKE_ALONE, ALONE));
         // A shorter sleep ends later than it should.
         if wait > 20_000 {
-            self.sleep(due - early).await?;
+            self.sleep(awake).await?;
         }
-        while monotonic::now() < due {
-            tokio::task::yield_now().await;
+        loop {
+            match monotonic::now() {
+                now if now >= due => return Ok(()),
+                now if now >= alone => std::hint::spin_loop(),
+                _ => tokio::task::yield_now().await,
+            }
         }
-        Ok(())
     }
 
     async fn sleep(&self, until: u64) -> io::Result<()> {
