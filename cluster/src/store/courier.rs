@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use odeum_proto::NodeId;
 use odeum_proto::log::{Forward, StoreReply, StoreRequest};
 use tokio::sync::{mpsc, oneshot};
@@ -28,6 +28,10 @@ const UNDER_WAY: usize = 4;
 
 /// Loads that may be under way however short the way is.
 const AT_ONCE: usize = 2;
+
+/// Changes that are worth a second load while one is under way. With fewer two loads would go in
+/// turn, each waiting for the other, and each change for both: what few do goes in one load.
+const WORTH: usize = 64;
 
 /// How long after the last load one more than [`AT_ONCE`] may follow.
 const APART: Duration = Duration::from_millis(1);
@@ -63,35 +67,53 @@ pub(super) async fn run(seat: Arc<Seat>, rpc: Arc<dyn Rpc>, mut parcels: mpsc::R
     let mut waiting = Vec::new();
     let mut last = Instant::now();
     loop {
-        while has_room(under_way.len(), last)
+        if let Some(room @ 1..) = LOAD.checked_sub(waiting.len())
+            && let Some(0) = parcels.recv_many(&mut waiting, room).now_or_never()
+        {
+            return;
+        }
+        if packed.is_empty() && has_room(under_way.len(), last, waiting.len()) {
+            packed.extend(loads(waiting.drain(..), Instant::now()));
+        }
+        while has_room(under_way.len(), last, packed.iter().map(Load::len).sum())
             && let Some(load) = packed.pop_front()
         {
             last = Instant::now();
             under_way.push(carry(&seat, &rpc, load));
         }
-        let number = under_way.len();
+        let some_wait = !(waiting.is_empty() && packed.is_empty());
+        let room = LOAD.saturating_sub(waiting.len());
         tokio::select! {
             biased;
-            Some(()) = under_way.next() => {}
-            () = sleep_until(last + APART), if waits_for_time(number, last) => {}
-            taken = parcels.recv_many(&mut waiting, LOAD), if has_room(number, last) => {
+            Some(carried) = under_way.next() => {
+                // Who was answered may ask again at once, and goes with those who wait.
+                if carried < WORTH {
+                    tokio::task::yield_now().await;
+                }
+            }
+            () = sleep_until(last + APART), if some_wait && waits_for_time(under_way.len(), last) => {}
+            taken = parcels.recv_many(&mut waiting, room), if room > 0 => {
                 if taken == 0 {
                     return;
                 }
-                packed.extend(loads(waiting.drain(..), Instant::now()));
             }
         }
     }
 }
 
-/// Whether another load may go while `number` are under way, of which the last went at `last`.
-fn has_room(number: usize, last: Instant) -> bool {
-    number < AT_ONCE || (number < UNDER_WAY && last.elapsed() >= APART)
+/// Whether another load of `waiting` changes may go while `number` are under way, of which the last
+/// went at `last`.
+fn has_room(number: usize, last: Instant, waiting: usize) -> bool {
+    match number {
+        0 => true,
+        1..AT_ONCE if waiting >= WORTH => true,
+        _ => number < UNDER_WAY && last.elapsed() >= APART,
+    }
 }
 
-/// Whether another may go when some time has passed, and none now.
+/// Whether another may go when some time has passed, however few wait.
 fn waits_for_time(number: usize, last: Instant) -> bool {
-    number < UNDER_WAY && !has_room(number, last)
+    (1..UNDER_WAY).contains(&number) && last.elapsed() < APART
 }
 
 /// What goes together: to one leader, and not too much.
@@ -101,6 +123,12 @@ struct Load {
     until: Instant,
     commands: Vec<Bytes>,
     answers: Vec<oneshot::Sender<StoreReply>>,
+}
+
+impl Load {
+    fn len(&self) -> usize {
+        self.commands.len()
+    }
 }
 
 /// Packs parcels, in their order. Those that nobody waits for any more are left out.
@@ -130,7 +158,9 @@ fn loads(parcels: impl Iterator<Item = Parcel>, now: Instant) -> Vec<Load> {
     full
 }
 
-async fn carry(seat: &Seat, rpc: &Arc<dyn Rpc>, load: Load) {
+/// How many changes it had.
+async fn carry(seat: &Seat, rpc: &Arc<dyn Rpc>, load: Load) -> usize {
+    let number = load.len();
     let Load { leader, until, commands, mut answers } = load;
     let remaining = until.saturating_duration_since(Instant::now());
     let forward = Forward { remaining, request: StoreRequest::Propose(commands) };
@@ -143,7 +173,7 @@ async fn carry(seat: &Seat, rpc: &Arc<dyn Rpc>, load: Load) {
         biased;
         reply = seat.forward(&leader, forward, rpc) => reply,
         // It keeps no place from others.
-        () = forgotten => return,
+        () = forgotten => return number,
     };
     let mut answers = answers.into_iter();
     // Who has gone needs no answer.
@@ -159,6 +189,7 @@ async fn carry(seat: &Seat, rpc: &Arc<dyn Rpc>, load: Load) {
     for answer in answers {
         let _ = answer.send(rest.clone());
     }
+    number
 }
 
 #[cfg(test)]
@@ -181,13 +212,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_third_load_goes_only_when_the_way_is_long() {
+    async fn a_second_load_goes_when_it_is_worth_it_and_a_third_only_when_the_way_is_long() {
         let last = Instant::now();
-        assert!(has_room(0, last) && has_room(1, last));
-        assert!(!has_room(2, last) && waits_for_time(2, last));
+        assert!(has_room(0, last, 1));
+        assert!(!has_room(1, last, WORTH - 1) && has_room(1, last, WORTH));
+        assert!(!has_room(2, last, LOAD) && waits_for_time(2, last));
         tokio::time::advance(APART).await;
-        assert!(has_room(2, last) && has_room(3, last));
-        assert!(!has_room(4, last) && !waits_for_time(4, last));
+        assert!(has_room(1, last, 1) && has_room(2, last, 1) && has_room(3, last, 1));
+        assert!(!has_room(4, last, LOAD) && !waits_for_time(4, last));
     }
 
     #[test]
