@@ -21,6 +21,7 @@ use odeum_loadtest::scenario::compare::Comparison;
 use odeum_loadtest::scenario::{self, LoadArgs, LoadTest, generator, library};
 use odeum_loadtest::vs::{self, Compared, VsArgs};
 use odeum_loadtest::{fleet, run, store};
+use odeum_runtime::memory;
 use serde::Serialize;
 
 /// Messages are many small allocations that end on other threads than they began on.
@@ -183,6 +184,10 @@ fn main() -> ExitCode {
 }
 
 fn perform(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    // As a node does; but what is not ours, and is started by this process, has memory as it likes.
+    if !matches!(arguments.command, Command::Vs(_)) {
+        memory::without_huge_pages();
+    }
     // Each of its processes has threads of its own kind.
     let command = match arguments.command {
         Command::Peer(args) => return process::run(&args).map(|()| ExitCode::SUCCESS),

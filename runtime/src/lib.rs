@@ -6,6 +6,7 @@ pub mod config;
 pub mod demo;
 pub mod doctor;
 pub mod firmware;
+pub mod memory;
 pub mod node;
 pub mod package;
 pub mod tls;
