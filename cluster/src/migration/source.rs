@@ -22,9 +22,12 @@ const PREPARE: Duration = Duration::from_secs(60);
 /// How long a piece of state may take to be there.
 const PIECE: Duration = Duration::from_secs(10);
 
-/// Longest pause behind a piece that is sent while the entity runs. A pause is as long as the piece took, so
-/// that who calls it meanwhile gets half of what the copy could use up.
+/// Pause behind some pieces that are sent while the entity runs, in which those who call it meanwhile get
+/// what the copy would use up.
 const BREATH: Duration = Duration::from_millis(1);
+
+/// Bytes behind which such a pause is made: what some milliseconds of copying are.
+const STRETCH: usize = 4 << 20;
 
 /// How long the entity may take for the message at hand. Others wait meanwhile.
 const FREEZE: Duration = Duration::from_secs(10);
@@ -106,18 +109,22 @@ impl Giving<'_> {
         self.entry.copied();
         let mut departing = course.departing.take().ok_or_else(|| Cannot::because("it is gone"))?;
         let mut copied = departing.copy().await;
+        let mut stretch = 0;
         let small = loop {
             match copied {
                 Ok(Copied::Round { small }) => break Ok(small),
                 Ok(Copied::Piece(piece)) => {
-                    let began = Instant::now();
+                    stretch += piece.len();
                     let sent = self.send(course, piece);
                     let (sent, next) = tokio::join!(sent, departing.copy());
                     if let Err(cannot) = sent {
                         break Err(cannot);
                     }
                     copied = next;
-                    sleep(began.elapsed().min(BREATH)).await;
+                    if stretch >= STRETCH {
+                        stretch = 0;
+                        sleep(BREATH).await;
+                    }
                 }
                 Err(cannot) => break Err(cannot),
             }
