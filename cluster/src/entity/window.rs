@@ -3,9 +3,11 @@
 //! Bounded by number and by bytes: what falls out is the oldest. A reply that is too large to be
 //! remembered leaves its key behind, so that a retry is refused instead of repeated.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::hash::BuildHasher as _;
 
 use bytes::Bytes;
+use hashbrown::HashTable;
 use odeum_proto::handover::Answered;
 use odeum_proto::{RequestId, limits};
 
@@ -27,18 +29,30 @@ pub enum Remembered {
 /// The deduplication window of one activation.
 #[derive(Debug, Default)]
 pub struct Window {
-    replies: HashMap<RequestId, Remembered, foldhash::quality::RandomState>,
-    order: VecDeque<RequestId>,
+    /// The oldest first.
+    entries: VecDeque<Entry>,
+    /// The numbers of the entries, found by the hashes of their keys. That the oldest is forgotten, which
+    /// each message costs, reads no key.
+    numbers: HashTable<u64>,
+    hasher: foldhash::quality::RandomState,
     bytes: usize,
-    /// Keys that it was ever given.
+    /// Keys that it was ever given, which is the number of the next entry.
     given: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    key: RequestId,
+    hash: u64,
+    remembered: Remembered,
 }
 
 impl Window {
     /// What was answered under `key`.
     #[must_use]
     pub fn get(&self, key: &RequestId) -> Option<&Remembered> {
-        self.replies.get(key)
+        let place = self.place(key, self.hasher.hash_one(key))?;
+        Some(&self.entries.get(place)?.remembered)
     }
 
     /// Remembers an answer.
@@ -54,17 +68,59 @@ impl Window {
             }
             Remembered::Reply(_) | Remembered::TooLarge => Remembered::TooLarge,
         };
-        if let Some(Remembered::Reply(before)) = self.replies.insert(key.clone(), remembered) {
-            self.bytes -= before.len();
-        } else {
-            self.order.push_back(key);
-            self.given += 1;
-        }
-        while self.order.len() > limits::DEDUPLICATION_WINDOW || self.bytes > WINDOW_BYTES {
-            let Some(oldest) = self.order.pop_front() else { return };
-            if let Some(Remembered::Reply(reply)) = self.replies.remove(&oldest) {
-                self.bytes -= reply.len();
+        let hash = self.hasher.hash_one(&key);
+        match self.place(&key, hash).and_then(|place| self.entries.get_mut(place)) {
+            Some(entry) => {
+                let before = std::mem::replace(&mut entry.remembered, remembered);
+                self.bytes -= before.len();
             }
+            None => self.push(Entry { key, hash, remembered }),
+        }
+        while self.entries.len() > limits::DEDUPLICATION_WINDOW || self.bytes > WINDOW_BYTES {
+            let number = self.forgotten();
+            let Some(oldest) = self.entries.pop_front() else { return };
+            if let Ok(found) = self.numbers.find_entry(oldest.hash, |other| *other == number) {
+                found.remove();
+            }
+            self.bytes -= oldest.remembered.len();
+        }
+    }
+
+    fn push(&mut self, entry: Entry) {
+        let (hash, number, forgotten) = (entry.hash, self.given, self.forgotten());
+        self.entries.push_back(entry);
+        self.given += 1;
+        let entries = &self.entries;
+        let hash_of = |number: &u64| entries.get(place(*number, forgotten)).map_or(0, |it| it.hash);
+        self.numbers.insert_unique(hash, number, hash_of);
+    }
+
+    /// Where the entry of a key is.
+    fn place(&self, key: &RequestId, hash: u64) -> Option<usize> {
+        let forgotten = self.forgotten();
+        let is_it = |number: &u64| {
+            self.entries.get(place(*number, forgotten)).is_some_and(|entry| entry.key == *key)
+        };
+        self.numbers.find(hash, is_it).map(|number| place(*number, forgotten))
+    }
+
+    /// How many entries it has no more, which is the number of the oldest.
+    fn forgotten(&self) -> u64 {
+        self.given - self.entries.len() as u64
+    }
+}
+
+/// Where the entry with a number is, when so many before the first are forgotten.
+fn place(number: u64, forgotten: u64) -> usize {
+    usize::try_from(number.wrapping_sub(forgotten)).unwrap_or(usize::MAX)
+}
+
+impl Remembered {
+    /// Bytes that it takes beside its key.
+    fn len(&self) -> usize {
+        match self {
+            Self::Reply(reply) => reply.len(),
+            Self::TooLarge => 0,
         }
     }
 }
@@ -72,13 +128,13 @@ impl Window {
 impl Window {
     /// How many bytes it takes, roughly.
     pub(super) fn weight(&self) -> usize {
-        self.bytes + self.order.len() * KEY_WEIGHT
+        self.bytes + self.entries.len() * KEY_WEIGHT
     }
 
     /// How many requests it remembers.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.order.len()
+        self.entries.len()
     }
 
     /// How many requests it was ever given.
@@ -90,21 +146,21 @@ impl Window {
     /// Whether it remembers nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.entries.is_empty()
     }
 
     /// What it remembers, the oldest first, as it goes to another node: what was given to it behind the first
     /// `since` requests, `at_most` so many. Moves `since` behind those.
     pub fn to_wire(&self, since: &mut u64, at_most: usize) -> Vec<(RequestId, Answered)> {
-        let forgotten = self.given - self.order.len() as u64;
+        let forgotten = self.forgotten();
         let skip = usize::try_from(since.saturating_sub(forgotten)).unwrap_or(usize::MAX);
-        let count = self.order.len().saturating_sub(skip).min(at_most);
+        let count = self.entries.len().saturating_sub(skip).min(at_most);
         *since = forgotten.max(*since) + count as u64;
-        let answer = |key: &RequestId| match self.replies.get(key)? {
-            Remembered::Reply(reply) => Some((key.clone(), Answered::Reply(reply.to_vec()))),
-            Remembered::TooLarge => Some((key.clone(), Answered::TooLarge)),
+        let answer = |entry: &Entry| match &entry.remembered {
+            Remembered::Reply(reply) => (entry.key.clone(), Answered::Reply(reply.to_vec())),
+            Remembered::TooLarge => (entry.key.clone(), Answered::TooLarge),
         };
-        self.order.iter().skip(skip).take(count).filter_map(answer).collect()
+        self.entries.iter().skip(skip).take(count).map(answer).collect()
     }
 
     /// Remembers what came from another node.
@@ -135,6 +191,18 @@ mod tests {
         }
         assert_eq!(window.get(&key(0)), None);
         assert_eq!(window.get(&key(1)), Some(&Remembered::Reply(Bytes::from(vec![1; 8]))));
+    }
+
+    #[test]
+    fn what_is_answered_again_under_a_key_takes_the_place_of_its_answer() {
+        let mut window = Window::default();
+        for n in 0..10 {
+            window.put(key(n % 3), Bytes::from(vec![1; n]));
+        }
+        assert_eq!((window.len(), window.bytes), (3, 7 + 8 + 9));
+        assert_eq!(window.get(&key(0)), Some(&Remembered::Reply(Bytes::from(vec![1; 9]))));
+        window.put(key(1), Bytes::from(vec![0; limits::REMEMBERED_REPLY_BYTES + 1]));
+        assert_eq!((window.len(), window.bytes), (3, 8 + 9));
     }
 
     #[test]

@@ -41,13 +41,12 @@ impl HostActor {
 
     /// Has an instance that ended because it was idle begin again.
     pub(super) async fn wake(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
-        match std::mem::replace(&mut self.stands, Stands::Away) {
-            // It may be told that it has started, which is a message, too.
-            Stands::Asleep(module) => Box::pin(self.begin(ctx, &module)).await,
-            other => {
-                self.stands = other;
-                Ok(())
-            }
+        // What stands is large, and is moved only when it must be.
+        let Stands::Asleep(_) = &self.stands else { return Ok(()) };
+        // It may be told that it has started, which is a message, too.
+        if let Stands::Asleep(module) = std::mem::replace(&mut self.stands, Stands::Away) {
+            Box::pin(self.begin(ctx, &module)).await?;
         }
+        Ok(())
     }
 }
