@@ -3,11 +3,10 @@
 /// Has this process, and those that it starts, do without transparent huge pages. To be called first of
 /// all.
 ///
-/// Whoever first touches a huge page waits until the kernel has cleared 2 MiB: 0.1 ms on bare metal, and
-/// 5 ms measured in a virtual machine whose own memory comes page by page. On a thread that serves
-/// guests all of them wait, and the allocator asks for such pages wherever it can. What they would save
-/// is a few percent of the time of programs that walk through gigabytes, which nodes do not; and where the
-/// system gives them to everybody, the memory of a small guest takes 2 MiB of them.
+/// Whoever first touches a huge page waits until the kernel has cleared 2 MiB, which took 5 ms where it
+/// was measured: a virtual machine whose own memory comes page by page. On a thread that serves guests
+/// all of them wait, and the allocator asks for such pages wherever it can. Where the system gives them to
+/// everybody, the memory of a small guest takes 2 MiB, too.
 ///
 /// The library does not do it by itself: a program that has actors in it decides for all that is in it.
 pub fn without_huge_pages() {

@@ -2,8 +2,9 @@
 //! together.
 //!
 //! One request to the leader, one message to its core and one answer carry as many changes as
-//! waited; each is an entry of its own in the log. A lone change waits for nobody. So the cost of
-//! the way is shared the more, the more there is to do.
+//! waited; each is an entry of its own in the log. A lone change waits for nobody; few that come
+//! while a load is under way wait for its answer, a millisecond at most. So the cost of the way is
+//! shared the more, the more there is to do.
 //!
 //! Who waits for an answer does not keep others waiting: it is the replica's task that carries.
 
@@ -26,14 +27,14 @@ use super::seat::Seat;
 /// work for a round trip; so those beyond the second only go when the way is long.
 const UNDER_WAY: usize = 4;
 
-/// Loads that may be under way however short the way is.
+/// Loads that may be under way however short the way is, when they are [`WORTH`] it.
 const AT_ONCE: usize = 2;
 
 /// Changes that are worth a second load while one is under way. With fewer two loads would go in
 /// turn, each waiting for the other, and each change for both: what few do goes in one load.
 const WORTH: usize = 64;
 
-/// How long after the last load one more than [`AT_ONCE`] may follow.
+/// How long after the last load another may follow that could not go at once.
 const APART: Duration = Duration::from_millis(1);
 
 /// Changes that go together at most.
