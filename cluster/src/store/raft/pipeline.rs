@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, FuturesOrdered};
-use futures::{Stream, StreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use openraft::OptionalSend;
 use openraft::errors::{NetworkError, RPCError};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult};
@@ -19,9 +19,13 @@ use super::{LogId, Types};
 /// disk without work for a round trip when the way is long or a disk slow.
 const UNDER_WAY: usize = 4;
 
-/// How long after a batch another may follow while there is no answer. What is faster is best done
-/// with one batch at a time: each costs both sides more than the entries in it.
+/// How long after a batch with entries another may follow while there is no answer. What is faster is
+/// best done with one batch at a time: each costs both sides more than the entries in it.
 const APART: Duration = Duration::from_millis(1);
+
+/// Entries in a batch that are many: so much goes on that the next one waits for any answer, by when more
+/// will have gathered.
+const MANY: usize = 64;
 
 /// Bytes of entries that may be without an answer beside the first batch: large ones go one by one,
 /// or those of many groups would fill the queue to the follower in which heartbeats wait, too.
@@ -46,6 +50,8 @@ pub(super) struct Pipeline<I, F> {
     under_way: VecDeque<Batch>,
     /// When the last one went.
     last: Instant,
+    /// How many entries the last one had that had any.
+    entries: usize,
 }
 
 /// What must be known of a batch when its answer comes.
@@ -64,7 +70,7 @@ where
 {
     pub(super) fn new(input: I, send: F) -> Self {
         let (answers, under_way) = (FuturesOrdered::new(), VecDeque::new());
-        Self { input: Some(input), send, answers, under_way, last: Instant::now() }
+        Self { input: Some(input), send, answers, under_way, last: Instant::now(), entries: 0 }
     }
 
     /// What the follower says.
@@ -110,7 +116,10 @@ where
                     return Some((answer, goes_on));
                 }
                 next = next => match next {
-                    Some(rpc) => self.push(&rpc),
+                    Some(rpc) => {
+                        let rpc = self.joined(rpc).await;
+                        self.push(&rpc);
+                    }
                     None => self.input = None,
                 },
             }
@@ -125,7 +134,32 @@ where
         }
         let bytes: usize = self.under_way.iter().map(|batch| batch.bytes).sum();
         let few = self.under_way.len() < UNDER_WAY && bytes < UNDER_WAY_BYTES;
-        few.then(|| self.last + APART)
+        // Those without entries say what is committed: the follower's disk has nothing to do.
+        let at_once = bytes == 0 && self.entries < MANY;
+        few.then(|| self.last + if at_once { Duration::ZERO } else { APART })
+    }
+
+    /// One without entries goes with those that come from what this thread has to do anyway: what
+    /// is committed is often what somebody waited for who then asks for the next. Not when much is
+    /// committed, which the follower had better begin with.
+    async fn joined(&mut self, rpc: AppendEntriesRequest<Types>) -> AppendEntriesRequest<Types> {
+        // Behind another it stays by itself: openraft would take the answer to that one for its own.
+        if !rpc.entries.is_empty() || !self.under_way.is_empty() || self.entries >= MANY {
+            return rpc;
+        }
+        tokio::task::yield_now().await;
+        let next = self.input.as_mut().and_then(|input| input.next().now_or_never());
+        match next {
+            None => rpc,
+            Some(None) => {
+                self.input = None;
+                rpc
+            }
+            Some(Some(next)) => {
+                debug_assert_eq!(next.prev_log_id, rpc.prev_log_id, "one stream, one log");
+                next
+            }
+        }
     }
 
     fn push(&mut self, rpc: &AppendEntriesRequest<Types>) {
@@ -134,6 +168,9 @@ where
         let bytes = rpc.entries.iter().map(weight).sum();
         let behind = !self.under_way.is_empty();
         self.last = Instant::now();
+        if !rpc.entries.is_empty() {
+            self.entries = rpc.entries.len();
+        }
         self.answers.push_back((self.send)(rpc));
         self.under_way.push_back(Batch { previous, last, bytes, behind });
     }
@@ -164,7 +201,7 @@ impl Batch {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use futures::FutureExt as _;
+    use futures::stream::iter;
     use odeum_proto::LogTime;
     use odeum_proto::log::Proposal;
     use openraft::raft::StreamAppendError;
@@ -186,17 +223,20 @@ mod tests {
         }
 
         fn answers(&self, batches: u64) -> Answers<'static> {
-            self.answers_to((1..=batches).map(batch).collect())
+            self.answers_to(iter((1..=batches).map(batch)))
         }
 
-        fn answers_to(&self, batches: Vec<AppendEntriesRequest<Types>>) -> Answers<'static> {
+        fn answers_to(
+            &self,
+            input: impl Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
+        ) -> Answers<'static> {
             let sent = Arc::clone(&self.0);
             let send = move |_: &AppendEntriesRequest<Types>| -> Sent {
                 let (sender, receiver) = oneshot::channel();
                 sent.lock().expect("not poisoned").push(sender);
                 async move { Ok(receiver.await.expect("answered")) }.boxed()
             };
-            Pipeline::new(futures::stream::iter(batches), send).answers()
+            Pipeline::new(input, send).answers()
         }
     }
 
@@ -218,6 +258,11 @@ mod tests {
             entries: vec![entry],
             leader_commit: None,
         }
+    }
+
+    /// What says only what is committed, behind entry `index`.
+    fn commit(index: u64) -> AppendEntriesRequest<Types> {
+        AppendEntriesRequest { entries: vec![], ..batch(index + 1) }
     }
 
     /// Has all sent that can be sent without an answer.
@@ -276,8 +321,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_answer_to_a_batch_is_not_taken_for_that_to_a_later_one_that_adds_nothing() {
         let follower = Follower::default();
-        let more = AppendEntriesRequest { prev_log_id: Some(id(1)), entries: vec![], ..batch(1) };
-        let mut answers = follower.answers_to(vec![batch(1), more]);
+        let mut answers = follower.answers_to(iter([batch(1), commit(1)]));
         settle(&mut answers).await;
         let [first, second] = <[_; 2]>::try_from(follower.take()).expect("two");
         first.send(Reply::Success).expect("waited for");
@@ -289,6 +333,61 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_is_committed_goes_with_entries_that_come_at_once() {
+        let follower = Follower::default();
+        let mut answers = follower.answers_to(iter([commit(0), batch(1)]));
+        assert!(answers.next().now_or_never().is_none());
+        assert!(follower.take().is_empty(), "something may follow at once");
+        assert!(answers.next().now_or_never().is_none());
+        let [both] = <[_; 1]>::try_from(follower.take()).expect("one");
+        both.send(Reply::Success).expect("waited for");
+        let told = answers.next().now_or_never().expect("there").expect("not the end");
+        assert_eq!(told.expect("no error"), Ok(Some(id(1))));
+        assert!(matches!(answers.next().now_or_never(), Some(None)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn entries_do_not_wait_for_the_answer_to_a_batch_that_has_none() {
+        let follower = Follower::default();
+        let (sender, mut receiver) = tokio::sync::mpsc::channel(4);
+        let input = futures::stream::poll_fn(move |cx| receiver.poll_recv(cx));
+        let mut answers = follower.answers_to(input);
+        sender.try_send(commit(0)).expect("room");
+        assert!(answers.next().now_or_never().is_none());
+        assert!(answers.next().now_or_never().is_none());
+        let committed = follower.take();
+        assert_eq!(committed.len(), 1, "nothing followed at once");
+        sender.try_send(batch(1)).expect("room");
+        sender.try_send(batch(2)).expect("room");
+        assert!(answers.next().now_or_never().is_none());
+        assert_eq!(follower.take().len(), 1, "the third one waits behind entries");
+        drop(committed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_many_entries_the_next_ones_wait_for_any_answer() {
+        let follower = Follower::default();
+        let (sender, mut receiver) = tokio::sync::mpsc::channel(4);
+        let input = futures::stream::poll_fn(move |cx| receiver.poll_recv(cx));
+        let mut answers = follower.answers_to(input);
+        let many = (1..=MANY as u64).flat_map(|index| batch(index).entries).collect();
+        sender.try_send(AppendEntriesRequest { entries: many, ..batch(1) }).expect("room");
+        assert!(answers.next().now_or_never().is_none());
+        for sent in follower.take() {
+            sent.send(Reply::Success).expect("waited for");
+        }
+        assert!(answers.next().now_or_never().is_some());
+        sender.try_send(commit(MANY as u64)).expect("room");
+        assert!(answers.next().now_or_never().is_none());
+        let committed = follower.take();
+        assert_eq!(committed.len(), 1, "it does not wait for what may follow");
+        sender.try_send(batch(MANY as u64 + 1)).expect("room");
+        assert!(answers.next().now_or_never().is_none());
+        assert_eq!(follower.take().len(), 0, "more may gather");
+        drop(committed);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn large_batches_go_one_by_one() {
         let follower = Follower::default();
         let mut large = batch(1);
@@ -297,7 +396,7 @@ mod tests {
             odeum_proto::log::Payload::Command(Proposal { at: LogTime::default(), command });
         let at = odeum_proto::log::LogId { term: 1, index: 1 };
         large.entries = vec![entry_from(odeum_proto::log::Entry { id: at, payload })];
-        let mut answers = follower.answers_to(vec![large, batch(2), batch(3)]);
+        let mut answers = follower.answers_to(iter([large, batch(2), batch(3)]));
         settle(&mut answers).await;
         let [first] = <[_; 1]>::try_from(follower.take()).expect("one");
         first.send(Reply::Success).expect("waited for");
