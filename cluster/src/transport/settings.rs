@@ -138,7 +138,9 @@ pub(super) fn bind(addr: SocketAddr) -> Result<UdpSocket, TransportError> {
 }
 
 /// QUIC's settings, the same for both roles. Segmentation offload, Cubic and path MTU discovery
-/// stay as quinn has them: measured best.
+/// stay as quinn has them: measured best. So does when packets are acknowledged: fewer packets that
+/// only acknowledge (quinn 0.11's `AckFrequencyConfig`, every fifth, 5 ms at most) spared a lone write
+/// some 8 % of its time, but in 3 of 80 kills of a node a stream between two others stood still.
 fn transport() -> quinn::TransportConfig {
     let mut config = quinn::TransportConfig::default();
     config

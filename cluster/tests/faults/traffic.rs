@@ -36,6 +36,9 @@ const TELLS: u64 = 4;
 /// How long an ask may take.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(1);
 
+/// How long a sender may be without an answer before it is to say why: longer than any fault lasts.
+const UNEXPLAINED: Duration = Duration::from_secs(8);
+
 /// The pause after each ask: a machine with other work must keep up with all senders.
 const PACE: Duration = Duration::from_millis(40);
 
@@ -146,6 +149,9 @@ struct Sender {
     answered: Instant,
     /// Where the ledger was then.
     home: String,
+    /// What it does, and what came of the last thing that failed.
+    at: String,
+    failed: String,
 }
 
 impl Traffic {
@@ -158,8 +164,13 @@ impl Traffic {
         {
             let ledger = node.entity(format!("ledger/l{ledger}").parse().expect("a name"));
             let name = format!("{name}.{}.{number}", std::process::id());
-            let sender =
-                Sender { tally: Tally::default(), answered: Instant::now(), home: String::new() };
+            let sender = Sender {
+                tally: Tally::default(),
+                answered: Instant::now(),
+                home: String::new(),
+                at: String::new(),
+                failed: String::new(),
+            };
             let sender = Arc::new(Mutex::new(sender));
             traffic.senders.push(Arc::clone(&sender));
             tasks.spawn(send(ledger, name, sender, Arc::clone(&traffic.ended)));
@@ -168,10 +179,18 @@ impl Traffic {
         traffic
     }
 
-    /// How long some sender has been without an answer.
+    /// How long some sender has been without an answer. Those of whom that is to be explained say what
+    /// keeps them.
     pub(crate) fn stalest(&self) -> Duration {
-        let since = self.senders.iter().map(|s| s.lock().expect("no panic").answered.elapsed());
-        since.max().unwrap_or_default()
+        let since = |sender: &Arc<Mutex<Sender>>| {
+            let Sender { answered, home, at, failed, .. } = &*sender.lock().expect("no panic");
+            let since = answered.elapsed();
+            if since > UNEXPLAINED {
+                tracing::warn!(?since, home, at, failed, "a sender has no answer");
+            }
+            since
+        };
+        self.senders.iter().map(since).max().unwrap_or_default()
     }
 
     /// The nodes whose ledgers gave the last answers.
@@ -209,10 +228,16 @@ async fn send(
     let mut number = 0;
     while !ended.load(Ordering::Relaxed) {
         for _ in 0..TELLS {
-            let told = ledger.tell(entry(number)).await.is_ok();
+            state.lock().expect("no panic").at = format!("tells {number} to {}", ledger.id());
+            let told = ledger.tell(entry(number)).await;
             number += 1;
-            state.lock().expect("no panic").tally.told += u64::from(told);
+            let mut state = state.lock().expect("no panic");
+            state.tally.told += u64::from(told.is_ok());
+            if let Err(error) = told {
+                state.failed = error.to_string();
+            }
         }
+        state.lock().expect("no panic").at = format!("asks {} as {number}", ledger.id());
         let asked = Instant::now();
         let answer = ledger.ask(entry(number), DEADLINE).await;
         let took = asked.elapsed();
@@ -225,7 +250,10 @@ async fn send(
                     state.home = node;
                 }
                 Ok(_) => state.tally.wrong += 1,
-                Err(_) => state.tally.refused += 1,
+                Err(error) => {
+                    state.tally.refused += 1;
+                    state.failed = error.to_string();
+                }
             }
             let overdue = took.saturating_sub(DEADLINE);
             state.tally.overdue = state.tally.overdue.max(overdue);
