@@ -201,11 +201,11 @@ impl Batch {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use futures::stream::iter;
+    use futures::stream::{iter, poll_fn};
     use odeum_proto::LogTime;
     use odeum_proto::log::Proposal;
     use openraft::raft::StreamAppendError;
-    use tokio::sync::oneshot;
+    use tokio::sync::{mpsc, oneshot};
 
     use super::super::Vote;
     use super::super::convert::{entry_from, log_id_from, vote_from};
@@ -224,6 +224,14 @@ mod tests {
 
         fn answers(&self, batches: u64) -> Answers<'static> {
             self.answers_to(iter((1..=batches).map(batch)))
+        }
+
+        /// As [`answers_to`](Self::answers_to), to batches that are given in by and by.
+        fn answers_one_by_one(
+            &self,
+        ) -> (mpsc::Sender<AppendEntriesRequest<Types>>, Answers<'static>) {
+            let (sender, mut receiver) = mpsc::channel(4);
+            (sender, self.answers_to(poll_fn(move |cx| receiver.poll_recv(cx))))
         }
 
         fn answers_to(
@@ -349,9 +357,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn entries_do_not_wait_for_the_answer_to_a_batch_that_has_none() {
         let follower = Follower::default();
-        let (sender, mut receiver) = tokio::sync::mpsc::channel(4);
-        let input = futures::stream::poll_fn(move |cx| receiver.poll_recv(cx));
-        let mut answers = follower.answers_to(input);
+        let (sender, mut answers) = follower.answers_one_by_one();
         sender.try_send(commit(0)).expect("room");
         assert!(answers.next().now_or_never().is_none());
         assert!(answers.next().now_or_never().is_none());
@@ -367,9 +373,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn after_many_entries_the_next_ones_wait_for_any_answer() {
         let follower = Follower::default();
-        let (sender, mut receiver) = tokio::sync::mpsc::channel(4);
-        let input = futures::stream::poll_fn(move |cx| receiver.poll_recv(cx));
-        let mut answers = follower.answers_to(input);
+        let (sender, mut answers) = follower.answers_one_by_one();
         let many = (1..=MANY as u64).flat_map(|index| batch(index).entries).collect();
         sender.try_send(AppendEntriesRequest { entries: many, ..batch(1) }).expect("room");
         assert!(answers.next().now_or_never().is_none());
