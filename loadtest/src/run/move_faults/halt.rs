@@ -28,8 +28,8 @@ impl Halt {
         Ok(Self { socket, listener })
     }
 
-    /// Waits until one is there. The next one does not wait.
-    pub(super) async fn reached(self) -> anyhow::Result<Halted> {
+    /// Waits until one is there. The next one waits until this is dropped.
+    pub(super) async fn reached(&self) -> anyhow::Result<Halted> {
         let accepted = timeout(PATIENCE, self.listener.accept()).await;
         let accepted = accepted.with_context(|| format!("it is not reached in {PATIENCE:?}"))?;
         Ok(Halted(accepted.context("cannot wait for a step")?.0))

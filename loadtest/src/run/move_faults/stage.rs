@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use super::case::{Case, Fault, Victim};
 use super::chain::{self, Senders};
-use super::halt::Halt;
+use super::halt::{Halt, Halted};
 use crate::fleet::{Fleet, FleetOptions};
 use crate::guests;
 
@@ -119,8 +119,8 @@ impl Stage {
         let (source, target) = self.course().await?;
         let at = if case.is_at_source() { source } else { target };
         let halt = Halt::at(&self.fleet.steps(at)?, case.step)?;
-        let begun = self.begin_from_to(source, target).await?;
-        let halted = halt.reached().await?;
+        let (begun, halted) = self.begin_until(&halt, source, target).await?;
+        drop(halt);
         let victim = match case.victim {
             Victim::Source => source,
             Victim::Target => target,
@@ -171,6 +171,29 @@ impl Stage {
             }
             anyhow::ensure!(began.elapsed() < PATIENCE, "there is no leader");
             sleep(LOOK).await;
+        }
+    }
+
+    /// Begins a move that waits at a step. One that ends before with nothing done is begun again: what
+    /// was struck last may have two links yet, and a move that asks by the one that goes stays.
+    async fn begin_until(
+        &self,
+        halt: &Halt,
+        source: usize,
+        target: usize,
+    ) -> anyhow::Result<(MoveBegun, Halted)> {
+        let began = Instant::now();
+        loop {
+            let begun = self.begin_from_to(source, target).await?;
+            let ended = tokio::select! {
+                biased;
+                halted = halt.reached() => return Ok((begun, halted?)),
+                ended = self.ending(&begun) => ended?,
+            };
+            anyhow::ensure!(
+                ended == Ending::Stayed && began.elapsed() < PATIENCE,
+                "the move came by no such step: {ended}"
+            );
         }
     }
 
