@@ -7,12 +7,14 @@
 //! Promises, each kept by a test in `transport/tests.rs`:
 //! * A peer is who its certificate says, of this CA, of this wire version and of this cluster, or
 //!   both sides say in one line why not.
-//! * Requests of one class and key start at the peer in the order they were made.
+//! * Requests of one class and key start at the peer in the order they were made, as long as they
+//!   go by the same connection.
 //! * A request ends by its deadline; when its link is lost it fails at once with
 //!   [`TransportError::Unreachable`], and its effect is unknown.
 //! * Queues are bounded in bytes on both sides; who sends faster than the peer works waits.
 //! * Certificates that are renewed are used by new connections at once; links that stand stay.
-//! * Of two connections between the same nodes both sides keep the same one.
+//! * Of two connections between the same nodes both sides keep the same one; the other ends when
+//!   what is under way on it has come to its end.
 //!
 //! Not done, and why: 0-RTT (a replayed first flight could repeat a request; a reconnect costs
 //! one round trip) and following a peer to another address in mid-connection (a moved node is
@@ -38,6 +40,7 @@ mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod handle;
+mod handover;
 mod hello;
 pub(crate) mod lane;
 mod link;

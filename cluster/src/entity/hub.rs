@@ -137,7 +137,7 @@ pub(super) fn singleton(name: EntityKind) -> EntityId {
 /// A fence under way.
 struct Fence {
     route: Arc<Route>,
-    /// The connection it went by.
+    /// The generation of the lanes it went by.
     generation: u64,
     since: Instant,
 }

@@ -15,7 +15,7 @@ const PARTS: usize = 16;
 pub(super) type Answer = Result<Bytes, CallError>;
 
 struct Waiter {
-    /// The connection it was sent by.
+    /// The generation of the lanes it was sent by.
     generation: u64,
     answer: oneshot::Sender<Answer>,
 }

@@ -262,7 +262,8 @@ impl<M: EntityMessage> EntityRef<M> {
             }
             Target::There { epoch, outlet, .. } => {
                 let Some(value) = &*message else { return Attempt::Again };
-                let (ticket, receiver) = self.hub.pending().wait(outlet.generation());
+                let generation = outlet.generation();
+                let (ticket, receiver) = self.hub.pending().wait(generation);
                 let head = AskHead {
                     call: ticket.call,
                     epoch: *epoch,
@@ -272,9 +273,16 @@ impl<M: EntityMessage> EntityRef<M> {
                 };
                 let sent = outlet.push(|out| put_ask(out, &head, value));
                 let outlet = Arc::clone(outlet);
+                let is_of = outlet.generation();
                 match self.sent(sent, outlet, &mut state) {
                     Some(attempt) => attempt,
-                    None => Attempt::Done(Answering::There(ticket, receiver)),
+                    None => {
+                        if is_of != generation {
+                            // What was lost in between was sent before this.
+                            self.hub.pending().resent(ticket.call, is_of);
+                        }
+                        Attempt::Done(Answering::There(ticket, receiver))
+                    }
                 }
             }
             Target::Nowhere => Attempt::Wait(Wait::Change("it has no owner".into())),

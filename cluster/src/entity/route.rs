@@ -56,7 +56,7 @@ pub(super) struct Route {
 pub(super) struct State {
     pub(super) version: u64,
     pub(super) target: Target,
-    /// The connection by which the entity asked for a pause.
+    /// The generation of the lanes by which the entity asked for a pause.
     paused: Option<u64>,
     back: Option<Back>,
 }

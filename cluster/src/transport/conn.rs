@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use odeum_proto::{Incarnation, NodeId, limits};
 use quinn::{RecvStream, SendStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::frame::{self, Frame};
-use super::handle::ControlStream;
-use super::lane::Outlet;
+use super::handle::{ControlStream, Shared};
+use super::handover::Handover;
+use super::lane::{Outlet, Outlets};
 use super::meter::{Metered, Meters, Waits};
 use super::plan::Rank;
 use super::{Class, LinkInfo, LinkStats, Request, TransportError, bulk, hello, settings};
@@ -58,31 +58,107 @@ impl Outbox {
 /// The answer to a request, or why there is none.
 pub(super) type Answer = Result<Bytes, TransportError>;
 
-/// Who waits, by correlation id; the reason once the connection is lost.
-type Waiters = Result<HashMap<u64, oneshot::Sender<Answer>>, Box<str>>;
-
 /// Requests without an answer yet.
-struct Waiting(Mutex<Waiters>);
+#[derive(Default)]
+struct Waiting {
+    waiters: Mutex<Waiters>,
+    /// Nobody waits any more.
+    none: Notify,
+}
+
+/// See [`Waiting`].
+#[derive(Default)]
+struct Waiters {
+    /// By correlation id.
+    senders: HashMap<u64, oneshot::Sender<Answer>>,
+    closed: Option<Closed>,
+}
+
+/// Why nobody can wait any more.
+enum Closed {
+    /// Another connection has taken over.
+    GaveWay,
+    /// The connection is lost.
+    Lost(Box<str>),
+}
 
 impl Waiting {
     fn with<R>(&self, f: impl FnOnce(&mut Waiters) -> R) -> R {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut self.waiters.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn remove(&self, id: u64) -> Option<oneshot::Sender<Answer>> {
+        let (waiter, is_last) = self.with(|waiting| {
+            let waiter = waiting.senders.remove(&id);
+            let is_last = waiter.is_some() && waiting.senders.is_empty();
+            (waiter, is_last)
+        });
+        if is_last {
+            self.none.notify_waiters();
+        }
+        waiter
     }
 }
 
-/// The place of one request among those that wait; freed when the caller gives up.
-struct Ticket<'a> {
-    conn: &'a Conn,
+/// The place of one request among those that wait for the answers of a connection; freed when the
+/// caller gives up.
+pub(super) struct Place {
+    conn: Arc<Conn>,
     id: u64,
+    answer: oneshot::Receiver<Answer>,
 }
 
-impl Drop for Ticket<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
-        self.conn.waiting.with(|waiting| {
-            if let Ok(waiting) = waiting {
-                waiting.remove(&self.id);
+        self.conn.waiting.remove(self.id);
+    }
+}
+
+impl Place {
+    /// A place at `conn`; `None` when another connection has taken over.
+    pub(super) fn take(conn: Arc<Conn>) -> Result<Option<Self>, TransportError> {
+        let id = conn.next_id.fetch_add(1, Ordering::Relaxed);
+        let (sender, answer) = oneshot::channel();
+        let is_there = conn.waiting.with(|waiting| match &waiting.closed {
+            None => {
+                waiting.senders.insert(id, sender);
+                Ok(true)
             }
-        });
+            Some(Closed::GaveWay) => Ok(false),
+            Some(Closed::Lost(reason)) => Err(conn.unreachable(reason)),
+        })?;
+        Ok(is_there.then(|| Self { conn, id, answer }))
+    }
+
+    /// Asks the peer. The caller bounds the time.
+    pub(super) async fn request(mut self, request: Request, until: Instant) -> Answer {
+        let limit = match request.class {
+            Class::Bulk => limits::BULK_BYTES,
+            _ => frame::body_limit(),
+        };
+        let got = request.body.len();
+        if got > limit {
+            return Err(TransportError::TooLarge { got, limit });
+        }
+        if request.class == Class::Bulk {
+            // Its answer comes by the stream of its own; the place keeps the connection.
+            return bulk::request(&self.conn, request, until).await;
+        }
+        let frame = Frame::Request {
+            id: self.id,
+            service: request.service,
+            remaining: until.saturating_duration_since(Instant::now()),
+            body: request.body,
+        };
+        let queued = match self.conn.outbox(request.class, request.key) {
+            Some(outbox) => outbox.push(frame).await,
+            None => false,
+        };
+        let lost = || Err(self.conn.unreachable("the link was lost"));
+        if !queued {
+            return lost();
+        }
+        (&mut self.answer).await.unwrap_or_else(|_| lost())
     }
 }
 
@@ -97,10 +173,11 @@ pub(super) struct Conn {
     generation: u64,
     consensus: Outbox,
     lanes: Vec<Outbox>,
-    /// Set when nothing runs on it any more.
-    ended: CancellationToken,
+    handover: Arc<Handover>,
+    /// Those whose lanes come before its own.
+    before: Vec<Arc<Handover>>,
     /// The lanes of entity messages.
-    entity_lanes: [Arc<Outlet>; settings::LANES],
+    entity_lanes: Outlets,
     /// Bulk transfers under way that this side asked for.
     pub(super) bulk: Semaphore,
     next_id: AtomicU64,
@@ -114,7 +191,17 @@ pub(super) struct Queues {
     pub(super) lanes: Vec<mpsc::Receiver<Queued>>,
 }
 
-/// Counts the connections of this process.
+/// What a connection is to be.
+pub(super) enum Role<'a> {
+    /// The only one to its peer.
+    Only,
+    /// The one that takes over from another.
+    Successor(&'a Conn),
+    /// One that is not used, beside the one that is.
+    Surplus,
+}
+
+/// Counts the connections of this process, and how often lanes that went on lost something.
 static GENERATIONS: AtomicU64 = AtomicU64::new(1);
 
 impl Conn {
@@ -122,12 +209,18 @@ impl Conn {
         quic: quinn::Connection,
         (peer, incarnation): (NodeId, Incarnation),
         rank: Rank,
+        role: &Role<'_>,
+        before: Vec<Arc<Handover>>,
     ) -> (Arc<Self>, Queues) {
         let meters = Arc::new(Meters::default());
         let (consensus, consensus_queue) = Outbox::new(Class::Consensus, &meters);
         let lanes = (0..settings::LANES).map(|_| Outbox::new(Class::Lane, &meters));
         let (lanes, lane_queues) = lanes.unzip();
         let generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
+        let outlets = match role {
+            Role::Successor(before) => before.entity_lanes.clone(),
+            Role::Only | Role::Surplus => Outlets::new(generation),
+        };
         let conn = Self {
             peer,
             incarnation,
@@ -138,11 +231,12 @@ impl Conn {
             generation,
             consensus,
             lanes,
-            ended: CancellationToken::new(),
-            entity_lanes: std::array::from_fn(|_| Outlet::new(generation)),
+            handover: Handover::new(matches!(role, Role::Surplus)),
+            before,
+            entity_lanes: outlets,
             bulk: Semaphore::new(settings::BULK_TRANSFERS),
             next_id: AtomicU64::new(1),
-            waiting: Waiting(Mutex::new(Ok(HashMap::new()))),
+            waiting: Waiting::default(),
             meters,
         };
         (Arc::new(conn), Queues { consensus: consensus_queue, lanes: lane_queues })
@@ -159,26 +253,9 @@ impl Conn {
         }
     }
 
-    /// Tells this connection from all others of this process.
-    pub(super) fn generation(&self) -> u64 {
-        self.generation
-    }
-
-    /// Set when nothing runs on it any more.
-    pub(super) fn ended(&self) -> &CancellationToken {
-        &self.ended
-    }
-
     /// The sending end of an entity lane.
     pub(super) fn lane(&self, lane: usize) -> Option<&Arc<Outlet>> {
         self.entity_lanes.get(lane)
-    }
-
-    /// Ends the entity lanes.
-    pub(super) fn close_lanes(&self) {
-        for lane in &self.entity_lanes {
-            lane.close();
-        }
     }
 
     /// The counters; `reconnects` is not known here.
@@ -186,8 +263,7 @@ impl Conn {
         let path = self.quic.stats().path;
         let of = |class| self.meters.of(class).read();
         let mut lane = of(Class::Lane);
-        for outlet in &self.entity_lanes {
-            lane.sent_bytes += outlet.sent();
+        for outlet in self.entity_lanes.iter() {
             lane.waiting_bytes += outlet.depth() as u64;
         }
         let mut datagram = self.meters.datagram.read();
@@ -212,40 +288,6 @@ impl Conn {
         self.quic.remote_address()
     }
 
-    /// Asks the peer. The caller bounds the time.
-    pub(super) async fn request(&self, request: Request, until: Instant) -> Answer {
-        let limit = match request.class {
-            Class::Bulk => limits::BULK_BYTES,
-            _ => frame::body_limit(),
-        };
-        let got = request.body.len();
-        if got > limit {
-            return Err(TransportError::TooLarge { got, limit });
-        }
-        if request.class == Class::Bulk {
-            return bulk::request(self, request, until).await;
-        }
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let (ticket, answer) = self.wait_for_answer(id)?;
-        let frame = Frame::Request {
-            id,
-            service: request.service,
-            remaining: until.saturating_duration_since(Instant::now()),
-            body: request.body,
-        };
-        let outbox = self.outbox(request.class, request.key);
-        let queued = match outbox {
-            Some(outbox) => outbox.push(frame).await,
-            None => false,
-        };
-        if !queued {
-            return Err(self.unreachable("the link was lost"));
-        }
-        let answer = answer.await.unwrap_or_else(|_| Err(self.unreachable("the link was lost")));
-        drop(ticket);
-        answer
-    }
-
     fn outbox(&self, class: Class, key: u64) -> Option<&Outbox> {
         match class {
             Class::Lane => {
@@ -256,25 +298,9 @@ impl Conn {
         }
     }
 
-    fn wait_for_answer(
-        &self,
-        id: u64,
-    ) -> Result<(Ticket<'_>, oneshot::Receiver<Answer>), TransportError> {
-        let (sender, receiver) = oneshot::channel();
-        self.waiting.with(|waiting| match waiting {
-            Ok(waiting) => {
-                waiting.insert(id, sender);
-                Ok(())
-            }
-            Err(reason) => Err(self.unreachable(reason)),
-        })?;
-        Ok((Ticket { conn: self, id }, receiver))
-    }
-
     /// Gives an answer to who waits for it; one that came too late is dropped.
     pub(super) fn answer(&self, id: u64, answer: Answer) {
-        let waiter = self.waiting.with(|waiting| waiting.as_mut().ok()?.remove(&id));
-        if let Some(waiter) = waiter {
+        if let Some(waiter) = self.waiting.remove(id) {
             // A receiver that is gone has given up, which is its right.
             let _ = waiter.send(answer);
         }
@@ -282,20 +308,86 @@ impl Conn {
 
     /// Fails all who wait now; later requests may still be answered.
     pub(super) fn fail_waiting(&self, reason: &str) {
-        let waiters = self.waiting.with(|waiting| match waiting {
-            Ok(waiting) => std::mem::take(waiting),
-            Err(_) => HashMap::new(),
-        });
+        let waiters = self.waiting.with(|waiting| std::mem::take(&mut waiting.senders));
         for waiter in waiters.into_values() {
             let _ = waiter.send(Err(self.unreachable(reason)));
         }
+        self.waiting.none.notify_waiters();
     }
 
     /// Fails all who wait, now and from now on.
     pub(super) fn close_waiting(&self, reason: &str) {
+        // Who finds that it gave way asks by the other connection.
+        self.waiting.with(|waiting| {
+            waiting.closed.get_or_insert(Closed::Lost(reason.into()));
+        });
         self.fail_waiting(reason);
-        // Who came between is failed too: their senders are dropped with the map.
-        self.waiting.with(|waiting| *waiting = Err(reason.into()));
+    }
+
+    /// Waits until nobody waits for an answer; nobody will then.
+    pub(super) async fn all_answered(&self) {
+        loop {
+            let mut none = std::pin::pin!(self.waiting.none.notified());
+            none.as_mut().enable();
+            let is_done = self.waiting.with(|waiting| {
+                let is_done = waiting.senders.is_empty();
+                if is_done && waiting.closed.is_none() {
+                    waiting.closed = Some(Closed::GaveWay);
+                }
+                is_done
+            });
+            if is_done {
+                return;
+            }
+            none.await;
+        }
+    }
+
+    /// Its way out.
+    pub(super) fn handover(&self) -> &Arc<Handover> {
+        &self.handover
+    }
+
+    /// The ways out of the connections whose lanes come before its own.
+    pub(super) fn before(&self) -> &[Arc<Handover>] {
+        &self.before
+    }
+
+    /// Gives way to another connection, which is in use by now: see [`super::handover`]. Without
+    /// one the lanes end here.
+    pub(super) fn give_way(&self, shared: &Shared) {
+        let goes_over = self.handover.decided().unwrap_or_default();
+        self.handover.begun().cancel();
+        self.entity_lanes.poke();
+        if !goes_over && !self.handover.is_surplus() {
+            self.close_lanes(shared);
+        }
+    }
+
+    /// Ends the use of the lanes; those that went over to another connection go on there.
+    pub(super) fn end_lanes(&self, shared: &Shared) {
+        match self.handover.end_lanes() {
+            None => self.close_lanes(shared),
+            Some(true) if self.handover.has_lost(&self.quic) => self.lose_lanes(shared),
+            Some(_) => {}
+        }
+    }
+
+    /// What was sent by the lanes is lost; they go on by another connection.
+    pub(super) fn lose_lanes(&self, shared: &Shared) {
+        let generation = self.entity_lanes.renew(GENERATIONS.fetch_add(1, Ordering::Relaxed));
+        self.tell_lost(shared, generation);
+    }
+
+    fn close_lanes(&self, shared: &Shared) {
+        self.entity_lanes.close();
+        self.tell_lost(shared, self.entity_lanes.generation());
+    }
+
+    fn tell_lost(&self, shared: &Shared, generation: u64) {
+        if let Some(sink) = shared.lane_sink() {
+            sink.lost(&self.peer, generation);
+        }
     }
 
     /// Drops the datagram when it does not fit or the link is going down: datagrams are allowed

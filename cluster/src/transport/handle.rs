@@ -15,7 +15,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::conn::Conn;
+use super::conn::{Conn, Place};
 use super::endpoint::EndpointMessage;
 use super::lane::{LaneSink, Outlet};
 use super::meter::Metered;
@@ -235,11 +235,16 @@ impl TransportHandle {
         let after = request.deadline;
         let until = Instant::now() + after;
         let answer = async {
-            let conn = match self.shared.conn(peer) {
-                Some(conn) => conn,
-                None => self.await_link(peer).await?,
-            };
-            conn.request(request, until).await
+            loop {
+                let conn = match self.shared.conn(peer) {
+                    Some(conn) => conn,
+                    None => self.await_link(peer).await?,
+                };
+                // One that has given way is not the one in use any more.
+                if let Some(place) = Place::take(conn)? {
+                    return place.request(request, until).await;
+                }
+            }
         };
         timeout_at(until, answer)
             .await

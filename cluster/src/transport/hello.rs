@@ -122,7 +122,8 @@ pub(super) async fn as_acceptor(
     Ok(Introduced { quic, peer: theirs.node, incarnation: theirs.incarnation, rank })
 }
 
-fn is_duplicate(quic: &Connection) -> bool {
+/// Whether the peer has closed it because it keeps another.
+pub(super) fn is_duplicate(quic: &Connection) -> bool {
     matches!(
         quic.close_reason(),
         Some(ConnectionError::ApplicationClosed(close))

@@ -8,7 +8,7 @@
 //!
 //! Bounds, per lane: who sends messages waits when [`LANE_BYTES`] are queued; replies are small
 //! or refused in few bytes beyond [`REPLY_BYTES`]; a peer that reads nothing at all loses its
-//! connection at [`HARD_BYTES`]. Nothing that a reader does waits for a writer, because two nodes
+//! link at [`HARD_BYTES`]. Nothing that a reader does waits for a writer, because two nodes
 //! whose readers wait for each other would wait for ever.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +18,7 @@ use bytes::{Bytes, BytesMut};
 use odeum_proto::NodeId;
 use quinn::{RecvStream, SendStream};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::conn::Conn;
 use super::frame::FrameError;
@@ -50,7 +51,8 @@ pub(crate) trait LaneSink: Send + Sync + 'static {
     /// Packets of one lane, in the order they were sent. Empties `packets`.
     fn deliver(&self, from: &LanePeer, packets: &mut Vec<Packet>) -> Result<(), Malformed>;
 
-    /// A connection is over: what was sent by it and not answered will not be.
+    /// Lanes of this generation have ended or lost something: what was sent by them and not answered
+    /// may never be.
     fn lost(&self, peer: &NodeId, generation: u64);
 }
 
@@ -67,14 +69,17 @@ impl LanePeer {
         &self.conn.peer
     }
 
-    /// Whether both are the same lane of the same connection.
+    /// Whether both are the same lane of the same link.
     pub(crate) fn is_same_link(&self, other: &Self) -> bool {
-        self.lane == other.lane && Arc::ptr_eq(&self.conn, &other.conn)
+        match (self.outlet(), other.outlet()) {
+            (Some(own), Some(other)) => Arc::ptr_eq(own, other),
+            _ => false,
+        }
     }
 
-    /// Whether the connection is over: no answer reaches the peer any more.
+    /// Whether the link is over: no answer reaches the peer any more.
     pub(crate) fn is_gone(&self) -> bool {
-        self.conn.quic.close_reason().is_some()
+        self.outlet().is_none_or(|outlet| !outlet.is_open())
     }
 
     /// Where answers go.
@@ -94,13 +99,54 @@ pub(crate) enum Refused {
     Body(BodyError),
 }
 
-/// The sending end of one lane of one connection.
+/// The sending ends of the lanes to one peer. A connection that takes over from another takes these,
+/// too, so that their senders notice nothing.
+#[derive(Clone)]
+pub(super) struct Outlets(Arc<[Arc<Outlet>; settings::LANES]>);
+
+impl Outlets {
+    pub(super) fn new(generation: u64) -> Self {
+        Self(Arc::new(std::array::from_fn(|_| Outlet::new(generation))))
+    }
+
+    pub(super) fn get(&self, lane: usize) -> Option<&Arc<Outlet>> {
+        self.0.get(lane)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Outlet>> {
+        self.0.iter()
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.0.first().map_or(0, |outlet| outlet.generation())
+    }
+
+    /// Begins another generation; returns the one before.
+    pub(super) fn renew(&self, generation: u64) -> u64 {
+        let before = self.generation();
+        for outlet in self.iter() {
+            outlet.generation.store(generation, Ordering::Relaxed);
+        }
+        before
+    }
+
+    /// Takes nothing more.
+    pub(super) fn close(&self) {
+        self.iter().for_each(|outlet| outlet.close());
+    }
+
+    /// Has the writers look whether they are to stop.
+    pub(super) fn poke(&self) {
+        self.iter().for_each(|outlet| outlet.filled.notify_one());
+    }
+}
+
+/// The sending end of one lane.
 pub(crate) struct Outlet {
     buffer: Mutex<Buffer>,
     filled: Notify,
     space: Notify,
-    generation: u64,
-    sent: AtomicU64,
+    generation: AtomicU64,
 }
 
 struct Buffer {
@@ -119,24 +165,24 @@ impl Outlet {
             buffer: Mutex::new(buffer),
             filled: Notify::new(),
             space: Notify::new(),
-            generation,
-            sent: AtomicU64::new(0),
+            generation: AtomicU64::new(generation),
         })
     }
 
-    /// The connection it belongs to.
+    /// Tells what was sent by it from what was sent by others, and after a loss from what was sent
+    /// before.
     pub(crate) fn generation(&self) -> u64 {
-        self.generation
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// Whether what is queued has a link to go by.
+    fn is_open(&self) -> bool {
+        self.lock().open
     }
 
     /// Bytes that wait.
     pub(crate) fn depth(&self) -> usize {
         self.lock().bytes.len()
-    }
-
-    /// Bytes that were handed to QUIC.
-    pub(crate) fn sent(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed)
     }
 
     /// Queues what `write` appends, if there is room.
@@ -207,7 +253,7 @@ impl Outlet {
     }
 
     /// Takes nothing more. Who waits for room is woken.
-    pub(super) fn close(&self) {
+    fn close(&self) {
         let mut buffer = self.lock();
         buffer.open = false;
         buffer.bytes = BytesMut::new();
@@ -216,9 +262,12 @@ impl Outlet {
         self.filled.notify_one();
     }
 
-    /// All that waits; waits for something. `None` when the lane is closed.
-    async fn next(&self) -> Option<Bytes> {
+    /// All that waits; waits for something. `None` when the lane is closed, or the writer is to stop.
+    async fn next(&self, stop: &CancellationToken) -> Option<Bytes> {
         loop {
+            if stop.is_cancelled() {
+                return None;
+            }
             {
                 let mut buffer = self.lock();
                 if !buffer.open {
@@ -245,23 +294,42 @@ impl Outlet {
     }
 }
 
-/// Carries one lane outward. Its stream is opened with the first packet.
+/// Carries one lane outward. Its stream is opened with the first packet. When the connection gives
+/// way it ends between two packets, and the next one goes on.
 pub(super) async fn write(conn: Arc<Conn>, lane: usize) -> Result<(), Fault> {
     let Some(outlet) = conn.lane(lane).cloned() else { return Ok(()) };
-    let Some(mut bytes) = outlet.next().await else { return Err(overdue(&conn)) };
-    let mut send: SendStream = conn.quic.open_uni().await.map_err(|_| Fault::Lost)?;
+    let _writing = conn.handover().writing(lane);
+    for before in conn.before() {
+        before.written(lane).await;
+    }
+    let stop = conn.handover().begun();
+    let mut stream = None;
+    while let Some(bytes) = outlet.next(stop).await {
+        let send = match &mut stream {
+            Some(send) => send,
+            None => stream.insert(open(&conn, lane).await?),
+        };
+        conn.meters.of(Class::Lane).sent(bytes.len());
+        send.write_chunk(bytes).await.map_err(|_| Fault::Lost)?;
+    }
+    if !stop.is_cancelled() {
+        return Err(overdue(&conn));
+    }
+    // The peer waits for the end of each, so that one of which nothing was sent has one, too.
+    let mut send = match stream {
+        Some(send) => send,
+        None => open(&conn, lane).await?,
+    };
+    send.finish().map_err(|_| Fault::Lost)
+}
+
+async fn open(conn: &Conn, lane: usize) -> Result<SendStream, Fault> {
+    let mut send = conn.quic.open_uni().await.map_err(|_| Fault::Lost)?;
     // A stream that is gone already fails at the write that follows.
     let _ = send.set_priority(settings::priority(Class::Lane));
     let tag = [settings::TAG_ENTITY, u8::try_from(lane).unwrap_or(u8::MAX)];
     send.write_all(&tag).await.map_err(|_| Fault::Lost)?;
-    loop {
-        outlet.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        send.write_chunk(bytes).await.map_err(|_| Fault::Lost)?;
-        bytes = match outlet.next().await {
-            Some(bytes) => bytes,
-            None => return Err(overdue(&conn)),
-        };
-    }
+    Ok(send)
 }
 
 /// A lane that was closed while its connection stands has overrun [`HARD_BYTES`].
@@ -272,22 +340,24 @@ fn overdue(conn: &Conn) -> Fault {
     FrameError::TooLarge { got: HARD_BYTES, limit: REPLY_BYTES }.into()
 }
 
-/// Takes one lane in: a stream that the peer opened.
+/// Takes one lane in: a stream that the peer opened; the tag has been read.
 pub(super) async fn read(
     conn: Arc<Conn>,
     shared: Arc<Shared>,
     mut recv: RecvStream,
 ) -> Result<(), Fault> {
-    let mut tag = [0; 2];
-    if recv.read_exact(&mut tag).await.is_err() {
-        return Err(Fault::Lost);
+    if conn.handover().is_surplus() {
+        // The peer is told that it is not read.
+        return Ok(());
     }
-    let [tag, lane] = tag;
-    if tag != settings::TAG_ENTITY {
-        return Err(FrameError::Unknown { what: "stream tag", got: tag }.into());
-    }
+    let mut lane = [0];
+    recv.read_exact(&mut lane).await.map_err(|_| Fault::Lost)?;
+    let [lane] = lane;
     if usize::from(lane) >= settings::LANES {
         return Err(FrameError::Unknown { what: "lane", got: lane }.into());
+    }
+    for before in conn.before() {
+        before.read(usize::from(lane)).await;
     }
     let peer = LanePeer { conn, lane: usize::from(lane) };
     let mut chunks = [const { Bytes::new() }; CHUNKS];
@@ -296,7 +366,12 @@ pub(super) async fn read(
     loop {
         let count = match recv.read_chunks(&mut chunks).await {
             Ok(Some(count)) => count,
-            Ok(None) | Err(_) => return Err(Fault::Lost),
+            Ok(None) if bytes.is_empty() => {
+                peer.conn.handover().has_read(peer.lane);
+                return Ok(());
+            }
+            Ok(None) => return Err(FrameError::Truncated.into()),
+            Err(_) => return Err(Fault::Lost),
         };
         let total = chunks.iter().take(count).map(Bytes::len).sum();
         peer.conn.meters.of(Class::Lane).received(total);

@@ -7,21 +7,31 @@
 //! | `Want` | `Endpoint`, when a request waits for the link | |
 //! | `Adopt` | `Endpoint`, with a connection the peer dialled, or `dial` did | |
 //! | `Retire` | `Endpoint`, when the link has told it that it is of no use | whether it ends |
-//! | `Dialled`, `Lost`, `Wake` | itself | |
+//! | `Dialled`, `Lost`, `GivenUp`, `Yield`, `Wake` | itself | |
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use odeum_actors::{Actor, ActorError, Context, Handle, Reply};
 use odeum_proto::NodeId;
 
-use super::conn::Conn;
+use super::conn::{Conn, Queues, Role};
 use super::endpoint::{Dialler, EndpointMessage};
 use super::handle::Shared;
+use super::handover::Handover;
 use super::hello::{Introduced, Met};
 use super::plan::{Plan, Step};
 use super::{TransportError, pump, settings};
+
+/// How long a connection on which the peer gives way is used for want of another: the other's
+/// introduction has succeeded there, and takes no longer here. The peer answers meanwhile.
+const YIELD: Duration = settings::HANDSHAKE;
+
+/// Connections that are seen out at a time. Two nodes make one or two; who makes more wants something
+/// else.
+const SEEN_OUT: usize = 4;
 
 /// What a link is told.
 pub(super) enum LinkMessage {
@@ -40,6 +50,16 @@ pub(super) enum LinkMessage {
         /// Why.
         reason: TransportError,
     },
+    /// The peer gives way on a connection.
+    GivenUp {
+        /// Which.
+        conn: Arc<Conn>,
+    },
+    /// The one in whose favour the peer gave way has not come.
+    Yield {
+        /// The one that was given up.
+        conn: Arc<Conn>,
+    },
     /// A pause is over.
     Wake,
     /// End, unless there is a connection again.
@@ -57,6 +77,8 @@ pub(super) struct Link {
     endpoint: Handle<EndpointMessage>,
     plan: Plan,
     conn: Option<Arc<Conn>>,
+    /// Those that give way, oldest first.
+    leaving: Vec<Arc<Conn>>,
     /// What the last failed attempt said: the log has it once, not once per attempt.
     told: Option<String>,
 }
@@ -69,7 +91,7 @@ impl Link {
         endpoint: Handle<EndpointMessage>,
     ) -> Self {
         let plan = Plan::new(shared.local < peer);
-        Self { peer, shared, dialler, endpoint, plan, conn: None, told: None }
+        Self { peer, shared, dialler, endpoint, plan, conn: None, leaving: Vec::new(), told: None }
     }
 }
 
@@ -98,6 +120,8 @@ impl Actor for Link {
             LinkMessage::Adopt(introduced) => self.on_adopt(ctx, *introduced),
             LinkMessage::Dialled(outcome) => self.on_dialled(ctx, *outcome),
             LinkMessage::Lost { conn, reason } => self.on_lost(ctx, &conn, &reason),
+            LinkMessage::GivenUp { conn } => self.on_given_up(ctx, conn),
+            LinkMessage::Yield { conn } => self.on_yield(ctx, &conn),
             LinkMessage::Wake => {
                 let step = self.plan.woken();
                 self.take(ctx, step);
@@ -126,17 +150,41 @@ impl Link {
 
     fn on_adopt(&mut self, ctx: &mut Context<Self>, introduced: Introduced) {
         let Introduced { quic, peer, incarnation, rank } = introduced;
-        let mut before = None;
-        if let Some(current) = &self.conn {
-            if current.rank >= rank {
+        let peer = (peer, incarnation);
+        // Between the same two processes the lower one is seen out; to an earlier start of the peer
+        // there is nothing to see out.
+        if let Some(higher) = self.conn.as_ref().filter(|current| current.rank >= rank) {
+            if higher.incarnation != incarnation {
                 quic.close(settings::CLOSE_DUPLICATE, b"another connection stays");
                 return;
             }
-            current.quic.close(settings::CLOSE_DUPLICATE, b"a later connection stays");
-            before = Some(current.ended().clone());
+            let (conn, queues) = Conn::new(quic, peer, rank, &Role::Surplus, Vec::new());
+            conn.give_way(&self.shared);
+            self.leave(Arc::clone(&conn));
+            self.run(ctx, conn, queues, Vec::new());
+            return;
         }
-        let (conn, queues) = Conn::new(quic, (peer, incarnation), rank);
+        let last = self.conn.take();
+        let is_same = |conn: &Arc<Conn>| conn.incarnation == incarnation;
+        let (same, earlier): (Vec<_>, Vec<_>) =
+            self.leaving.iter().chain(&last).cloned().partition(is_same);
+        for conn in &earlier {
+            conn.quic.close(settings::CLOSE_DUPLICATE, b"a later start of the peer is there");
+        }
+        let role = match &last {
+            Some(last) if is_same(last) && last.handover().decide(true) => Role::Successor(last),
+            _ => Role::Only,
+        };
+        let ways_out = |conns: Vec<Arc<Conn>>| -> Vec<_> {
+            let used = conns.iter().filter(|conn| !conn.handover().is_surplus());
+            used.map(|conn| Arc::clone(conn.handover())).collect()
+        };
+        let (conn, queues) = Conn::new(quic, peer, rank, &role, ways_out(same));
         self.shared.install(&conn);
+        if let Some(last) = last.filter(is_same) {
+            last.give_way(&self.shared);
+            self.leave(last);
+        }
         tracing::info!(
             node = %self.shared.local, peer = %self.peer, addr = %conn.addr(),
             dialled = conn.dialled, %incarnation, "link up"
@@ -144,16 +192,70 @@ impl Link {
         self.conn = Some(Arc::clone(&conn));
         self.plan.up();
         self.told = None;
+        self.run(ctx, conn, queues, ways_out(earlier));
+    }
+
+    /// Sees a connection out.
+    fn leave(&mut self, conn: Arc<Conn>) {
+        if self.leaving.len() == SEEN_OUT {
+            let oldest = self.leaving.remove(0);
+            oldest.quic.close(settings::CLOSE_ORDERLY, b"too many connections give way");
+        }
+        self.leaving.push(conn);
+    }
+
+    /// Runs a connection, after those to an earlier start of the peer.
+    fn run(
+        &self,
+        ctx: &mut Context<Self>,
+        conn: Arc<Conn>,
+        queues: Queues,
+        earlier: Vec<Arc<Handover>>,
+    ) {
         let (shared, me) = (Arc::clone(&self.shared), ctx.handle().clone());
         ctx.spawn(async move {
-            // What the one before has brought is delivered first.
-            if let Some(before) = before {
-                before.cancelled().await;
+            // What those have brought is delivered first.
+            for earlier in earlier {
+                earlier.ended().cancelled().await;
             }
-            let reason = pump::run(Arc::clone(&conn), queues, shared).await;
             // A link that is stopping needs no news.
+            let mut running = pin!(pump::run(Arc::clone(&conn), queues, shared));
+            let reason = tokio::select! {
+                biased;
+                reason = &mut running => reason,
+                () = conn.handover().peer_begun().cancelled() => {
+                    let _ = me.tell(LinkMessage::GivenUp { conn: Arc::clone(&conn) }).await;
+                    running.await
+                }
+            };
             let _ = me.tell(LinkMessage::Lost { conn, reason }).await;
         });
+    }
+
+    /// The peer has another one, which is about to come up here, too.
+    fn on_given_up(&mut self, ctx: &mut Context<Self>, conn: Arc<Conn>) {
+        if conn.handover().is_lost() {
+            // Nothing that is sent by its lanes is answered.
+            self.on_yield(ctx, &conn);
+        } else if self.is_current(&conn) {
+            ctx.tell_after(YIELD, LinkMessage::Yield { conn });
+        }
+    }
+
+    /// Uses no connection rather than one on which the peer asks nothing.
+    fn on_yield(&mut self, ctx: &mut Context<Self>, conn: &Arc<Conn>) {
+        if !self.is_current(conn) {
+            return;
+        }
+        self.shared.remove(conn);
+        conn.handover().decide(false);
+        conn.give_way(&self.shared);
+        self.leave(Arc::clone(conn));
+        self.down(ctx, conn, "the peer keeps another connection");
+    }
+
+    fn is_current(&self, conn: &Arc<Conn>) -> bool {
+        self.conn.as_ref().is_some_and(|current| Arc::ptr_eq(current, conn))
     }
 
     fn on_dialled(&mut self, ctx: &mut Context<Self>, outcome: Result<Met, TransportError>) {
@@ -173,24 +275,28 @@ impl Link {
     }
 
     fn on_lost(&mut self, ctx: &mut Context<Self>, conn: &Arc<Conn>, reason: &TransportError) {
+        self.leaving.retain(|leaving| !Arc::ptr_eq(leaving, conn));
         // A connection that was replaced ends without ending the link.
-        if !self.conn.as_ref().is_some_and(|current| Arc::ptr_eq(current, conn)) {
-            return;
+        if self.is_current(conn) {
+            self.down(ctx, conn, &reason.to_string());
         }
-        self.conn = None;
-        let lived = conn.info().since.elapsed();
-        tracing::info!(node = %self.shared.local, peer = %self.peer, %reason, "link lost");
-        let step = self.plan.down(lived, rand::random());
-        self.take(ctx, step);
         if self.is_idle() {
             // It does not end by itself: a connection that is on its way to it would be lost.
             let _ = self.endpoint.try_tell(EndpointMessage::Idle { peer: self.peer.clone() });
         }
     }
 
+    fn down(&mut self, ctx: &mut Context<Self>, conn: &Conn, reason: &str) {
+        self.conn = None;
+        let lived = conn.info().since.elapsed();
+        tracing::info!(node = %self.shared.local, peer = %self.peer, %reason, "link lost");
+        let step = self.plan.down(lived, rand::random());
+        self.take(ctx, step);
+    }
+
     /// Whether nobody needs it: without a connection, to a peer that is not in the address book.
     fn is_idle(&self) -> bool {
-        self.conn.is_none() && !self.plan.is_wanted()
+        self.conn.is_none() && self.leaving.is_empty() && !self.plan.is_wanted()
     }
 
     fn tell_failure(&mut self, error: &TransportError) {

@@ -16,7 +16,7 @@ use super::conn::{Conn, Outbox, Queued, Queues};
 use super::frame::{self, Frame, FrameError};
 use super::handle::Shared;
 use super::meter::Meter;
-use super::{Class, Serve, ServeError, Service, TransportError, bulk, lane, settings};
+use super::{Class, Serve, ServeError, Service, TransportError, bulk, handover, lane, settings};
 
 /// Why a stream's task ended early.
 #[derive(Debug, thiserror::Error)]
@@ -38,13 +38,13 @@ struct End {
 impl Drop for End {
     fn drop(&mut self) {
         self.shared.remove(&self.conn);
-        self.conn.quic.close(settings::CLOSE_ORDERLY, b"the link was stopped");
-        self.conn.close_waiting("the link was lost");
-        self.conn.close_lanes();
-        if let Some(sink) = self.shared.lane_sink() {
-            sink.lost(&self.conn.peer, self.conn.generation());
+        // Closing again would have another reason be known.
+        if self.conn.quic.close_reason().is_none() {
+            self.conn.quic.close(settings::CLOSE_ORDERLY, b"the link was stopped");
         }
-        self.conn.ended().cancel();
+        self.conn.close_waiting("the link was lost");
+        self.conn.end_lanes(&self.shared);
+        self.conn.handover().ended().cancel();
     }
 }
 
@@ -57,9 +57,12 @@ pub(super) async fn run(conn: Arc<Conn>, queues: Queues, shared: Arc<Shared>) ->
     for queue in queues.lanes {
         tasks.spawn(outgoing(Arc::clone(&conn), Class::Lane, queue));
     }
-    for lane in 0..settings::LANES {
-        tasks.spawn(lane::write(Arc::clone(&conn), lane));
+    if !conn.handover().is_surplus() {
+        for lane in 0..settings::LANES {
+            tasks.spawn(lane::write(Arc::clone(&conn), lane));
+        }
     }
+    tasks.spawn(handover::run(Arc::clone(&conn), Arc::clone(&shared)));
     let transfers = Arc::new(Semaphore::new(settings::BULK_TRANSFERS));
     let [consensus, lanes] =
         [(); 2].map(|()| Arc::new(Semaphore::new(settings::kib(settings::WORK_BYTES))));
@@ -93,13 +96,24 @@ pub(super) async fn run(conn: Arc<Conn>, queues: Queues, shared: Arc<Shared>) ->
             },
             // An error is the connection's, which the other accept tells, too.
             stream = quic.accept_uni() => if let Ok(recv) = stream {
-                tasks.spawn(lane::read(Arc::clone(&conn), Arc::clone(&shared), recv));
+                tasks.spawn(follow(Arc::clone(&conn), Arc::clone(&shared), recv));
             },
             datagram = quic.read_datagram() => if let Ok(bytes) = datagram {
                 conn.meters.datagram.received(bytes.len());
                 shared.datagram(&conn.peer, bytes);
             },
         }
+    }
+}
+
+/// Takes a stream of one direction, which the peer opened.
+async fn follow(conn: Arc<Conn>, shared: Arc<Shared>, mut recv: RecvStream) -> Result<(), Fault> {
+    let mut tag = [0];
+    recv.read_exact(&mut tag).await.map_err(|_| Fault::Lost)?;
+    match tag {
+        [settings::TAG_ENTITY] => lane::read(conn, shared, recv).await,
+        [settings::TAG_GIVE_WAY] => handover::follow(&conn, &shared, recv).await,
+        [got] => Err(FrameError::Unknown { what: "stream tag", got }.into()),
     }
 }
 
@@ -231,8 +245,13 @@ impl Incoming {
         }
         let [tag] = tag;
         match tag {
-            // The dialling side opens it. One from the other side is dropped, which resets it.
-            settings::TAG_CONTROL if self.conn.dialled => Ok(()),
+            // The dialling side opens it. One from the other side is dropped, which resets it, and so
+            // is one that would take the place of another connection's.
+            settings::TAG_CONTROL
+                if self.conn.dialled || self.conn.handover().begun().is_cancelled() =>
+            {
+                Ok(())
+            }
             settings::TAG_CONTROL => {
                 let _ = send.set_priority(settings::priority(Class::Control));
                 self.shared.control_stream(self.conn.control_stream(send, recv));

@@ -49,6 +49,10 @@ pub(super) const BULK_TRANSFERS: usize = 4;
 /// A write of bulk data, in bytes: between two of them a more urgent stream gets its turn.
 pub(super) const FRAGMENT: usize = 64 << 10;
 
+/// Streams of one direction that a peer may have open towards us: its lanes, and the one by which it
+/// gives way.
+const ONE_WAY_STREAMS: u32 = LANES as u32 + 1;
+
 /// Streams a peer may have open towards us: its lanes and consensus, its bulk transfers, its
 /// control stream, and as many again for those that are closing.
 const STREAMS: u32 = 32;
@@ -101,6 +105,9 @@ pub(super) const TAG_BULK: u8 = 4;
 /// One way of an entity lane; the lane's number follows.
 pub(super) const TAG_ENTITY: u8 = 5;
 
+/// This side gives way to another connection.
+pub(super) const TAG_GIVE_WAY: u8 = 6;
+
 /// Why a connection was closed, for the other side's log.
 pub(super) const CLOSE_ORDERLY: VarInt = VarInt::from_u32(0);
 /// The peer sent what it must not.
@@ -147,7 +154,7 @@ fn transport() -> quinn::TransportConfig {
         .max_idle_timeout(IdleTimeout::try_from(IDLE).ok())
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS))
-        .max_concurrent_uni_streams(VarInt::from_u32(LANES as u32))
+        .max_concurrent_uni_streams(VarInt::from_u32(ONE_WAY_STREAMS))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
         .send_window(SEND_WINDOW)

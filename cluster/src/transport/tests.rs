@@ -1,6 +1,7 @@
 //! Real endpoints on loopback, several in one process, each with its own certificate.
 
 mod faults;
+mod handover;
 mod introductions;
 mod links;
 mod renewal;

@@ -231,6 +231,35 @@ async fn garbage_on_any_stream_costs_its_sender_the_connection_and_nobody_else()
 }
 
 #[tokio::test]
+async fn who_gives_way_in_other_words_or_twice_loses_the_connection() {
+    let realm = Realm::new();
+    let victim = realm.serving("victim", Arc::new(Echo)).await;
+    let friend = realm.node("friend").await;
+    friend.know(&[&victim]);
+    friend.linked("victim").await;
+    let tag = settings::TAG_GIVE_WAY;
+    let attacks: [&[&[u8]]; 5] = [
+        &[&[tag, 9]],
+        &[&[tag, 0, 9]],
+        &[&[tag, 0, 3, 3]],
+        &[&[tag, 1], &[tag, 1]],
+        &[&[tag, 1, 3], &[tag, 0]],
+    ];
+    for streams in attacks {
+        let quic = rogue(&realm, &victim).await;
+        // Kept, because a stream that is dropped is ended.
+        let mut open = Vec::new();
+        for words in streams {
+            let mut send = quic.open_uni().await.expect("opens");
+            let _ = send.write_all(words).await;
+            open.push(send);
+        }
+        is_closed_for(&quic, &format!("{streams:?}")).await;
+        assert_eq!(friend.ask("victim", b"alive").await.expect("answered"), "alive");
+    }
+}
+
+#[tokio::test]
 async fn garbage_in_datagrams_and_empty_streams_harm_nobody() {
     let realm = Realm::new();
     let victim = realm.serving("victim", Arc::new(Echo)).await;
