@@ -85,6 +85,8 @@ struct Tally {
     stayed: usize,
     overtaken: usize,
     forgotten: usize,
+    /// Before the step at which they were to be struck.
+    stayed_early: usize,
 }
 
 impl Tally {
@@ -179,10 +181,12 @@ async fn torment(
         let at = began.elapsed().as_secs_f64();
         let lasts = if rng.random() { LONG } else { Duration::ZERO };
         let ending = stage.perform(case, lasts).await;
-        let ending = ending.map_err(|error| error.context(format!("at {at:.1} s, {case}")))?;
+        let (ending, stayed) =
+            ending.map_err(|error| error.context(format!("at {at:.1} s, {case}")))?;
         let took = began.elapsed().as_secs_f64() - at;
         say(&format!("{at:7.1} s: {case}: {ending}, whole again after {took:.1} s"));
         tally.add(ending);
+        tally.stayed_early += stayed;
     }
     Ok(())
 }
@@ -206,6 +210,7 @@ fn report(
             Row::told("after which it stayed", "", tally.stayed as f64),
             Row::told("overtaken by a failover", "", tally.overtaken as f64),
             Row::told("of which nobody knows more", "", tally.forgotten as f64),
+            Row::told("begun again: it stayed too early", "", tally.stayed_early as f64),
             Row::told("messages acknowledged", "", acknowledged as f64),
             Row::told("longest time without one", "ms", gap.as_secs_f64() * 1e3),
             Row::violations(violations),

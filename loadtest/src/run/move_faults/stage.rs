@@ -114,12 +114,16 @@ impl Stage {
     }
 
     /// Moves the guest, and has something happen at a step of that, which lasts so long or until somebody
-    /// is answered, whichever is later.
-    pub(super) async fn perform(&mut self, case: Case, lasts: Duration) -> anyhow::Result<Ending> {
+    /// is answered, whichever is later. How the move ended, and how many stayed before it.
+    pub(super) async fn perform(
+        &mut self,
+        case: Case,
+        lasts: Duration,
+    ) -> anyhow::Result<(Ending, usize)> {
         let (source, target) = self.course().await?;
         let at = if case.is_at_source() { source } else { target };
         let halt = Halt::at(&self.fleet.steps(at)?, case.step)?;
-        let (begun, halted) = self.begin_until(&halt, source, target).await?;
+        let (begun, halted, stayed) = self.begin_until(&halt, source, target).await?;
         drop(halt);
         let victim = match case.victim {
             Victim::Source => source,
@@ -135,7 +139,7 @@ impl Stage {
         let ending = self.ending(&begun).await?;
         self.has_one_host().await?;
         self.senders.go_on(SOME).await.context("after the fault")?;
-        Ok(ending)
+        Ok((ending, stayed))
     }
 
     /// The node that has the guest, and another one.
@@ -174,26 +178,28 @@ impl Stage {
         }
     }
 
-    /// Begins a move that waits at a step. One that ends before with nothing done is begun again: what
-    /// was struck last may have two links yet, and a move that asks by the one that goes stays.
+    /// Begins a move that waits at a step. One that ends before with nothing done, as it may when what
+    /// was struck last is not quite back, is begun again; how many were.
     async fn begin_until(
         &self,
         halt: &Halt,
         source: usize,
         target: usize,
-    ) -> anyhow::Result<(MoveBegun, Halted)> {
+    ) -> anyhow::Result<(MoveBegun, Halted, usize)> {
         let began = Instant::now();
+        let mut stayed = 0;
         loop {
             let begun = self.begin_from_to(source, target).await?;
             let ended = tokio::select! {
                 biased;
-                halted = halt.reached() => return Ok((begun, halted?)),
+                halted = halt.reached() => return Ok((begun, halted?, stayed)),
                 ended = self.ending(&begun) => ended?,
             };
             anyhow::ensure!(
                 ended == Ending::Stayed && began.elapsed() < PATIENCE,
                 "the move came by no such step: {ended}"
             );
+            stayed += 1;
         }
     }
 
