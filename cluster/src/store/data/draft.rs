@@ -11,7 +11,7 @@ use odeum_proto::session::{Patterns, Program, Quota, Quotas, SessionRefusal, Wha
 use odeum_proto::{SessionId, limits};
 
 use super::session::{Session, program_bytes};
-use super::variable::{Stamp, Variable};
+use super::variable::{Size, Stamp, Variable};
 
 /// What bounds a draft.
 #[derive(Debug)]
@@ -135,19 +135,19 @@ impl<'a> Draft<'a> {
         Ok(delta)
     }
 
-    /// Puts a variable in its place, if the quotas let it.
+    /// Puts a variable in the place of one of this size, or of none, if the quotas let it.
     pub(super) fn put_variable(
         &mut self,
         key: &str,
+        old: Option<Size>,
         variable: Variable,
         what: What,
     ) -> Result<(), SessionRefusal> {
-        let old = self.variable(key);
-        let weight = variable.value().weight() as u64;
+        let size = variable.size(key);
         let allowed = self.scope.quotas.variable_bytes;
-        if weight > allowed && old.is_none_or(|old| weight > old.value().weight() as u64) {
+        if size.weight > allowed && old.is_none_or(|old| size.weight > old.weight) {
             let what = format!("{key} of session {}", self.id);
-            return Err(too_much(Quota::VariableBytes, &what, weight, allowed));
+            return Err(too_much(Quota::VariableBytes, &what, size.weight, allowed));
         }
         let new = usize::from(old.is_none());
         let (got, limit) = ((self.variables + new) as u64, self.scope.quotas.variables_per_session);
@@ -155,8 +155,7 @@ impl<'a> Draft<'a> {
             let what = format!("session {}", self.id);
             return Err(too_much(Quota::VariablesPerSession, &what, got, limit));
         }
-        let before = old.map_or(0, |old| old.bytes(key));
-        let delta = self.check_growth(variable.bytes(key), before)?;
+        let delta = self.check_growth(size.bytes, old.map_or(0, |old| old.bytes))?;
         self.variables += new;
         self.effect.variables.insert(key.into(), Some(variable));
         self.done(delta, what);

@@ -146,6 +146,10 @@ impl Data {
 
     /// Ends a session that is due, before a command that names it.
     pub(super) fn end_if_due(&mut self, revision: Revision, id: &SessionId) {
+        // Mostly none is, which the index tells sooner than the session.
+        if self.index.due.first().is_none_or(|(due, _)| *due > self.state.now) {
+            return;
+        }
         let due = self.state.sessions.get(id).and_then(|session| session.due());
         if due.is_some_and(|due| due <= self.state.now) {
             self.end(revision, id, Ended::Expired);

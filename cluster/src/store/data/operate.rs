@@ -89,18 +89,18 @@ impl Draft<'_> {
             let (session, key) = (self.id.clone(), key.into());
             return Err(SessionRefusal::DefinitionDiffers { session, key });
         }
-        let mut renewed = old.clone();
+        let (mut renewed, size) = (old.clone(), old.size(key));
         self.check_type(key, definition, renewed.value())?;
         self.check_value(key, definition, renewed.value())?;
         renewed.define(definition);
-        self.put_variable(key, renewed, What::Defined { key: key.into() })?;
+        self.put_variable(key, Some(size), renewed, What::Defined { key: key.into() })?;
         Ok(Done::Registered { version, changed: true })
     }
 
     fn set(&mut self, key: &str, value: &Value, expected: Option<u64>, register: bool) -> Answer {
         check_name(self.id, Part::Variable, key)?;
         self.check_version(key, expected)?;
-        if self.variable(key).is_none() && !register {
+        if !register && self.variable(key).is_none() {
             let (session, key) = (self.id.clone(), key.into());
             return Err(SessionRefusal::UnknownVariable { session, key });
         }
@@ -114,7 +114,7 @@ impl Draft<'_> {
             self.check_value(key, &definition, value)?;
             return self.write_new(key, &definition, value);
         };
-        let mut written = old.clone();
+        let (mut written, size) = (old.clone(), old.size(key));
         // The definition is copied only for variables that have one; others allow everything.
         if written.constraints().is_some() || written.kind() != value.kind() {
             let definition = written.definition();
@@ -126,7 +126,7 @@ impl Draft<'_> {
         written.write(value.clone(), self.scope.stamp);
         let version = written.version();
         let what = What::Set { key: key.into(), value: value.clone(), version };
-        self.put_variable(key, written, what)?;
+        self.put_variable(key, Some(size), written, what)?;
         Ok(version)
     }
 
@@ -139,7 +139,7 @@ impl Draft<'_> {
         let version = self.next_version();
         let variable = Variable::new(definition, value.clone(), version, self.scope.stamp);
         let what = What::Set { key: key.into(), value: value.clone(), version };
-        self.put_variable(key, variable, what)?;
+        self.put_variable(key, None, variable, what)?;
         Ok(version)
     }
 

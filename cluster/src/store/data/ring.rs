@@ -147,7 +147,11 @@ impl Ring {
 impl RingIndex {
     fn push(&mut self, number: u64, change: &Change) {
         self.bytes += change.weight();
-        self.before.push_back(self.latest.insert(change.session.clone(), number));
+        let before = match self.latest.get_mut(&change.session) {
+            Some(latest) => Some(std::mem::replace(latest, number)),
+            None => self.latest.insert(change.session.clone(), number),
+        };
+        self.before.push_back(before);
     }
 
     fn forget(&mut self, number: u64, change: &Change) {

@@ -65,6 +65,15 @@ pub(super) struct Stamp {
     pub(super) at: LogTime,
 }
 
+/// How large a variable is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Size {
+    /// Its value alone, in bytes.
+    pub(super) weight: u64,
+    /// What it counts against the group's quota.
+    pub(super) bytes: u64,
+}
+
 impl Variable {
     /// A variable with its first value.
     pub(super) fn new(definition: &Definition, value: Value, version: u64, stamp: Stamp) -> Self {
@@ -157,6 +166,11 @@ impl Variable {
         };
         details.trim();
         self.details = (details != Details::default()).then(|| Box::new(details));
+    }
+
+    /// How large it is.
+    pub(super) fn size(&self, key: &str) -> Size {
+        Size { weight: self.value.weight() as u64, bytes: self.bytes(key) }
     }
 
     /// What it counts against the group's quota.

@@ -19,6 +19,9 @@ use crate::store::disk::{Disk, DiskFile, Held};
 /// slow disk writes it in some 20 ms.
 const FLUSH_BYTES: usize = 4 << 20;
 
+/// Of what is written at once so many bytes of memory are kept for the next time.
+const KEPT_BYTES: usize = 1 << 20;
+
 /// How often a write is tried again on a full disk.
 const FULL_RETRY: Duration = Duration::from_millis(200);
 
@@ -150,6 +153,9 @@ pub(super) struct Writer {
     synced: u64,
     sealed: VecDeque<Sealed>,
     marks: BTreeMap<GroupId, Marks>,
+    /// What is written at once. Kept, because memory that is had anew for each write costs as much
+    /// as what is written into it.
+    frames: Vec<u8>,
 }
 
 impl Writer {
@@ -167,7 +173,16 @@ impl Writer {
             purged: log.purged,
         };
         let marks = groups.iter().map(|(group, log)| (*group, marks(log))).collect();
-        Self { disk, config, _lock: lock, synced: current.end, current, sealed, marks }
+        Self {
+            disk,
+            config,
+            _lock: lock,
+            synced: current.end,
+            current,
+            sealed,
+            marks,
+            frames: Vec::new(),
+        }
     }
 
     /// Writes `batches`; whether the log goes on.
@@ -231,12 +246,13 @@ impl Writer {
     /// Writes `batches` at the end and flushes if anybody waits. On an error the segment ends
     /// where it ended before.
     fn write(&mut self, batches: &[Batch]) -> io::Result<()> {
-        let mut bytes = self.frames(batches)?;
-        let would_end = self.current.end + bytes.len() as u64;
+        self.frame(batches)?;
+        let would_end = self.current.end + self.frames.len() as u64;
         if would_end > self.config.segment_bytes && self.current.end > self.fresh_end() {
             self.rotate()?;
-            bytes = self.frames(batches)?;
+            self.frame(batches)?;
         }
+        let bytes = &mut self.frames;
         let must_sync = batches.iter().any(|batch| batch.done.is_some());
         let end = self.current.end + bytes.len() as u64;
         if end > self.current.length {
@@ -246,7 +262,7 @@ impl Writer {
         let length = self.current.length.max(self.current.end + bytes.len() as u64);
         let file = &mut *self.current.file;
         let written = file
-            .write_at(&bytes, self.current.end)
+            .write_at(bytes, self.current.end)
             .and_then(|()| if must_sync { flush(file) } else { Ok(()) });
         if let Err(error) = written {
             file.set_len(self.current.end)?;
@@ -267,12 +283,14 @@ impl Writer {
         (segment::HEADER + 1024 * self.marks.len()) as u64
     }
 
-    fn frames(&self, batches: &[Batch]) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
+    /// Makes [`frames`](Self::frames) those of `batches`.
+    fn frame(&mut self, batches: &[Batch]) -> io::Result<()> {
+        self.frames.clear();
+        self.frames.shrink_to(KEPT_BYTES);
         for record in batches.iter().flat_map(|batch| &batch.records) {
-            frame::append(&mut bytes, self.synced, record).map_err(io::Error::other)?;
+            frame::append(&mut self.frames, self.synced, record).map_err(io::Error::other)?;
         }
-        Ok(bytes)
+        Ok(())
     }
 
     /// Remembers what the next segment's head and the removal of segments need.
