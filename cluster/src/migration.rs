@@ -16,6 +16,17 @@
 //!     who waited is told where it is                             goes on
 //! ```
 //!
+//! What the node that has it does is a machine of a few states; each outcome of a step leads on, and
+//! only one entry of the log decides who has it afterwards:
+//!
+//! ```text
+//! Preparing ─▶ Copying ⟲ ─▶ Freezing ─▶ Sending ─▶ Switching ─▶ Moved
+//!     └──────────┴─────────────┴──────────┘            │ ⟲ until its outcome is known
+//!                 failed │                              │ refused
+//!                        ▼                              ▼
+//!                   CallingOff ⟲ ──▶ Stayed ◀── Retracting ⟲
+//! ```
+//!
 //! # What is promised
 //!
 //! | promise | kept by |
@@ -32,8 +43,11 @@
 //! entity stands still for its last piece, one entry of the log and what it takes to begin there.
 //!
 //! # What cannot move
-//! What the layer above says of it. Entities of a program's own kinds do not move by these steps, but
-//! with their shard ([`crate::entity`]): those of a movable kind with what they have in memory.
+//! What the layer above says of it ([`Cannot`]). Firmware that cannot take along what it has in memory
+//! begins anew on the other node, from its session, and the report of the move says why: a component,
+//! a server, what runs in a process of its own, what may have files open, what is idle. A job stays
+//! while it runs. The module `firmware::travel` of `odeum-runtime` has the list. Entities of a program's own kinds do not move by these steps, but with their shard
+//! ([`crate::entity`]): those of a movable kind with what they have in memory.
 //!
 //! Not done, and why: A's last messages are not sent on by A. Those who sent them are told where the
 //! entity is and send them there, with the same request ids, so nothing is forwarded twice.

@@ -106,7 +106,7 @@ fn nor_do_all_of_them() {
 
 #[test]
 fn nor_does_a_death_and_a_node_that_is_cut_off_with_two_moves_at_once() {
-    let budget = Budget { deaths: 1, cuts: 1, ..Budget::default() };
+    let budget = Budget { deaths: 1, cuts: 1, messages: 1, ..Budget::default() };
     let worlds = explore(World::begin(2, budget)).unwrap_or_else(|fault| panic!("{fault}"));
     assert!(worlds > 200_000, "only {worlds} worlds");
 }
