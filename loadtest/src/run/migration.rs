@@ -85,24 +85,26 @@ fn guest(bytes: usize) -> Vec<u8> {
 /// Runs the scenario.
 ///
 /// # Errors
-/// If a node cannot be started or fails in the middle, or a guest has forgotten something.
+/// If a node cannot be started or fails in the middle.
 pub async fn run(rounds: usize, quick: usize) -> anyhow::Result<Report> {
     let moves = (MOVES / quick).max(3);
     let many = (MANY / quick).max(10);
-    let [mut small, mut large, mut copies, mut drains, mut failed, mut failovers] =
-        [const { Vec::new() }; 6];
+    let [mut small, mut large, mut copies, mut drains, mut failed, mut wrong, mut failovers] =
+        [const { Vec::new() }; 7];
     for _ in 0..rounds {
         let fleet = Fleet::start().await?;
-        let (pauses, usual, lost) =
+        let (pauses, usual, of_small) =
             paused(&fleet, "small", 1 << 20, moves).await.context("the small guest")?;
         small.push((pauses.p99, PAUSE + 3.0 * usual.p99));
-        let (pauses, _, more) =
+        let (pauses, _, of_large) =
             paused(&fleet, "large", LARGE, moves).await.context("the large guest")?;
         large.push((pauses.p99, LARGE_PAUSE));
         copies.push((pauses.took, COPIES * copied(LARGE).await?));
         let (drained, of_drain) = drained(&fleet, many).await.context("the drained node")?;
         drains.push((drained, BUDGET));
-        failed.push(((lost + more + of_drain) as f64, 1.0));
+        let all = [of_small, of_large, of_drain];
+        failed.push((all.iter().map(|of| of.failed).sum::<usize>() as f64, 1.0));
+        wrong.push((all.iter().map(|of| of.wrong).sum::<usize>() as f64, 1.0));
         failovers.push((killed(fleet, many).await.context("the killed node")?, BUDGET));
     }
     let at_most = Target::AtMost(1.0);
@@ -119,9 +121,17 @@ pub async fn run(rounds: usize, quick: usize) -> anyhow::Result<Report> {
             Row::new("move of 64 MiB", "ms", at_most, &copies),
             Row::new(format!("drain of {many} guests"), "s", at_most, &drains),
             Row::new("failed calls", "calls", Target::AtMost(0.0), &failed),
+            Row::new("forgotten or handled twice", "calls", Target::AtMost(0.0), &wrong),
             Row::new(format!("failover of {many} guests"), "s", at_most, &failovers),
         ],
     })
+}
+
+/// What became of calls.
+struct Calls {
+    failed: usize,
+    /// Forgotten, or handled twice.
+    wrong: usize,
 }
 
 /// How moves went.
@@ -133,13 +143,13 @@ struct Pauses {
 }
 
 /// Moves a guest of so many bytes from node to node while it is called; its pauses, the answers
-/// without moves, and how many calls failed.
+/// without moves, and what became of the calls.
 async fn paused(
     fleet: &Fleet,
     guest_name: &'static str,
     bytes: usize,
     moves: usize,
-) -> anyhow::Result<(Pauses, Usual, usize)> {
+) -> anyhow::Result<(Pauses, Usual, Calls)> {
     let name: Name = guest_name.parse()?;
     deploy(fleet, &name, guest(bytes)).await?;
     // A hundredth of the pages in a second, or one with each call.
@@ -166,7 +176,7 @@ async fn paused(
     fleet.first().delete_firmware(&name).await?;
     let pauses =
         Pauses { p99: stream::quantile(&pauses, 0.99), took: stream::quantile(&took, 0.5) };
-    Ok((pauses, usual, answers.failed()))
+    Ok((pauses, usual, Calls { failed: answers.failed(), wrong: answers.wrong() }))
 }
 
 /// How answers are without moves.
@@ -222,19 +232,19 @@ async fn copied(bytes: usize) -> anyhow::Result<f64> {
     Ok(1_000.0 / outcome.per_second)
 }
 
-/// Drains a node that has many guests while all of them are called; seconds, and calls
-/// that failed.
-async fn drained(fleet: &Fleet, many: usize) -> anyhow::Result<(f64, usize)> {
+/// Drains a node that has many guests while all of them are called; seconds, and what became of the
+/// calls.
+async fn drained(fleet: &Fleet, many: usize) -> anyhow::Result<(f64, Calls)> {
     let names = fleet.fill("drained", many, guest(128 << 10)).await?;
     let callers = stream::round_robin(fleet.clients(), names.clone());
     let victim = fleet.last();
     let begin = Instant::now();
     fleet.first().drain(victim, PATIENCE).await?;
     let took = begin.elapsed().as_secs_f64();
-    let failed = callers.end().await?;
+    let (failed, wrong) = callers.end().await?;
     fleet.first().use_again(victim).await?;
     fleet.empty(&names).await?;
-    Ok((took, failed))
+    Ok((took, Calls { failed, wrong }))
 }
 
 /// Kills a node that has many guests; seconds until each of them answers elsewhere.

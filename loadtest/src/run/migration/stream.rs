@@ -1,5 +1,6 @@
 //! Calls that go on while guests move.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,11 +25,45 @@ pub(super) struct Stream {
     sending: tokio::task::JoinHandle<JoinSet<()>>,
 }
 
+/// What guests have counted, which each of them keeps in its memory alone: who forgets tells a count
+/// again, and who does something twice leaves one out.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Counts(Arc<Mutex<Told>>);
+
+#[derive(Debug, Default)]
+struct Told {
+    /// The counts that were told, by guest.
+    counts: BTreeMap<Name, BTreeSet<u64>>,
+    again: usize,
+}
+
+impl Counts {
+    fn tell(&self, guest: &Name, reply: &[u8]) {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = reply.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+        let counts = told.counts.entry(guest.clone()).or_default();
+        let is_new = count.is_some_and(|count| counts.insert(count));
+        told.again += usize::from(!is_new);
+    }
+
+    /// How many counts were told twice, and how many were left out of those who were all answered.
+    pub(super) fn wrong(&self, failed: usize) -> usize {
+        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let left_out = told.counts.values().map(|counts| {
+            let span =
+                counts.first().zip(counts.last()).map_or(0, |(first, last)| last - first + 1);
+            usize::try_from(span).unwrap_or(usize::MAX) - counts.len()
+        });
+        told.again + left_out.sum::<usize>().saturating_sub(failed)
+    }
+}
+
 /// When each call was to be asked, and after how many milliseconds from then it was answered.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Answers {
     times: Arc<Mutex<Vec<(Instant, f64)>>>,
     failed: Arc<AtomicUsize>,
+    counts: Counts,
 }
 
 impl Answers {
@@ -57,6 +92,11 @@ impl Answers {
 
     pub(super) fn failed(&self) -> usize {
         self.failed.load(Ordering::Relaxed)
+    }
+
+    /// How many messages were forgotten or handled twice.
+    pub(super) fn wrong(&self) -> usize {
+        self.counts.wrong(self.failed())
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(Instant, f64)>> {
@@ -94,7 +134,10 @@ impl Stream {
                 calls.spawn(async move {
                     let options = CallOptions { deadline: DEADLINE, ..CallOptions::default() };
                     match client.call(&name, body, &options).await {
-                        Ok(_) => told.lock().push((due, due.elapsed().as_secs_f64() * 1_000.0)),
+                        Ok(answer) => {
+                            told.lock().push((due, due.elapsed().as_secs_f64() * 1_000.0));
+                            told.counts.tell(&name, &answer.body);
+                        }
                         Err(_) => {
                             told.failed.fetch_add(1, Ordering::Relaxed);
                         }
@@ -131,15 +174,17 @@ pub(super) fn quantile(sorted: &[f64], of: f64) -> f64 {
 /// Calls to many guests in turn.
 pub(super) struct Turns {
     ended: Arc<AtomicBool>,
+    counts: Counts,
     callers: JoinSet<usize>,
 }
 
 /// Callers, each of which asks one guest after the other.
 pub(super) fn round_robin(clients: Vec<ApiClient>, names: Vec<Name>) -> Turns {
     let (ended, names) = (Arc::new(AtomicBool::new(false)), Arc::new(names));
-    let mut callers = JoinSet::new();
+    let (counts, mut callers) = (Counts::default(), JoinSet::new());
     for (place, client) in clients.into_iter().enumerate() {
         let (ended, names) = (Arc::clone(&ended), Arc::clone(&names));
+        let counts = counts.clone();
         callers.spawn(async move {
             let options = CallOptions { deadline: DEADLINE, ..CallOptions::default() };
             let mut failed = 0;
@@ -147,25 +192,26 @@ pub(super) fn round_robin(clients: Vec<ApiClient>, names: Vec<Name>) -> Turns {
                 if ended.load(Ordering::Relaxed) {
                     break;
                 }
-                if client.call(name, b"get".to_vec(), &options).await.is_err() {
-                    failed += 1;
+                match client.call(name, b"get".to_vec(), &options).await {
+                    Ok(answer) => counts.tell(name, &answer.body),
+                    Err(_) => failed += 1,
                 }
             }
             failed
         });
     }
-    Turns { ended, callers }
+    Turns { ended, counts, callers }
 }
 
 impl Turns {
-    /// Ends it; how many calls failed.
-    pub(super) async fn end(mut self) -> anyhow::Result<usize> {
+    /// Ends it; how many calls failed, and how many messages were forgotten or handled twice.
+    pub(super) async fn end(mut self) -> anyhow::Result<(usize, usize)> {
         self.ended.store(true, Ordering::Relaxed);
         let mut failed = 0;
         while let Some(ended) = self.callers.join_next().await {
             failed += ended?;
         }
-        Ok(failed)
+        Ok((failed, self.counts.wrong(failed)))
     }
 }
 
