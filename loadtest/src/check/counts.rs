@@ -50,7 +50,7 @@ pub(crate) struct Counter {
 
 impl Counter {
     /// One that nobody has asked. `by_epoch` when its count is in memory alone, which may be lost with an
-    /// activation.
+    /// activation in this run.
     pub(crate) fn new(by_epoch: bool) -> Self {
         Self { by_epoch, ..Self::default() }
     }

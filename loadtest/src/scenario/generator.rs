@@ -187,8 +187,9 @@ impl Work {
         let places: BTreeMap<&str, usize> =
             scenario.targets.keys().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
         let mut targets = Vec::new();
+        let forgets = scenario.faults.iter().any(|fault| fault.value.may_cost_memory());
         for (place, target) in scenario.targets.values().enumerate() {
-            targets.push(Asked::new(target, (place, &places), (index, of), &run)?);
+            targets.push(Asked::new(target, (place, &places), (index, of), &run, forgets)?);
         }
         let weight = |name: &String| match scenario.mix.get(name) {
             Some(weight) => weight.value,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use odeum_proto::{Name, RequestId};
+use odeum_proto::{Name, NodeId, RequestId};
 use odeum_runtime::api::client::ApiClient;
 use odeum_runtime::api::types::CallOptions;
 use tokio::task::JoinSet;
@@ -35,6 +35,11 @@ struct Ack {
     count: u64,
     /// All of them, folded.
     hash: u64,
+    /// Who answered, in which epoch.
+    node: NodeId,
+    epoch: u64,
+    /// Whether it is what was answered to an earlier try.
+    replayed: bool,
     sent: Instant,
     at: Instant,
 }
@@ -43,9 +48,19 @@ fn fold(hash: u64, message: u64) -> u64 {
     hash.rotate_left(7).wrapping_mul(FACTOR) ^ message
 }
 
+/// Takes count and hash from the session. A variable that is not there leaves the place as it is.
+const LOAD: &str = r"(i64.store (i32.const 512) (i64.const 0))
+    (i64.store (i32.const 520) (i64.const 0))
+    (drop (call $var_get (i32.const 0) (i32.const 5) (i32.const 512) (i32.const 16)))";
+
+/// Puts count and hash into the session.
+const SAVE: &str =
+    "(drop (call $var_set (i32.const 0) (i32.const 5) (i32.const 512) (i32.const 16)))";
+
 /// A guest that folds each number that it is told into a chain, and replies how many they were and
-/// what they are together. It keeps both in its session.
-pub(super) fn guest() -> Vec<u8> {
+/// what they are together. It keeps both in its session, or in its memory alone.
+pub(super) fn guest(is_kept: bool) -> Vec<u8> {
+    let (load, save) = if is_kept { (LOAD, SAVE) } else { ("", "") };
     let text = format!(
         r#"(module
   (import "odeum" "reply" (func $reply (param i32 i32)))
@@ -63,15 +78,12 @@ pub(super) fn guest() -> Vec<u8> {
   (start $begin)
   (func (export "odeum_alloc") (param i32) (result i32) (i32.const 1024))
   (func (export "odeum_handle") (param $ptr i32) (param $len i32) (result i32)
-    ;; A variable that is not there leaves the place as it is.
-    (i64.store (i32.const 512) (i64.const 0))
-    (i64.store (i32.const 520) (i64.const 0))
-    (drop (call $var_get (i32.const 0) (i32.const 5) (i32.const 512) (i32.const 16)))
+    {load}
     (if (i32.eq (local.get $len) (i32.const 8)) (then
       (i64.store (i32.const 512) (i64.add (i64.load (i32.const 512)) (i64.const 1)))
       (i64.store (i32.const 520) (i64.xor (i64.load (local.get $ptr))
         (i64.mul (i64.rotl (i64.load (i32.const 520)) (i64.const 7)) (i64.const {factor}))))
-      (drop (call $var_set (i32.const 0) (i32.const 5) (i32.const 512) (i32.const 16)))))
+      {save}))
     (call $reply (i32.const 512) (i32.const 16))
     (i32.const 0)))"#,
         factor = FACTOR.cast_signed(),
@@ -159,6 +171,7 @@ impl Senders {
         };
         timeout(PATIENCE, ended).await.context("a message is not answered")??;
         let acks = locked(&self.acks).clone();
+        have_one_owner(&acks)?;
         let end = is_one_chain(acks)?;
         let options = CallOptions { deadline: PATIENCE, ..CallOptions::default() };
         for client in &self.clients {
@@ -180,7 +193,9 @@ async fn tell(guest: &Name, clients: &[ApiClient], message: u64) -> anyhow::Resu
         match client.call(guest, message.to_le_bytes().to_vec(), &options).await {
             Ok(answer) => {
                 let (count, hash) = in_reply(&answer.body)?;
-                return Ok(Ack { message, count, hash, sent, at: Instant::now() });
+                let (node, epoch, replayed) = (answer.node, answer.epoch.0, answer.replayed);
+                let at = Instant::now();
+                return Ok(Ack { message, count, hash, node, epoch, replayed, sent, at });
             }
             Err(error) if error.is_retryable() || error.code() == Some("deadline-exceeded") => {
                 sleep(PAUSE).await;
@@ -210,6 +225,25 @@ fn is_one_chain(mut acks: Vec<Ack>) -> anyhow::Result<(u64, u64)> {
     Ok((acks.len() as u64, hash))
 }
 
+/// Whether in each epoch one node answered, and no count was answered in an earlier epoch than a lower
+/// one. What is answered again says who does so, and not who had the guest.
+fn have_one_owner(acks: &[Ack]) -> anyhow::Result<()> {
+    let mut first: Vec<&Ack> = acks.iter().filter(|ack| !ack.replayed).collect();
+    first.sort_by_key(|ack| ack.count);
+    let mut owners = std::collections::BTreeMap::new();
+    for ack in &first {
+        let owner = owners.entry(ack.epoch).or_insert(&ack.node);
+        anyhow::ensure!(*owner == &ack.node, "{owner} answered in the same epoch as {ack:?}");
+    }
+    for (before, after) in first.iter().zip(first.iter().skip(1)) {
+        anyhow::ensure!(
+            before.epoch <= after.epoch,
+            "{after:?} is of an earlier epoch than {before:?}"
+        );
+    }
+    Ok(())
+}
+
 /// What it guards is changed by single steps, so a panic while it was held did no harm.
 fn locked(acks: &Mutex<Vec<Ack>>) -> MutexGuard<'_, Vec<Ack>> {
     acks.lock().unwrap_or_else(PoisonError::into_inner)
@@ -225,7 +259,8 @@ mod tests {
         let mut hash = 0;
         let ack = |(count, message): (u64, &u64)| {
             hash = fold(hash, *message);
-            Ack { message: *message, count, hash, sent: now, at: now }
+            let (node, epoch, replayed) = ("n1".parse().expect("valid"), 1, false);
+            Ack { message: *message, count, hash, node, epoch, replayed, sent: now, at: now }
         };
         (1..).zip(messages).map(ack).collect()
     }
@@ -240,6 +275,21 @@ mod tests {
         let end = (4, acks[3].hash);
         acks.swap(0, 2);
         assert_eq!(is_one_chain(acks).expect("it is"), end);
+    }
+
+    #[test]
+    fn two_owners_are_found() {
+        let mut acks = chain(&[1, 2, 3]);
+        acks[2].node = "n2".parse().expect("valid");
+        acks[2].epoch = 2;
+        assert!(have_one_owner(&acks).is_ok(), "it has moved");
+        acks[2].epoch = 1;
+        let two = have_one_owner(&acks).expect_err("two in one epoch").to_string();
+        assert!(two.contains("n1 answered in the same epoch"), "{two}");
+        acks[1].epoch = 3;
+        acks[2].epoch = 2;
+        let back = have_one_owner(&acks).expect_err("an earlier one goes on").to_string();
+        assert!(back.contains("of an earlier epoch"), "{back}");
     }
 
     #[test]

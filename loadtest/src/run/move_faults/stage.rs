@@ -60,14 +60,16 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Starts the nodes, the guest and those who tell it something.
-    pub(super) async fn set(net: Net) -> anyhow::Result<Self> {
+    /// Starts the nodes, the guest and those who tell it something. What it is told it keeps in its
+    /// session, or in its memory alone.
+    pub(super) async fn set(net: Net, is_kept: bool) -> anyhow::Result<Self> {
         let names = NAMES.map(str::to_owned).to_vec();
         let options =
             FleetOptions { names, net: Some(net), steps: true, ..FleetOptions::default() };
         let fleet = Fleet::start(options).await?;
         let guest: Name = "chain".parse()?;
-        guests::deploy(fleet.client(0)?, std::slice::from_ref(&guest), &chain::guest()).await?;
+        guests::deploy(fleet.client(0)?, std::slice::from_ref(&guest), &chain::guest(is_kept))
+            .await?;
         let mut senders = Senders::start(guest.clone(), fleet.clients());
         senders.go_on(SOME).await?;
         Ok(Self { fleet, guest, senders })

@@ -80,12 +80,14 @@ pub(crate) fn server_name(run: &str) -> String {
 }
 
 impl Asked {
-    /// A target, for generator `index` of `of`.
+    /// A target, for generator `index` of `of`, in a run that may cost firmware what it has in memory or
+    /// not.
     pub(super) fn new(
         target: &Target,
         (place, places): (usize, &BTreeMap<&str, usize>),
         (index, of): (usize, usize),
         run: &str,
+        forgets: bool,
     ) -> anyhow::Result<Self> {
         let variable = |doing, it: &Variables| {
             let (lots, sizes) =
@@ -99,7 +101,7 @@ impl Asked {
             Self::Entity { tell, lots, sizes }
         };
         Ok(match target {
-            Target::Call(it) => Self::call(it, &guest_prefix(run, place), (index, of))?,
+            Target::Call(it) => Self::call(it, &guest_prefix(run, place), (index, of), forgets)?,
             Target::Firmware(it) => Self::Firmware(it.clone()),
             Target::Http(it) => Self::Http {
                 firmware: it.firmware.clone().unwrap_or_else(|| server_name(run)),
@@ -122,9 +124,14 @@ impl Asked {
         })
     }
 
-    fn call(it: &Call, prefix: &str, (index, of): (usize, usize)) -> anyhow::Result<Self> {
+    fn call(
+        it: &Call,
+        prefix: &str,
+        (index, of): (usize, usize),
+        forgets: bool,
+    ) -> anyhow::Result<Self> {
         let own = guests::names(prefix, it.guests)?.into_iter().skip(index).step_by(of);
-        let counter = || Counter::new(it.state == State::Memory);
+        let counter = || Counter::new(forgets && it.state == State::Memory);
         let guests: Vec<Guest> =
             own.map(|name| Guest { name, counter: Mutex::new(counter()) }).collect();
         let lots = KeyLots::new(it.keys, guests.len());

@@ -77,6 +77,12 @@ impl Fault {
         }
     }
 
+    /// Whether firmware may lose by it what it has in memory alone. A move and a drain take that along.
+    #[must_use]
+    pub fn may_cost_memory(&self) -> bool {
+        !matches!(self, Self::Move(_) | Self::Drain(_))
+    }
+
     /// How long it lasts, where that is said.
     #[must_use]
     pub fn lasts(&self) -> Option<Duration> {
