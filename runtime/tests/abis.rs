@@ -2,7 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::{fs, time::Duration};
+use std::{collections::BTreeSet, fs, time::Duration};
 
 use odeum_runtime::{
     api::types::{DeployOptions, FirmwareState},
@@ -120,6 +120,33 @@ async fn an_actor_reaches_guests_on_another_node() {
                 let answer =
                     cluster.call("n1", from, "get answer", Duration::from_secs(5)).await.ok()?;
                 (answer.body == to.as_bytes()).then_some(())
+            })
+            .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_actor_publishes_is_heard_on_every_node() {
+    let mut cluster = Cluster::of(1, &[]).await;
+    cluster.start("n2", Some("n1")).await;
+    cluster.whole().await;
+    let granted = "[capabilities]\npublish = ['news/*']\nsubscribe = ['news/*']";
+    let (mut hosts, within) = (BTreeSet::new(), Duration::from_secs(5));
+    for firmware in ["a", "b"] {
+        let actor = package(granted, &guest("actor-component"));
+        hosts.insert(cluster.deploy("n1", firmware, actor).await);
+        cluster.call("n1", firmware, "subscribe news/here", within).await.expect("subscribes");
+    }
+    assert_eq!(hosts.len(), 2, "they are spread");
+    for (speaker, hearer) in [("a", "b"), ("b", "a")] {
+        let said = format!("publish news/here by {speaker}");
+        let heard = format!("news/here: by {speaker}");
+        cluster
+            .until(&format!("{heard:?} at {hearer}"), PATIENCE, async || {
+                // What is published before the other node knows of the subscription is lost.
+                cluster.call("n1", speaker, &said, within).await.ok()?;
+                let answer = cluster.call("n1", hearer, "get heard", within).await.ok()?;
+                (answer.body == heard.as_bytes()).then_some(())
             })
             .await;
     }

@@ -2,6 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use odeum_proto::{
+    chronicle::{Begin, Lines},
+    store::FirmwarePolicy,
+};
+
 use super::bench::{Ears, session, started};
 use super::stage::{PATIENCE, Stage, entity};
 use super::{ACTOR, COUNTER, packaged};
@@ -150,6 +155,83 @@ async fn an_actor_tells_asks_and_times_through_its_host() {
     // It asks itself: the answer comes when the message at hand is over.
     stage.said("actor", "r7", "ask actor add 1").await;
     until_variable(&stage, "actor", "answer", "1").await;
+}
+
+/// Under topics of `news`.
+const NEWS: &str = "[capabilities]\npublish = ['news/*']\nsubscribe = ['news/*']";
+
+#[tokio::test]
+async fn an_actor_hears_what_others_publish_under_its_topics_as_long_as_its_instance_lives() {
+    let stage = Stage::new().await;
+    let package = packaged(NEWS, ACTOR);
+    for name in ["speaker", "hearer", "other"] {
+        stage.deploy(name, &package).await;
+        stage.until_state(name, HostState::Running).await;
+    }
+    stage.said("hearer", "r1", "subscribe news/here").await;
+    stage.said("other", "r2", "subscribe news/there").await;
+    stage.said("speaker", "r3", "publish news/here good news").await;
+    until_variable(&stage, "hearer", "heard", "news/here: good news").await;
+    // When the other one has heard the second, the first could have heard it before.
+    stage.said("speaker", "r4", "publish news/there bad news").await;
+    until_variable(&stage, "other", "heard", "news/there: bad news").await;
+    let heard = stage.said("hearer", "r5", "get heard").await;
+    assert_eq!(heard, "news/here: good news", "it is not subscribed to that");
+    // Its own as well, and what it is subscribed to twice once.
+    stage.said("hearer", "r6", "subscribe news/here").await;
+    stage.said("hearer", "r7", "publish news/here of mine").await;
+    until_variable(&stage, "hearer", "heard", "news/here: of mine").await;
+    // With the instance its subscription ends; the next one has none until it asks for it.
+    stage.call("hearer", "r8", "trap").await.expect_err("traps");
+    stage.said("other", "r9", "subscribe news/here").await;
+    stage.said("hearer", "r10", "name").await;
+    stage.said("speaker", "r11", "publish news/here too late").await;
+    until_variable(&stage, "other", "heard", "news/here: too late").await;
+    assert_eq!(stage.said("hearer", "r12", "get heard").await, "news/here: of mine");
+    stage.said("hearer", "r13", "subscribe news/here").await;
+    stage.said("speaker", "r14", "publish news/here again").await;
+    until_variable(&stage, "hearer", "heard", "news/here: again").await;
+}
+
+/// The lines that a guest has logged, once one of them says `text`.
+async fn logged(stage: &Stage, name: &str, text: &str) -> Vec<String> {
+    let name = name.parse().expect("valid");
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let begin = Begin::Last { lines: 100, within_ms: None };
+        let Lines { lines, .. } = stage.handle.chronicles.lines(&name, begin, PATIENCE).await;
+        let lines: Vec<String> = lines.into_iter().map(|line| line.text).collect();
+        if lines.iter().any(|line| line == text) {
+            return lines;
+        }
+        assert!(Instant::now() < end, "{text:?} is not among {lines:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_actor_takes_leave_when_it_is_ended_in_good_order_and_not_after_a_trap() {
+    let stage = Stage::new().await;
+    stage.deploy("moves", ACTOR).await;
+    stage.until_state("moves", HostState::Running).await;
+    stage.call("moves", "r1", "trap").await.expect_err("traps");
+    stage.said("moves", "r2", "name").await;
+    stage.place("moves", "n2");
+    let lines = logged(&stage, "moves", "stopped").await;
+    assert_eq!(lines, ["started", "started", "stopped"], "the one that trapped says nothing");
+
+    let idle = Some(Duration::from_millis(20));
+    *stage.policy.lock().expect("not poisoned") =
+        FirmwarePolicy { idle, ..FirmwarePolicy::default() };
+    stage.deploy("idles", ACTOR).await;
+    stage.until_state("idles", HostState::Idle).await;
+    assert_eq!(logged(&stage, "idles", "stopped").await, ["started", "stopped"]);
+
+    let ears = Ears::open();
+    let actor = started(ACTOR, "").await.expect("starts");
+    assert!(ears.lines("stopped").is_empty(), "{}", ears.heard());
+    actor.end().await;
+    assert_eq!(ears.lines("text=stopped").len(), 1, "{}", ears.heard());
 }
 
 #[tokio::test]
