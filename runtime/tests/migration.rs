@@ -5,17 +5,64 @@
 #[expect(dead_code, reason = "each test program uses a part of it")]
 mod cluster;
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use cluster::{Callers, Cluster, PATIENCE, counter, name};
 use odeum_proto::EntityId;
-use odeum_runtime::api::{
-    client::ApiError,
-    types::{MoveBegun, MoveBody, MoveState, MoveSummary},
+use odeum_runtime::{
+    api::{
+        client::ApiError,
+        types::{DeployOptions, FirmwareState, MoveBegun, MoveBody, MoveState, MoveSummary},
+    },
+    package::build,
 };
 
 /// Counts in its memory alone.
 const HEAP: &[u8] = include_bytes!("support/heap.wat");
+
+/// A firmlet that does the same, up to 9.
+const FIRMLET: &str = r#"(module
+  (import "env" "tw_mqtt_publish" (func $publish (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "odeum/reply")
+  (data (i32.const 16) "0")
+  (func (export "_start") (param i32))
+  (func (export "_on_message_received") (param i32 i32 i32 i32)
+    (i32.store8 (i32.const 16) (i32.add (i32.load8_u (i32.const 16)) (i32.const 1)))
+    (drop (call $publish (i32.const 0) (i32.const 11) (i32.const 16) (i32.const 1)))))"#;
+
+/// A reactor that does the same when its function `next` is called by name.
+const REACTOR: &str = r#"(module
+  (global $count (mut i32) (i32.const 0))
+  (func (export "_initialize"))
+  (func (export "next") (result i32)
+    (global.set $count (i32.add (global.get $count) (i32.const 1)))
+    (global.get $count)))"#;
+
+/// A job that waits for 1,000 s.
+const JOB: &str = r#"(module
+  (import "wasi_snapshot_preview1" "poll_oneoff"
+    (func $poll (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "_start")
+    (i32.store (i32.const 16) (i32.const 1))
+    (i64.store (i32.const 24) (i64.const 1000000000000))
+    (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))))"#;
+
+fn guest(guest: &str) -> Vec<u8> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/guests");
+    fs::read(format!("{folder}/{guest}/{guest}.wasm")).expect("the guest")
+}
+
+/// The package of a guest with these lines in its manifest.
+fn package(lines: &str, module: &[u8]) -> Vec<u8> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let entry = if module.starts_with(b"\0asm") { "module.wasm" } else { "module.wat" };
+    let manifest = format!("name = 'guest'\nversion = '1.0.0'\nentry = '{entry}'\n{lines}");
+    fs::write(folder.path().join("odeum.toml"), manifest).expect("writes");
+    fs::write(folder.path().join(entry), module).expect("writes");
+    build::of_folder(folder.path()).expect("a package").package.file().to_vec()
+}
 
 fn entity(firmware: &str) -> EntityId {
     EntityId::firmware(name(firmware))
@@ -64,6 +111,90 @@ async fn what_a_guest_has_in_memory_moves_with_it_while_many_call_it() {
     let hosts: std::collections::BTreeSet<_> = acks.iter().map(|ack| &ack.host).collect();
     assert_eq!(hosts.len(), 3, "it answered on each of them");
     assert!(callers.reckon(&cluster, "n3").await >= 800);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_firmlet_and_a_reactor_move_with_what_they_have_in_memory() {
+    let cluster = Cluster::of(2, &[]).await;
+    for (firmware, text) in [("firmlet", FIRMLET), ("reactor", REACTOR)] {
+        let at = cluster.deploy("n1", firmware, text.into()).await;
+        let to = cluster.other_than(&at);
+        for count in 1..=3 {
+            assert_eq!(cluster.number("n1", firmware, "next").await, count, "{firmware}");
+        }
+        for (next, count) in [(&to, 4), (&at, 5)] {
+            let made = moved(&cluster, firmware, next).await;
+            assert_eq!((made.live, made.reason.as_deref()), (Some(true), None), "{firmware}");
+            assert_eq!(cluster.running("n1", firmware).await, *next);
+            assert_eq!(cluster.number("n1", firmware, "next").await, count, "{firmware}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_take_its_memory_along_begins_anew_there_and_a_job_stays_with_the_reason() {
+    let folder = env!("CARGO_TARGET_TMPDIR");
+    let cluster = Cluster::of(2, &[("ODEUM_PACKAGES__FOLDERS", folder)]).await;
+    let folders = format!("[capabilities]\nfolders = [{{ guest = '/data', host = '{folder}' }}]");
+    // What counts in its memory, and by which message, shows that it began anew.
+    let component = "it is a component, of which only core modules can move yet";
+    let of_each_request = "it keeps nothing from one request to the next";
+    for (firmware, package, counts, reason) in [
+        (
+            "apart",
+            package("isolation = 'process'", HEAP),
+            Some("add 1"),
+            "it runs in a process of its own",
+        ),
+        (
+            "files",
+            package(&folders, REACTOR.as_bytes()),
+            Some("next"),
+            "it may have files of /data open",
+        ),
+        ("actor", guest("actor-component"), None, component),
+        ("server", guest("http-component"), None, of_each_request),
+    ] {
+        let at = cluster.deploy("n1", firmware, package).await;
+        if let Some(message) = counts {
+            assert_eq!(cluster.number("n1", firmware, message).await, 1, "{firmware}");
+            assert_eq!(cluster.number("n1", firmware, message).await, 2, "{firmware}");
+        }
+        let to = cluster.other_than(&at);
+        let made = moved(&cluster, firmware, &to).await;
+        assert_eq!((made.live, made.reason.as_deref()), (Some(false), Some(reason)), "{firmware}");
+        assert_eq!(cluster.running("n1", firmware).await, to, "{firmware}");
+        if let Some(message) = counts {
+            assert_eq!(cluster.number("n1", firmware, message).await, 1, "{firmware} began anew");
+        }
+    }
+
+    // One that is idle has no memory, and stays idle until somebody calls it.
+    let idle = package("[transient]\nidle = '100ms'", HEAP);
+    let options = DeployOptions::default();
+    cluster.api("n1").put_firmware(&name("idle"), idle, &options).await.expect("deploys");
+    let is_idle = async |cluster: &Cluster| {
+        let of = async || {
+            let summary = cluster.api("n1").firmware_of(&name("idle")).await.ok()?;
+            (summary.state == FirmwareState::Idle).then_some(summary.node)
+        };
+        cluster.until("it to be idle", PATIENCE, of).await
+    };
+    let at = is_idle(&cluster).await.expect("it is placed");
+    let to = cluster.other_than(at.as_str());
+    let made = moved(&cluster, "idle", &to).await;
+    assert_eq!((made.live, made.reason.as_deref()), (Some(false), Some("it is idle")));
+    assert_eq!(is_idle(&cluster).await.map(|node| node.to_string()), Some(to));
+    assert_eq!(cluster.number("n1", "idle", "add 1").await, 1);
+
+    // A job would begin again from its first step, so it is let be.
+    let at = cluster.deploy("n1", "job", JOB.into()).await;
+    let to = cluster.other_than(&at);
+    let begun = begin(&cluster, "job", &to).await.expect("it begins");
+    let made = ended(&cluster, &begun).await;
+    let stayed = (made.state, made.reason.as_deref());
+    assert_eq!(stayed, (MoveState::Stayed, Some("it is a job")), "{made:?}");
+    assert_eq!(cluster.running("n1", "job").await, at);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

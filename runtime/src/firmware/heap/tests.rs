@@ -1,6 +1,8 @@
 //! What leaves one instance is in the other one, after every step and however often it was copied
 //! before.
 
+mod kinds;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;

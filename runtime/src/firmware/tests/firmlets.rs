@@ -2,8 +2,11 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use odeum_proto::call::CallRequest;
+
 use super::bench::{Ears, compiled, session, setting, started};
 use super::compile;
+use super::stage::{PATIENCE, Stage, entity};
 use crate::firmware::{
     Answer, Arrival, Effect, Engine, GuestFailure, GuestLimit, Instance, Publisher,
 };
@@ -148,6 +151,32 @@ async fn one_with_an_allocator_is_asked_for_room() {
     let text = text.replace("(i32.const 4096)", "(i32.const 65535)");
     let failure = started(&text, "").await.expect("starts").handle(b"hello", session(&[])).await;
     assert!(failure.expect_err("traps").to_string().contains("no room"));
+}
+
+#[tokio::test]
+async fn one_that_is_deployed_is_called_under_the_topic_that_the_call_names() {
+    let stage = Stage::new().await;
+    let text = hearing(
+        "(if (i32.eqz (local.get $len)) (then unreachable))
+        (if (i32.eq (local.get $len) (i32.const 1))
+          (then (call $say (local.get $topic) (local.get $tlen)))
+          (else (call $say (local.get $ptr) (local.get $len))))",
+    );
+    stage.deploy("lamp", text.as_bytes()).await;
+    assert_eq!(stage.said("lamp", "r1", "hello").await, "hello");
+    assert_eq!(stage.said("lamp", "r2", "?").await, "odeum/call");
+    let call = CallRequest {
+        entity: entity("lamp"),
+        request: "r3".parse().expect("valid"),
+        session: Some("lamps/1/set".into()),
+        body: b"?".to_vec(),
+        remaining: PATIENCE,
+    };
+    let reply = stage.deliver(call).await.expect("replies");
+    assert_eq!(reply.body, b"lamps/1/set");
+    let trapped = stage.call("lamp", "r4", "").await.expect_err("traps");
+    assert!(trapped.to_string().contains("unreachable"), "{trapped}");
+    assert_eq!(stage.said("lamp", "r5", "again").await, "again");
 }
 
 const CLOCK: &str = "[capabilities]\nclock = true";

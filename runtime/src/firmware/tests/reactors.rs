@@ -6,7 +6,8 @@ use std::time::Duration;
 use odeum_proto::session::Write;
 
 use super::bench::{Ears, session, started};
-use crate::firmware::{Answer, Effect, GuestFailure, GuestLimit};
+use super::stage::Stage;
+use crate::firmware::{Answer, Effect, GuestFailure, GuestLimit, Ledger as _};
 
 /// A reactor of the core ABI, whose handler is `body`.
 fn reactor(body: &str) -> String {
@@ -48,6 +49,29 @@ async fn it_is_initialized_and_then_handles_messages_with_their_effects() {
     assert_eq!(answer, done);
     let (_, answer) = reactor.handle(b"", session(&[])).await.expect("handles");
     assert!(matches!(answer, Answer::Done(_)));
+}
+
+#[tokio::test]
+async fn one_that_is_deployed_is_called_and_its_writes_outlive_its_traps() {
+    let stage = Stage::new().await;
+    let body = "(drop (call $set (i32.const 256) (i32.const 5) (local.get $ptr) (local.get $len)))
+        (call $reply (local.get $ptr) (local.get $len))
+        (if (i32.eq (local.get $len) (i32.const 4)) (then unreachable))";
+    stage.deploy("reactor", reactor(body).as_bytes()).await;
+    assert_eq!(stage.said("reactor", "r1", "one").await, "one");
+    assert_eq!(stage.said("reactor", "r1", "two").await, "one", "it is the same request");
+    let trapped = stage.call("reactor", "r2", "trap").await.expect_err("traps");
+    assert!(trapped.to_string().contains("unreachable"), "{trapped}");
+    let ready = || stage.shelf.variable(&"reactor/default".parse().expect("valid"), "ready");
+    assert_eq!(ready().as_deref(), Some(&b"one"[..]), "what it wrote before it trapped is dropped");
+    assert_eq!(stage.said("reactor", "r3", "three").await, "three");
+    assert_eq!(ready().as_deref(), Some(&b"three"[..]));
+
+    stage.deploy("stranger", STRANGER.as_bytes()).await;
+    assert_eq!(stage.said("stranger", "r1", "add 2 40").await, "42");
+    assert_eq!(stage.said("stranger", "r2", "count").await, "41");
+    stage.call("stranger", "r3", "trap").await.expect_err("traps");
+    assert_eq!(stage.said("stranger", "r4", "count").await, "40", "another instance has begun");
 }
 
 /// Knows nothing of Odeum.
