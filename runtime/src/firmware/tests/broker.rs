@@ -1,5 +1,5 @@
 //! Firmlets and a real MQTT broker: Debian's `mosquitto` on loopback. Without it these tests are
-//! skipped with a message.
+//! skipped with a message, unless `ODEUM_REQUIRE_BROKER` is set.
 
 use std::{
     fs,
@@ -9,20 +9,25 @@ use std::{
     time::{Duration, Instant},
 };
 
+use odeum_proto::store::RestartBudget;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use super::bench::{Ears, compiled, session, setting};
 use super::firmlets::firmlet;
-use super::stage::PATIENCE;
+use super::packaged;
+use super::stage::{PATIENCE, Stage};
 use crate::{
     firmware::{
-        Arrival, BrokerAccess, Instance, Publication, Publisher,
+        Arrival, BrokerAccess, Grants, HostState, Instance, Publication, Publisher,
         bridge::{Bridge, bridge},
     },
     package::manifest::MqttFilter,
     tls::{Authorities, Identity, tests::Ca},
 };
+
+/// Has these tests fail where there is no broker.
+const REQUIRE: &str = "ODEUM_REQUIRE_BROKER";
 
 /// A broker as a process.
 struct Mosquitto {
@@ -59,6 +64,8 @@ impl Mosquitto {
     fn started(ca: Option<Ca>) -> Option<Self> {
         let places = ["/usr/sbin/mosquitto", "/usr/bin/mosquitto", "/usr/local/sbin/mosquitto"];
         let Some(program) = places.iter().map(Path::new).find(|path| path.exists()) else {
+            let required = std::env::var_os(REQUIRE).is_some();
+            assert!(!required, "mosquitto is required by {REQUIRE} and not there");
             eprintln!("skipped: mosquitto is not installed (apt-get install mosquitto)");
             return None;
         };
@@ -163,6 +170,26 @@ async fn until_heard(
     }
 }
 
+/// Publishes until `out/x` has that payload, among whatever else it has.
+async fn until_answered(
+    publisher: &Publisher,
+    heard: &mut mpsc::Receiver<Publication>,
+    it: Publication,
+    payload: &[u8],
+) {
+    let answer = publication("out/x", payload);
+    let end = Instant::now() + PATIENCE;
+    loop {
+        publisher.publish(it.clone());
+        while let Ok(got) = tokio::time::timeout(Duration::from_millis(100), heard.recv()).await {
+            if got.as_ref() == Some(&answer) {
+                return;
+            }
+        }
+        assert!(Instant::now() < end, "{answer:?} is not heard");
+    }
+}
+
 #[tokio::test]
 async fn what_a_firmlet_publishes_reaches_others_and_what_they_publish_reaches_it() {
     let Some(broker) = Mosquitto::start() else { return };
@@ -198,6 +225,43 @@ async fn what_a_firmlet_publishes_reaches_others_and_what_they_publish_reaches_i
     tokio::select! {
         () = own => panic!("the bridge ended"),
         () = others => panic!("the other bridge ended"),
+        () = talk => {}
+    }
+}
+
+#[tokio::test]
+async fn a_firmlet_that_is_deployed_hears_the_broker_of_its_node_and_is_heard_there() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let grants = Grants { broker: Some(broker.access()), ..Grants::default() };
+    let stage = Stage::granting(RestartBudget::default(), grants).await;
+    // It says again what it is told; of nothing it traps.
+    let text = firmlet(
+        r#"(func (export "_start") (param i32))
+        (func (export "_on_message_received")
+          (param $topic i32) (param $tlen i32) (param $ptr i32) (param $len i32)
+          (if (i32.eqz (local.get $len)) (then unreachable))
+          (drop (call $publish (i32.const 32) (i32.const 5) (local.get $ptr) (local.get $len))))"#,
+    );
+    let manifest = "[capabilities.mqtt]\npublish = ['out/+']\nsubscribe = ['in/#']";
+    stage.deploy("lamp", &packaged(manifest, &text)).await;
+    stage.until_state("lamp", HostState::Running).await;
+    let (other, mut heard, others) = listener(&broker, &["out/#"]);
+    let talk = async {
+        let told = |payload: &[u8]| publication("in/lamp/1", payload);
+        until_answered(&other, &mut heard, told(b"\x00\xff hello"), b"\x00\xff hello").await;
+        // What a call has it publish goes the same way, and nowhere else.
+        assert_eq!(stage.said("lamp", "r1", "by a call").await, "");
+        until_answered(&other, &mut heard, told(b"more"), b"by a call").await;
+        other.publish(told(b""));
+        let end = Instant::now() + PATIENCE;
+        while stage.status("lamp").await.is_none_or(|it| it.restarts == 0) {
+            assert!(Instant::now() < end, "it has not trapped");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        until_answered(&other, &mut heard, told(b"again"), b"again").await;
+    };
+    tokio::select! {
+        () = others => panic!("the bridge ended"),
         () = talk => {}
     }
 }
