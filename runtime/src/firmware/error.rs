@@ -256,6 +256,16 @@ pub enum GuestLimit {
         /// The firmware's limit.
         allowed: u64,
     },
+    /// It is made of more core instances, memories or tables than it may be.
+    #[error("it asked for {asked} {what}, at most {allowed} are allowed by `limits.instances`")]
+    Items {
+        /// Of what.
+        what: Box<str>,
+        /// How many there would have been.
+        asked: usize,
+        /// The firmware's limit.
+        allowed: usize,
+    },
     /// It carried out more instructions than it may.
     #[error("it carried out more than {allowed} instructions on one message")]
     Fuel {

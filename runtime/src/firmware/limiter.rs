@@ -50,6 +50,22 @@ impl Limiter {
         self.memory
     }
 
+    /// What there would have been too many of, when that is the engine's `reason`: it asks once for
+    /// these bounds, and its error has no type of its own.
+    ///
+    /// Source: wasmtime 48.0, `StoreOpaque::bump_resource_counts`.
+    pub(super) fn too_many(&self, reason: &str) -> Option<GuestLimit> {
+        let counted = reason.strip_prefix("resource limit exceeded: ")?;
+        let (what, asked) = counted.split_once(" count too high at ")?;
+        let (what, allowed) = match what {
+            "instance" => ("core instances", self.instances()),
+            "memory" => ("memories", self.memories()),
+            "table" => ("tables", self.tables()),
+            _ => return None,
+        };
+        Some(GuestLimit::Items { what: what.into(), asked: asked.parse().ok()?, allowed })
+    }
+
     /// What was refused last since the last call, if anything was.
     pub(super) fn take_refused(&mut self) -> Option<GuestLimit> {
         self.refused.take()

@@ -125,6 +125,9 @@ pub(super) fn failure<T: Metered>(store: &mut Store<T>, error: &wasmtime::Error)
     if let Some(I32Exit(code)) = error.downcast_ref::<I32Exit>() {
         return GuestFailure::Exited { code: *code, hint: Hint::default() };
     }
+    if let Some(too_many) = meter.limiter.too_many(&error.root_cause().to_string()) {
+        return too_many.into();
+    }
     let reason = match error.downcast_ref::<Trap>() {
         Some(trap) => trap.to_string().trim_start_matches("wasm trap: ").into(),
         None => error.root_cause().to_string().into(),

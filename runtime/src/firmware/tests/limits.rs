@@ -1,7 +1,7 @@
 //! A limit in the manifest of a package is one of its instances.
 
-use super::bench::{session, setting};
-use super::{compile, guests::guest};
+use super::bench::{ran, session, setting, started};
+use super::{ACTOR, compile, guests::guest};
 use crate::firmware::{
     Answer, Engine, GuestFailure, GuestLimit, Instance, Module, PackageError, Publisher,
     abi::detect::AbiError,
@@ -72,6 +72,58 @@ async fn a_table_bomb_is_refused_with_both_sizes() {
     outcome("[limits]\ntable-elements = 1010", body).await.expect("it is enough");
     let told = limit("[limits]\ntable-elements = 5", body).await;
     assert_eq!(told, GuestLimit::Table { asked: 10, allowed: 5 }, "at its beginning");
+}
+
+/// A component that is a job, made of so many core instances, each with a memory and a table.
+fn component(instances: usize) -> String {
+    let more = "(core instance (instantiate $m))".repeat(instances - 1);
+    format!(
+        r#"(component
+          (core module $m (memory 0) (table 0 funcref)
+            (func (export "run") (result i32) i32.const 0))
+          (core instance $i (instantiate $m)) {more}
+          (func $run (result (result)) (canon lift (core func $i "run")))
+          (instance $cli (export "run" (func $run)))
+          (export "wasi:cli/run@0.2.0" (instance $cli)))"#
+    )
+}
+
+#[tokio::test]
+async fn a_component_of_more_core_instances_than_it_may_have_is_refused_with_the_limit() {
+    let ended = async |limit: &str, instances: usize| {
+        ran(component(instances), limit, &setting()).await.map(|(code, _)| code)
+    };
+    let few = "[limits]\ninstances = 9";
+    assert_eq!(ended(few, 9).await, Ok(0));
+    let items =
+        |asked, allowed| GuestLimit::Items { what: "core instances".into(), asked, allowed };
+    let failure = ended(few, 10).await.expect_err("is refused");
+    assert_eq!(failure, GuestFailure::Limit(items(10, 9)));
+    let told = "it asked for 10 core instances, at most 9 are allowed by `limits.instances`";
+    assert_eq!(failure.to_string(), told);
+    assert_eq!(ended("", 64).await, Ok(0));
+    assert_eq!(ended("", 65).await, Err(items(65, 64).into()), "where nothing is said");
+    // An actor and a server are refused alike, before anything of them runs.
+    let one = "[limits]\ninstances = 1";
+    let failure = started(ACTOR, one).await.expect_err("is refused");
+    assert_eq!(failure, GuestFailure::Limit(items(2, 1)));
+    // A core module is one instance, and has at most 8 memories in any case.
+    let memories = |count: usize| format!("i32.const 0) {} (func", "(memory 0) ".repeat(count - 1));
+    let of = async |count: usize| outcome("[limits]\ninstances = 1", &memories(count)).await;
+    of(8).await.expect("it is one instance");
+    let refused = of(9).await.expect_err("is refused");
+    let many = GuestLimit::Items { what: "memories".into(), asked: 9, allowed: 8 };
+    assert_eq!(refused, GuestFailure::Limit(many));
+}
+
+#[tokio::test]
+async fn a_component_that_imports_what_there_is_not_is_refused_by_its_name() {
+    let engine = Engine::new().expect("an engine");
+    let import = r#"(component (import "odeum:nothing/here@1.0.0" (instance (export "f" (func))))"#;
+    let text = component(1).replacen("(component", import, 1);
+    let refused = compile(&engine, "", text).await.expect_err("is refused");
+    assert!(matches!(refused, PackageError::NotLinked { .. }), "{refused}");
+    assert!(refused.to_string().contains("odeum:nothing/here@1.0.0"), "{refused}");
 }
 
 #[tokio::test]
