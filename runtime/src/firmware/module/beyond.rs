@@ -11,7 +11,7 @@ const OF_WASI: &[Abi] =
 const OF_MACHINE: &[Abi] =
     &[Abi::WasiCommand, Abi::WasiReactor, Abi::WasiCli, Abi::WasiHttp, Abi::Actor, Abi::Firmlet];
 
-/// Those that have an instance which waits for messages.
+/// Those that have an instance which waits for messages, and whose memory is known between them.
 const OF_MESSAGES: &[Abi] = &[Abi::ActorCore, Abi::Actor, Abi::WasiReactor, Abi::Firmlet];
 
 /// Those that write to sessions.
@@ -54,6 +54,7 @@ pub(super) fn beyond(manifest: &Manifest, abi: Abi) -> Option<&'static str> {
         ("capabilities.mqtt", *mqtt != Mqtt::default(), &[Abi::Firmlet]),
         ("durability", manifest.durability != usual.durability, OF_SESSIONS),
         ("checkpoint", manifest.checkpoint != usual.checkpoint, has_checkpoints),
+        ("health.memory", manifest.health.memory.is_some(), OF_MESSAGES),
         ("health.liveness", manifest.health.liveness.is_some(), OF_TIME),
         ("health.liveness.path", path.is_some(), &[Abi::WasiHttp]),
         ("transient", manifest.transient.is_some(), OF_MESSAGES),
@@ -87,6 +88,13 @@ mod tests {
             ("isolation = 'process'", Abi::Firmlet, None),
             ("[update]\nmax-unavailable = 2", Abi::WasiHttp, None),
             ("[health]\nliveness = { interval = '1s' }", Abi::Firmlet, Some(Abi::WasiCli)),
+            ("[health.memory]\nabove = '9 B'\nlasting = '1s'", Abi::Firmlet, Some(Abi::WasiHttp)),
+            ("[health.memory]\nabove = '9 B'\nlasting = '1s'", Abi::Actor, Some(Abi::WasiCli)),
+            (
+                "[health.memory]\nabove = '9 B'\nlasting = '1s'",
+                Abi::ActorCore,
+                Some(Abi::WasiCommand),
+            ),
             ("[health.liveness]\ninterval = '1s'\npath = '/'", Abi::WasiHttp, Some(Abi::ActorCore)),
             ("durability = 'volatile'", Abi::ActorCore, Some(Abi::Firmlet)),
             (

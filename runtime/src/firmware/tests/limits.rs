@@ -1,7 +1,7 @@
 //! A limit in the manifest of a package is one of its instances.
 
 use super::bench::{ran, session, setting, started};
-use super::{ACTOR, compile, guests::guest};
+use super::{ACTOR, COMMAND, SERVER, compile, guests::guest};
 use crate::firmware::{
     Answer, Engine, GuestFailure, GuestLimit, Instance, Module, PackageError, Publisher,
     abi::detect::AbiError,
@@ -155,5 +155,11 @@ async fn a_manifest_that_asks_for_what_a_node_does_not_do_is_refused_with_the_ke
         let refused = compiled(&engine, asks, "i32.const 0").await;
         let error = refused.expect_err("refused");
         assert!(matches!(error, PackageError::Beyond { key, .. } if key == named), "{error}");
+    }
+    // Nobody sees the memory of what runs to its end, or for each request.
+    for file in [COMMAND, SERVER] {
+        let threshold = "[health.memory]\nabove = '1 MiB'\nlasting = '10s'";
+        let error = compile(&engine, threshold, file).await.expect_err("refused");
+        assert!(error.to_string().contains("the manifest asks for `health.memory`"), "{error}");
     }
 }

@@ -140,6 +140,37 @@ async fn one_that_uses_too_much_is_seen_and_stopped() {
 }
 
 #[tokio::test]
+async fn one_that_uses_too_much_is_only_told_of_where_that_is_all_that_was_asked_for() {
+    let of = |of, above| Threshold { of, above, lasting: Duration::ZERO, then: Remedy::Warn };
+    let thresholds = vec![of(Measure::Memory, 1 << 10)];
+    let stage = with(FirmwarePolicy { thresholds, ..FirmwarePolicy::default() }).await;
+    stage.deploy("counter", COUNTER).await;
+    assert_eq!(stage.said("counter", "r1", "add 1").await, "1");
+    let exceeded = |name: &str| {
+        let events = stage.handle.chronicles.events(&name.parse().expect("a name"));
+        let reason = |what| match what {
+            What::Exceeded { reason } => Some(reason),
+            _ => None,
+        };
+        events.into_iter().filter_map(|it| reason(it.what)).collect::<Vec<_>>()
+    };
+    until("it is told of", async || !exceeded("counter").is_empty()).await;
+    assert_eq!(exceeded("counter")[0], "it used more than 1024 bytes of memory for 0ns");
+    // The same instance goes on.
+    assert_eq!(stage.said("counter", "r2", "stats").await, "handled 2");
+    let status = stage.status("counter").await.expect("is there");
+    assert_eq!((status.state, status.restarts, status.last_error), (HostState::Running, 0, None));
+
+    *stage.policy.lock().expect("not poisoned") =
+        FirmwarePolicy { thresholds: vec![of(Measure::Cpu, 3)], ..FirmwarePolicy::default() };
+    stage.deploy("busy", command("(loop br 0)").as_bytes()).await;
+    until("it is told of", async || !exceeded("busy").is_empty()).await;
+    let status = stage.status("busy").await.expect("is there");
+    assert_eq!((status.state, status.restarts), (HostState::Running, 0));
+    assert_eq!(exceeded("counter").len(), 1, "once, as long as it is too much");
+}
+
+#[tokio::test]
 async fn a_guest_that_takes_too_long_to_start_is_a_crash() {
     let boot_time = Duration::from_millis(20);
     let policy = FirmwarePolicy { boot_time, restarts: at_once(), ..FirmwarePolicy::default() };

@@ -22,7 +22,8 @@ pub struct Health {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<CpuThreshold>,
     /// How much memory it may use before something is done about it; never more than
-    /// `limits.memory`. When left out: that.
+    /// `limits.memory`. For guests that handle messages: of a job or a server it is not known. When
+    /// left out: that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<MemoryThreshold>,
     /// How it is seen whether it is alive. When left out: it is not asked.
