@@ -5,7 +5,7 @@
 mod process;
 
 use process::{COUNTER, Up, folder};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 #[test]
 fn a_guest_is_run_called_looked_at_and_deleted() {
@@ -44,6 +44,23 @@ fn a_guest_is_run_called_looked_at_and_deleted() {
 
     node.signal("TERM");
     assert_eq!(node.ended(), Some(0));
+}
+
+#[test]
+fn what_is_deleted_is_told_to_scripts_as_json() {
+    let folder = folder();
+    let node = Up::n1(folder.path()).start();
+    node.done(&["run", COUNTER]);
+    node.done(&["call", "counter", "--session", "alice"]);
+    for (what, name) in [("session", "counter/alice"), ("firmware", "counter")] {
+        let told = node.done(&["delete", what, name, "-o", "json"]);
+        let told: Value = serde_json::from_str(&told).expect("JSON");
+        assert_eq!(told, json!({ "deleted": { what: name } }));
+        // What is not there any more is no success for them, either.
+        let line = node.refused(&["delete", what, name, "-o", "json"]);
+        assert!(line.contains(name), "{line}");
+    }
+    assert_eq!(node.done(&["get", "firmware", "-o", "json"]).trim(), "[]");
 }
 
 #[test]

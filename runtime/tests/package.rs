@@ -16,7 +16,7 @@ use std::{
 
 use process::{COUNTER, Up, complaint, folder, text};
 use registry::Registry;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A user with a folder to work in and a data directory.
 struct User {
@@ -112,6 +112,33 @@ fn a_package_is_begun_built_looked_at_and_removed() {
 }
 
 #[test]
+fn what_stands_in_the_way_of_moving_a_module_is_told_when_it_is_built_and_looked_at() {
+    let user = User::new();
+    let component = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../examples/guests/command-component/command-component.wasm"
+    );
+    fs::copy(component, user.path("job.wasm")).expect("copied");
+    let of_component = "it is a component, of which only core modules can move yet";
+    let names = r#"(module (memory (export "memory") 1) (func (export "odeum.move.mine"))
+        (func (export "odeum_alloc") (param i32) (result i32) i32.const 8)
+        (func (export "odeum_handle") (param i32 i32) (result i32) i32.const 0))"#;
+    fs::write(user.path("names.wat"), names).expect("written");
+    let of_name = "it exports `odeum.move.mine`, which is a name of Odeum's own";
+    for (file, name, reason) in [("job.wasm", "job", of_component), ("names.wat", "names", of_name)]
+    {
+        let built = user.done(&["package", "build", file, "--out", "built.odeum"]);
+        assert!(built.trim_end().ends_with(&format!("movable: no: {reason}")), "{name}: {built}");
+        let shown = user.done(&["package", "inspect", "built.odeum"]);
+        let told = shown.lines().find(|line| line.starts_with("movable ")).expect("a line");
+        assert!(told.ends_with(&format!("  no: {reason}")), "{name}: {told}");
+        let json = user.json(&["package", "inspect", "built.odeum"]);
+        let expected = json!({ "movable": false, "obstacles": [reason] });
+        assert_eq!(json["movable"], expected, "{name}");
+    }
+}
+
+#[test]
 fn a_mistake_in_a_manifest_is_told_with_its_place_and_the_way_out() {
     let user = User::new();
     let counter = user.counter("[limits]\nmemroy = '1 MiB'\n");
@@ -164,11 +191,20 @@ fn a_tampered_package_exits_with_3_and_names_file_and_digests() {
     let file = user.path("counter-1.0.0.odeum");
     let mut bytes = fs::read(&file).expect("the package");
     let at = bytes.windows(4).position(|bytes| bytes == b"\0asm").expect("the module");
+    let index = user.json(&["package", "inspect", "counter-1.0.0.odeum"]);
+    let files = index["files"].as_array().expect("a list");
+    let module = files.iter().find(|file| file["path"] == "counter.wasm").expect("the module");
+    let size = usize::try_from(module["size"].as_u64().expect("a number")).expect("small");
     bytes[at + 20] ^= 1;
+    let is = blake3::hash(&bytes[at..at + size]);
+    let claimed = module["blake3"].as_str().expect("a digest");
     fs::write(user.path("bad.odeum"), &bytes).expect("written");
+    let told = format!(
+        "bad.odeum: counter.wasm is not what the index says: it is {is}, the index says {claimed}"
+    );
     for command in ["verify", "inspect"] {
         let line = user.refused(&["package", command, "bad.odeum"], 3);
-        assert!(line.contains("bad.odeum: counter.wasm is not what the index says"), "{line}");
+        assert!(line.contains(&told), "{line}");
     }
     fs::write(user.path("cut.odeum"), &bytes[..at]).expect("written");
     assert!(user.refused(&["package", "verify", "cut.odeum"], 3).contains("cut off"));
@@ -265,6 +301,81 @@ fn put(address: &str, name: &str, length: u64, body: &[u8]) -> (u16, Value) {
     (code, serde_json::from_str(body).expect("JSON"))
 }
 
+/// A package as it was built, in which the file `from` is called `to`.
+fn renamed(package: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let mut bytes = package.to_vec();
+    let is_header = |at: &usize| {
+        let name = &package[*at..*at + 100];
+        name.starts_with(from.as_bytes()) && name[from.len()] == 0
+    };
+    let at = (0..package.len()).step_by(512).find(is_header).expect("it is in there");
+    let header = &mut bytes[at..at + 512];
+    header[..100].fill(0);
+    header[..to.len()].copy_from_slice(to.as_bytes());
+    // The sum of all bytes, where its own are spaces. Source: tar(5).
+    header[148..156].fill(b' ');
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    bytes
+}
+
+/// What `gzip` makes of so many mebibytes of zeros.
+fn zipped(mebibytes: usize) -> Vec<u8> {
+    let command = format!("head -c {mebibytes}M /dev/zero | gzip -9");
+    let output = Command::new("sh").args(["-c", &command]).output().expect("gzip runs");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    output.stdout
+}
+
+#[test]
+fn hostile_archives_are_refused_in_words_and_the_guest_beside_them_goes_on() {
+    let user = User::new();
+    user.done(&["package", "build", user.counter("")]);
+    let good = fs::read(user.path("counter-1.0.0.odeum")).expect("the package");
+    let node = Up::n1(user.folder.path()).start();
+    node.done(&["run", COUNTER]);
+    let memory = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", node.pid())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
+    };
+    let before = memory();
+    // A megabyte that would be a gigabyte; and one archive that says it is larger than there is room.
+    let gzip = zipped(1 << 10);
+    assert!(gzip.len() < 2 << 20, "{}", gzip.len());
+    let zip = [&b"PK\x03\x04\x14\0\0\0\x08\0\0\0\0\0"[..], &[0xff; 12], &gzip].concat();
+    let claims = {
+        let mut bytes = renamed(&good, "counter.wasm", "counter.wasm");
+        let name = bytes.windows(13).position(|it| it == b"counter.wasm\0").expect("a header");
+        bytes[name + 124..name + 136].copy_from_slice(b"77777777777\0");
+        renamed(&bytes, "counter.wasm", "counter.wasm")
+    };
+    let inside = renamed(&good, "counter.wasm", "../counter.wasm");
+    let absolute = renamed(&good, "counter.wasm", "/etc/counter");
+    for (name, bytes, told) in [
+        ("gzip", &gzip, "a gzip archive"),
+        ("zip", &zip, "a zip archive"),
+        ("claims", &claims, "the package is cut off: counter.wasm ends at byte"),
+        ("leads-out", &inside, "\"../counter.wasm\" has \"..\" in it"),
+        ("leads-elsewhere", &absolute, "\"/etc/counter\" is absolute"),
+    ] {
+        let (code, body) = put(node.api_addr(), name, bytes.len() as u64, bytes);
+        let message = body["message"].as_str().unwrap_or_default();
+        assert_eq!((code, body["error"].as_str()), (422, Some("bad-package")), "{name}: {body}");
+        assert!(message.contains(told), "{name}: {body}");
+    }
+    let grown = memory().saturating_sub(before);
+    assert!(grown < 256 << 20, "the node took {grown} bytes for what it refused");
+    let there = node.done(&["get", "firmware", "-o", "json"]);
+    let there: Value = serde_json::from_str(&there).expect("JSON");
+    assert_eq!(there.as_array().map(Vec::len), Some(1), "{there}");
+    assert_eq!(node.done(&["call", "counter"]), "1\n", "the guest goes on");
+    assert!(!user.path("counter.wasm").exists(), "nothing was unpacked");
+    // As it was built it is taken.
+    let (code, body) = put(node.api_addr(), "good", good.len() as u64, &good);
+    assert!((200..300).contains(&code), "{code}: {body}");
+}
+
 #[test]
 fn a_folder_is_run_without_being_built_by_hand() {
     let user = User::new();
@@ -318,6 +429,21 @@ fn a_package_goes_through_a_registry_unchanged_and_runs_from_there() {
     let node = Up::n1(user.folder.path()).start();
     let line = node.refused(&["run", &place(":1.0.0")]);
     assert!(line.contains("which this node does not trust"), "{line}");
+    drop(node);
+    // A node that trusts the key runs it from there, though it takes nothing that nobody signed.
+    let key = fs::read_to_string(user.path("mine.key.pub")).expect("the key");
+    let config = user.path("node.toml");
+    let packages = format!("[packages]\ntrusted = ['{}']\nallow-unsigned = false\n", key.trim());
+    fs::write(&config, packages).expect("written");
+    let config = config.to_str().expect("text");
+    fs::create_dir(user.path("trusting")).expect("made");
+    let node = Up::n1(&user.path("trusting")).and(&["--config", config]).start();
+    for from in [place(":1.0.0"), exact] {
+        assert!(node.done(&["run", &from]).contains("counter is running"), "{from}");
+    }
+    assert_eq!(node.done(&["call", "counter", "add 2"]), "2\n");
+    let line = node.refused(&["run", COUNTER, "--name", "unsigned"]);
+    assert!(line.contains("is not signed"), "{line}");
 
     let gone = user.refused(&["package", "pull", &place(":9.9.9")], 1);
     assert!(gone.contains("9.9.9"), "{gone}");
