@@ -85,6 +85,8 @@ fn the_demo_loses_no_count_doubles_none_and_leaves_nothing_behind() {
     let run = &report["runs"][0];
     assert_eq!((&run["lost"], &run["doubled"]), (&0.into(), &0.into()), "{run}");
     assert_eq!(run["acknowledged"], run["count"], "{run}");
+    // To both other nodes, back, and off a node that is drained.
+    assert_eq!(run["moves"], 4, "{run}");
     let story = String::from_utf8_lossy(&output.stdout);
     assert!(!story.contains('\u{1b}'), "no colour in a pipe: {story}");
 }

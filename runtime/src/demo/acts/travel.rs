@@ -49,7 +49,7 @@ pub(super) async fn travel(
     let began = Instant::now();
     client.drain(&at, DRAIN).await.map_err(api("drain a node", &at))?;
     let took = began.elapsed();
-    let made = last_move(stage, cast, &other, &at).await?;
+    let made = with_its_memory(last_move(stage, cast, &other, &at).await?, &at)?;
     stage.story.say(format_args!("{at} is empty after {} ms", took.as_millis()));
     stage.story.say(told(&made));
     paused = paused.max(pause(&made));
@@ -82,11 +82,17 @@ async fn moved(
             if made.state.is_over() { Ok(made) } else { Err(seen) }
         })
         .await?;
-    if made.state != MoveState::Moved {
-        let got = made.reason.unwrap_or_else(|| made.state.as_str().to_owned());
-        return Err(DemoError::Answer { node: to.clone(), got: got.into(), expected: "a move" });
+    with_its_memory(made, to)
+}
+
+/// A move, if it was one and took along what the guest has in memory.
+fn with_its_memory(made: MoveSummary, node: &NodeId) -> Result<MoveSummary, DemoError> {
+    if made.state == MoveState::Moved && made.live == Some(true) {
+        return Ok(made);
     }
-    Ok(made)
+    let got = made.reason.unwrap_or_else(|| made.state.as_str().to_owned());
+    let expected = "a move with all that it has in memory";
+    Err(DemoError::Answer { node: node.clone(), got: got.into(), expected })
 }
 
 /// The move by which the guest left `from` last.
