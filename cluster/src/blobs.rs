@@ -69,7 +69,7 @@ mod door;
 mod error;
 #[cfg(test)]
 mod fixtures;
-mod holders;
+pub(crate) mod holders;
 mod keeper;
 pub(crate) mod planner;
 mod repair;

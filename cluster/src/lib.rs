@@ -139,6 +139,7 @@
 //! | asked again with the same key, the effect happens once | `entity::tests::delivery::asked_again_with_the_same_key_the_effect_happens_once` |
 //! | an entity that falls behind makes its senders wait, wherever they are | `entity::tests::delivery::a_slow_entity_makes_its_senders_wait_and_loses_nothing` |
 //! | an entity that fails is made anew, its asker is told, and what waits for it is kept | `entity::tests::lives` |
+//! | replicas are spread over zones and nodes, and are where their deployment lets them be | `placement::planner::tests` |
 //! | a singleton is active on one node, and on another when that stops | `entity::tests::lives::a_singleton_is_active_unasked_and_follows_when_its_node_stops` |
 //! | what a crashed node owned is active elsewhere | `entity::tests::moves::entities_of_a_node_that_crashed_are_active_elsewhere` |
 //! | an entity is active on one node at a time, also while a node is cut off or was stopped | `lease::tests::model`, `store::tests::leases`, `tests/faults` |

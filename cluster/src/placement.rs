@@ -39,7 +39,7 @@ use tokio::{
 
 use self::{
     attempts::Attempts,
-    planner::{Health, Host, Leased, Table, Wish, departures, plan},
+    planner::{Apart, Health, Host, Leased, Table, Wish, departures, plan},
     shards::{Weights, plan_shards, weights},
 };
 use crate::{
@@ -245,7 +245,8 @@ impl PlacementActor {
         }
         let leased: Leased = state.leased().map(|(node, ..)| node.clone()).collect();
         let wishes = wishes(state, None);
-        let table = Table { placements: state.placements(), moves: state.moves() };
+        let apart = apart(state);
+        let table = Table { placements: state.placements(), moves: state.moves(), apart: &apart };
         let now = Instant::now();
         let mut steps =
             plan(&wishes, table, &hosts, &leased, |entity| self.attempts.way(now, entity));
@@ -279,14 +280,19 @@ impl PlacementActor {
 /// The replicas that want a node: those of one firmware, or all.
 #[must_use]
 pub fn wishes<'a>(state: &'a State, firmware: Option<&Name>) -> Vec<Wish<'a>> {
-    let wish = |(replica, spec): (ReplicaId, &'a Arc<FirmwareSpec>)| Wish {
-        entity: replica.entity(),
-        labels: &spec.policy.labels,
+    let wish = |(replica, spec): (ReplicaId, &'a Arc<FirmwareSpec>)| {
+        Wish::of(replica.entity(), &spec.policy)
     };
     match firmware {
         Some(name) => state.replicas_of(name).map(wish).collect(),
         None => state.replicas().map(wish).collect(),
     }
+}
+
+/// What all that is deployed is to be apart from.
+#[must_use]
+pub fn apart(state: &State) -> Apart<'_> {
+    Apart::of(state.firmware().values().map(|spec| (&spec.name, &spec.policy.apart)))
 }
 
 /// The nodes of the cluster as the planners of the node `local` see them. `grace_is_over` when a

@@ -124,6 +124,14 @@ pub const REPLICAS: u32 = 128;
 /// run them.
 pub const ALL_REPLICAS: usize = 8_192;
 
+/// Most nodes that a firmware names to run on. What is deployed is in the memory of all nodes; more of them
+/// have a label in common.
+pub const NODES_PER_FIRMWARE: usize = 64;
+
+/// Most others that a firmware names to be apart from: with each replica that is placed it is looked where
+/// all of them are.
+pub const APART_PER_FIRMWARE: usize = 64;
+
 /// Most shards of a kind. A node takes over a shard at a time, and every node knows where all of
 /// them are: 4,096 are four for each of the most [`NODES`], and 50 kB in the largest log entry.
 pub const SHARDS_PER_KIND: u16 = 4_096;

@@ -17,7 +17,8 @@ use crate::ids::{ClusterId, Incarnation, NodeId};
 /// The wire version: raised when bytes change their meaning. 2: the record of a node says what it
 /// hosts, and the key of an entity is any text. 3: sessions in groups of their own. 4: changes go to
 /// the leader of a group together. 6: firmware has replicas, and moves with what it has in memory; a
-/// commit tells of several requests. 7: of two connections the one that goes is seen out.
+/// commit tells of several requests. 7: firmware names nodes, and others to be apart from; of two
+/// connections the one that goes is seen out.
 pub const MAJOR: u16 = 7;
 
 /// The step within the wire version: raised when something is added.

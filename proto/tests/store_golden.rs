@@ -10,6 +10,7 @@
 //!
 //! | wire version | why it was raised |
 //! |---|---|
+//! | 7 | a firmware names the nodes that may run it, and others that it is to be apart from |
 //! | 6 | a firmware has replicas, each with a package of its own while an update is under way; it moves with what it has in memory; a commit tells of several requests |
 //! | 3 | sessions have groups of their own in the store, with commands and outcomes of their own |
 //! | 2 | the record of a node says which kinds it hosts, its labels, zone and capacity; logs and snapshots of version 1 are refused by their format number |
@@ -131,6 +132,8 @@ fn policy() -> FirmwarePolicy {
             failures: 3,
             path: Some("/healthz".to_owned()),
         }),
+        nodes: BTreeSet::from([node()]),
+        apart: BTreeSet::from([name()]),
     }
 }
 

@@ -17,9 +17,10 @@
 //! have a number behind it (`firmware/counter.2`, sessions `counter.2/…`), which nobody can deploy
 //! anything under, since no [`Name`](odeum_proto::Name) has a dot.
 //!
-//! * **Where they are**: spread over the nodes as evenly as capacity and labels allow, with the
-//!   fewest moves ([`odeum_cluster::placement::planner`]); one that a lost node had comes back on
-//!   another, and when there is a node with two fewer one is moved, as long as all are ready.
+//! * **Where they are**: spread over zones and then over nodes as evenly as allows what their
+//!   deployment says of labels, of nodes and of other firmware to be apart from, with the fewest moves
+//!   ([`odeum_cluster::placement::planner`]); one that a lost node had comes back on another, and when
+//!   there is a zone or a node with two fewer one is moved, as long as all are ready.
 //! * **Who gets a message**: the one that is named (`counter.2`); else the one that its key selects,
 //!   or its idempotency key, always the same, ready or not; else any that is ready
 //!   ([`odeum_cluster::router::choice`]). What one guest sends to another firmware is selected by the

@@ -37,14 +37,14 @@ pub(super) fn ranked<'a>(
 }
 
 /// What a node shares its fate with: its zone, or itself alone if nothing is said of it.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Fate<'a> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fate<'a> {
     Zone(&'a Label),
     Node(&'a NodeId),
 }
 
 impl<'a> Fate<'a> {
-    fn of(node: &'a NodeRecord) -> Self {
+    pub(crate) fn of(node: &'a NodeRecord) -> Self {
         node.zone.as_ref().map_or(Self::Node(&node.id), Self::Zone)
     }
 }

@@ -7,18 +7,49 @@
 //! It makes the fewest moves that leave every entity on a node that can run it: what is placed on
 //! a node that is not known to be gone stays there, whatever the load elsewhere. A plan is only a
 //! proposal; each step names the epoch it saw, and the log refuses a step whose table has changed.
+//!
+//! Where something goes is decided in this order ([`ranked`] tells it of every node):
+//!
+//! 1. **Whether it may be there**: the node is one of those that its deployment names, if it names
+//!    any, has the labels that it wants, and takes things now ([`Host::takes`]). Where no node is left, it
+//!    waits.
+//! 2. **Apart**: on nodes with none of the firmware that it is to be [`Apart`] from, if there is one.
+//! 3. **Zones**: in the zone that has the fewest replicas of the same firmware. A node without a zone
+//!    is a zone of its own.
+//! 4. **Nodes**: on the node that has the fewest of them.
+//! 5. **Load**: on the one with the fewest entities for its capacity; ties to the smaller id.
+//!
+//! The first is a must and the second a preference, decided when something is placed: two of which each
+//! is to be apart from the other run on a single node all the same, and whichever comes later is the
+//! one that goes elsewhere. What is beside another already stays there, as it does with any load.
+//! So being apart comes before being spread: three replicas go to one node when others are
+//! on all the rest. What moves to spread replicas ([`even_out`]) or load ([`rebalance`]) makes none of
+//! these worse: it goes where it may be, not beside what it is apart from now, and not into a
+//! zone that has more replicas for it.
+//!
+//! Not done, and why: moving things apart that came beside each other while there was no room. Each
+//! could be the one to go, and what goes for one may come beside another; who wants it has the one
+//! `odeum migrate` away.
 
+mod even;
+mod rank;
 mod rebalance;
+mod wish;
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use odeum_proto::{
-    EntityId, EntityKind, Epoch, Label, Name, NodeId,
+    EntityId, EntityKind, Epoch, NodeId,
     store::{Command, Move, NodeRecord, Placement},
 };
 
-pub use self::rebalance::rebalance;
+use self::rank::{Crowd, Load};
+pub use self::{
+    even::even_out,
+    rank::{Behind, Choice, ranked},
+    rebalance::rebalance,
+    wish::{Apart, Unfit, Wish},
+};
 use crate::store::KindState;
 
 /// Moves of firmware from one node that are under way at the same time. More would not be faster,
@@ -49,23 +80,6 @@ pub struct Host<'a> {
     pub stopping: bool,
     /// Whether it is to be empty and stay.
     pub draining: bool,
-}
-
-/// A replica of a deployed firmware that wants a node.
-#[derive(Debug, Clone)]
-pub struct Wish<'a> {
-    /// It.
-    pub entity: EntityId,
-    /// Labels that the node must have, with these values.
-    pub labels: &'a BTreeMap<Label, Label>,
-}
-
-impl Wish<'_> {
-    /// Whether a node of that record can run it.
-    #[must_use]
-    pub fn fits(&self, record: &NodeRecord) -> bool {
-        self.labels.iter().all(|(label, value)| record.labels.get(label) == Some(value))
-    }
 }
 
 /// The nodes that have a lease, removed ones included: nothing is taken from them, because what is
@@ -119,19 +133,27 @@ pub enum Way {
     Anew,
 }
 
-/// Where firmware is, and what of it is on its way.
+/// Where firmware is, what of it is on its way, and what of it is to be apart.
 #[derive(Debug, Clone, Copy)]
 pub struct Table<'a> {
     /// Where it is.
     pub placements: &'a BTreeMap<EntityId, Placement>,
     /// What is on its way, or came by a move.
     pub moves: &'a BTreeMap<EntityId, Move>,
+    /// What is to be apart.
+    pub apart: &'a Apart<'a>,
 }
 
 impl Table<'_> {
     /// Whether an entity is on its way.
     fn is_moving(&self, entity: &EntityId) -> bool {
         self.moves.get(entity).is_some_and(Move::is_under_way)
+    }
+
+    /// Where what is placed there will be when it has moved.
+    fn whereabouts<'b>(&'b self, entity: &EntityId, placement: &'b Placement) -> &'b NodeId {
+        let made = self.moves.get(entity).filter(|made| made.is_under_way());
+        made.map_or(&placement.node, |made| &made.to)
     }
 
     /// Moves from a node that are under way.
@@ -149,14 +171,13 @@ impl Table<'_> {
 
 /// Firmware to place anew or to move, in the order of the entities' names.
 ///
-/// * An entity that is not placed goes to the node with the fewest replicas of the same firmware,
-///   of those to the one with the fewest entities for its weight, ties to the smaller id.
+/// * An entity that is not placed goes to a node in the order of this [module](self).
 /// * An entity on a node that is [`Health::Down`], or is not in `hosts`, is moved by the same rule
 ///   when the node has no lease any more.
-/// * One on a node that leaves, stops or is drained, or that has not the labels that it wants, goes
-///   from there as soon as there is one that can take it, so many at a time, in the way that `way`
-///   says of it. Begun anew it has what it kept in the store, and its new epoch ends the old
-///   activation wherever that is at work.
+/// * One on a node that leaves, stops or is drained, or where it may not be, goes from there as soon
+///   as there is one that can take it, so many at a time, in the way that `way` says of it. Begun anew
+///   it has what it kept in the store, and its new epoch ends the old activation wherever that is at
+///   work.
 /// * Without a node of any weight that can run it nothing is planned.
 #[must_use]
 pub fn plan(
@@ -181,7 +202,12 @@ pub fn plan(
     if to_place.is_empty() {
         return Vec::new();
     }
-    let mut siblings = siblings(table);
+    let mut crowd = Crowd::of(table, hosts);
+    for wish in to_place.iter().filter(|wish| !table.is_moving(&wish.entity)) {
+        if let Some(placed) = table.placements.get(&wish.entity) {
+            crowd.leaves_zone(&wish.entity, &placed.node);
+        }
+    }
     let mut loads: Vec<Load<'_>> = hosts
         .iter()
         .filter(|host| host.takes(leased) > 0)
@@ -192,29 +218,30 @@ pub fn plan(
     let mut steps = Vec::new();
     for wish in to_place {
         let placed = table.placements.get(&wish.entity);
+        let is_moving = table.is_moving(&wish.entity);
         // One that is lost with its node can be given away by nobody.
         let giver = placed.filter(|placed| !is_lost(&placed.node, hosts, leased));
         let way = giver.map_or(Way::Anew, |_| way(&wish.entity));
         if let Some(giver) = giver.filter(|_| way != Way::Anew) {
             let moves = under_way.entry(&giver.node).or_insert_with_key(|it| table.moves_from(it));
-            if way == Way::Wait || table.is_moving(&wish.entity) || *moves >= MOVES_AT_ONCE {
+            if way == Way::Wait || is_moving || *moves >= MOVES_AT_ONCE {
                 continue;
             }
             *moves += 1;
         }
-        let firmware = wish.entity.replica().map(|replica| replica.firmware().clone());
-        let of_same = |load: &Load<'_>| {
-            let on = firmware.clone().map(|name| (name, load.record.id.clone()));
-            on.and_then(|on| siblings.get(&on).copied()).unwrap_or_default()
-        };
-        let can = loads.iter_mut().filter(|load| wish.fits(load.record));
-        let least = can.min_by(|a, b| of_same(a).cmp(&of_same(b)).then_with(|| a.compare(b)));
-        let Some(load) = least else { continue };
-        load.count += 1;
-        if let Some(name) = firmware {
-            *siblings.entry((name, load.record.id.clone())).or_default() += 1;
+        if let Some(placed) = placed.filter(|_| is_moving) {
+            crowd.change(&wish.entity, table.whereabouts(&wish.entity, placed), -1);
         }
+        let view = crowd.view(&wish.entity, table.apart);
+        let can = loads.iter_mut().filter(|load| wish.fits(load.record));
+        let ranks = can.map(|load| (view.rank(*load), load));
+        let Some((_, load)) = ranks.min_by_key(|(rank, _)| *rank) else { continue };
+        load.count += 1;
         let (entity, node) = (wish.entity.clone(), load.record.id.clone());
+        crowd.change(&entity, &node, 1);
+        if let Some(placed) = placed.filter(|_| !is_moving) {
+            crowd.leaves_node(&entity, &placed.node);
+        }
         let expected: Option<Epoch> = placed.map(|p| p.epoch);
         steps.push(match expected.filter(|_| way == Way::Move) {
             Some(expected) => Command::BeginMove { entity, to: node, expected },
@@ -222,61 +249,6 @@ pub fn plan(
         });
     }
     steps
-}
-
-/// The move that makes the replicas of one firmware more evenly spread, all of which are in `wishes`:
-/// from the node that has most of them to one that has at least two fewer, because with one fewer
-/// nothing would be gained. Nothing while one of them moves or is not where it can stay.
-#[must_use]
-pub fn even_out(
-    wishes: &[Wish<'_>],
-    table: Table<'_>,
-    hosts: &[Host<'_>],
-    leased: &Leased,
-) -> Option<Command> {
-    let takers: Vec<&Host<'_>> = hosts.iter().filter(|host| host.takes(leased) > 0).collect();
-    let mut on: BTreeMap<&NodeId, Vec<(&Wish<'_>, Epoch)>> =
-        takers.iter().map(|host| (&host.record.id, Vec::new())).collect();
-    for wish in wishes {
-        let placed =
-            table.placements.get(&wish.entity).filter(|_| !table.is_moving(&wish.entity))?;
-        on.get_mut(&placed.node)?.push((wish, placed.epoch));
-    }
-    let most = on.values().map(Vec::len).max()?;
-    // The last of them: the first one is the one that most callers know.
-    let crowded = on.values().filter(|here| here.len() == most).flat_map(|here| here.iter().rev());
-    for (wish, epoch) in crowded {
-        let has_room = |host: &&&Host<'_>| {
-            on.get(&host.record.id).is_some_and(|here| here.len() + 2 <= most)
-                && wish.fits(host.record)
-        };
-        let least = takers.iter().filter(has_room).min_by(|a, b| {
-            let of_same = |host: &Host<'_>| on.get(&host.record.id).map_or(0, Vec::len);
-            of_same(a)
-                .cmp(&of_same(b))
-                .then_with(|| Load::of(a, table, leased).compare(&Load::of(b, table, leased)))
-        });
-        if let Some(host) = least {
-            let (entity, node) = (wish.entity.clone(), host.record.id.clone());
-            return Some(Command::BeginMove { entity, to: node, expected: *epoch });
-        }
-    }
-    None
-}
-
-/// How many replicas of each firmware are on each node.
-fn siblings(table: Table<'_>) -> BTreeMap<(Name, NodeId), u64> {
-    let mut siblings = BTreeMap::new();
-    for (entity, placement) in table.placements {
-        if let Some(replica) = entity.replica() {
-            // Where it will be.
-            let made = table.moves.get(entity).filter(|made| made.is_under_way());
-            let node = made.map_or(&placement.node, |made| &made.to).clone();
-            let on = (replica.firmware().clone(), node);
-            *siblings.entry(on).or_default() += 1;
-        }
-    }
-    siblings
 }
 
 /// Nodes that are to leave and hold nothing any more that others can take, to be removed one after
@@ -302,28 +274,6 @@ pub fn departures(
     };
     let leaving = hosts.iter().filter(|host| host.leaving).map(|host| &host.record.id);
     leaving.filter(|node| !holds(node)).cloned().collect()
-}
-
-/// How busy a node is.
-struct Load<'a> {
-    record: &'a NodeRecord,
-    count: u64,
-    weight: u32,
-}
-
-impl<'a> Load<'a> {
-    fn of(host: &Host<'a>, table: Table<'_>, leased: &Leased) -> Self {
-        let count = table.load(&host.record.id);
-        Self { record: host.record, count, weight: host.takes(leased) }
-    }
-
-    /// Which of two would be less busy with one entity more.
-    fn compare(&self, other: &Self) -> Ordering {
-        let cross = |a: &Self, b: &Self| (a.count + 1).saturating_mul(b.weight.into());
-        cross(self, other)
-            .cmp(&cross(other, self))
-            .then_with(|| self.record.id.cmp(&other.record.id))
-    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! What is deployed: a firmware, its bounds, where it may be and what becomes of it over time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Digest, Label, Name};
+use crate::ids::{Digest, Label, Name, NodeId};
 
 /// A deployed firmware: which package, under which bounds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,12 +39,15 @@ impl FirmwareSpec {
             labels,
             max_unavailable: _,
             liveness,
+            nodes,
+            apart,
         } = policy;
         let of = &other.policy;
         (name, digest, size, limits) == (&other.name, &other.digest, &other.size, &other.limits)
             && (restarts, boot_time, idle) == (&of.restarts, &of.boot_time, &of.idle)
             && (rollback, thresholds) == (&of.rollback, &of.thresholds)
             && (labels, liveness) == (&of.labels, &of.liveness)
+            && (nodes, apart) == (&of.nodes, &of.apart)
     }
 }
 
@@ -77,6 +80,12 @@ pub struct FirmwarePolicy {
     pub max_unavailable: u32,
     /// How it is seen whether it is alive; `None` when that is not asked.
     pub liveness: Option<Liveness>,
+    /// The nodes that may run it, at most [`limits::NODES_PER_FIRMWARE`](crate::limits::NODES_PER_FIRMWARE);
+    /// all when there are none.
+    pub nodes: BTreeSet<NodeId>,
+    /// Firmware that it is not put beside while another node can have it, nor that beside it; at most
+    /// [`limits::APART_PER_FIRMWARE`](crate::limits::APART_PER_FIRMWARE).
+    pub apart: BTreeSet<Name>,
 }
 
 /// How it is seen whether a firmware is alive.
@@ -182,6 +191,8 @@ impl Default for FirmwarePolicy {
             labels: BTreeMap::new(),
             max_unavailable: 1,
             liveness: None,
+            nodes: BTreeSet::new(),
+            apart: BTreeSet::new(),
         }
     }
 }

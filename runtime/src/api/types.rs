@@ -59,8 +59,8 @@ pub use session::{
     SessionSummary, SessionVariable, VariableHistory, VariablePage,
 };
 pub use settings::{
-    Applied, ApplyBody, Change, Difference, FirmwareSettings, LimitSettings, Replicas,
-    RestartSettings, SETTINGS_HEADER, TransientSetting, UpdateSettings,
+    Applied, ApplyBody, Change, Difference, FirmwareSettings, LimitSettings, Nodes, Replicas,
+    RestartSettings, SETTINGS_HEADER, SettingsError, TransientSetting, UpdateSettings,
 };
 pub use store::{GroupHealth, GroupReport, MemberReport, StoreReport};
 pub use watch::{After, WatchChange, WatchLine, WatchWhat};

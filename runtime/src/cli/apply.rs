@@ -34,6 +34,8 @@ A file declares one firmware or several, in TOML:
   name = \"counter\"              # when left out: the package's name
   source = \"counter.wasm\"       # as of `odeum run`, relative to this file
   labels = { disk = \"ssd\" }     # only on nodes that have them
+  nodes = [\"n1\", \"n3\"]         # only on these
+  apart = [\"gate\"]             # not beside it while another node can have it
   replicas = 3                  # when left out: as many as before, or 1
   limits = { memory = \"16 MiB\", message-time = \"250ms\" }
   restart = { max-restarts = 5, within = \"1m\", per-hour = 20, pause = \"1s\" }
@@ -142,6 +144,11 @@ async fn prepare(declared: Declared, args: &ApplyArgs) -> Result<Prepared, CliEr
         at: place.clone(),
         reason: error.to_string().into(),
     };
+    let name = name.unwrap_or_else(|| manifest.name.clone());
+    settings.check(&name).map_err(|error| DeclaredError::Invalid {
+        at: place.clone(),
+        reason: error.to_string().into(),
+    })?;
     let file = package.file().clone();
     let body = ApplyBody {
         digest: Digest::of(&file),
@@ -150,7 +157,7 @@ async fn prepare(declared: Declared, args: &ApplyArgs) -> Result<Prepared, CliEr
         settings,
         dry_run: args.dry_run,
     };
-    Ok(Prepared { name: name.unwrap_or_else(|| manifest.name.clone()), place, file, body })
+    Ok(Prepared { name, place, file, body })
 }
 
 async fn one(api: &ApiClient, prepared: &Prepared, dry_run: bool) -> Result<Applied, CliError> {

@@ -29,6 +29,9 @@ pub(crate) enum PlacementCommand {
         /// At most so many moves
         #[arg(long, value_name = "NUMBER", default_value_t = MOST)]
         moves: usize,
+        /// As without it: a plan changes nothing
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Begin moves that make the nodes equally busy for their capacity
     ///
@@ -54,11 +57,10 @@ pub(super) async fn placement(
         PlacementCommand::Explain { entity } => {
             invocation.out.result(&api.explain(&entity).await?, explained)
         }
-        PlacementCommand::Plan { moves } | PlacementCommand::Rebalance { moves, dry_run: true } => {
-            invocation
-                .out
-                .result(&api.rebalance(moves, true).await?, |it| planned(it, "would move"))
-        }
+        PlacementCommand::Plan { moves, dry_run: _ }
+        | PlacementCommand::Rebalance { moves, dry_run: true } => invocation
+            .out
+            .result(&api.rebalance(moves, true).await?, |it| planned(it, "would move")),
         PlacementCommand::Rebalance { moves, dry_run: false } => {
             invocation.out.result(&api.rebalance(moves, false).await?, |it| planned(it, "moves"))
         }
@@ -101,24 +103,45 @@ fn explained(it: &Explanation) -> String {
         Some(_) => ": it is to go from there",
         None => "",
     };
-    let labels = match it.labels.is_empty() {
-        true => String::new(),
-        false => format!("\nIt wants {}.", it.labels.join(", ")),
-    };
+    let listed = |all: Vec<String>| (!all.is_empty()).then(|| all.join(", "));
+    let pinned = listed(it.pinned.iter().map(ToString::to_string).collect());
+    let apart = listed(it.apart.iter().map(ToString::to_string).collect());
+    let wants = [
+        pinned.map(|nodes| format!("\nIt may be on {nodes} only.")),
+        listed(it.labels.clone()).map(|labels| format!("\nIt wants {labels}.")),
+        apart.map(|apart| {
+            format!("\nIt is to be apart from {apart}, while another node can have it.")
+        }),
+    ];
+    let wants: String = wants.into_iter().flatten().collect();
     let nodes = table(
-        ["NODE", "FIRMWARE", "CAPACITY", "OTHER REPLICAS", "CANNOT HAVE IT BECAUSE"],
+        [
+            "NODE",
+            "BESIDE",
+            "ZONE",
+            "REPLICAS IN ZONE",
+            "REPLICAS",
+            "FIRMWARE",
+            "CAPACITY",
+            "CANNOT HAVE IT, OR COMES LATER, BECAUSE",
+        ],
         it.nodes.iter().map(|node| {
             [
                 cell(&node.node),
+                listed(node.beside.iter().map(ToString::to_string).collect()),
+                node.zone.as_ref().map(ToString::to_string),
+                cell(node.zone_siblings),
+                cell(node.siblings),
                 cell(node.entities),
                 cell(node.capacity),
-                cell(node.siblings),
-                node.cannot.clone(),
+                node.cannot.clone().or_else(|| node.later.clone()),
             ]
         }),
     );
     format!(
-        "{place}{stays}.{labels}\nPlaced anew it would be on the first of these that can have it:\n\n{nodes}"
+        "{place}{stays}.{wants}\nPlaced anew it would be on the first of these that can have it. What it \
+         is to be apart from\ncounts first, then other replicas in the zone, those on the node, and \
+         how busy that is for its capacity:\n\n{nodes}"
     )
 }
 
@@ -129,4 +152,62 @@ fn planned(moves: &[MoveBegun], verb: &str) -> String {
     }
     let line = |it: &MoveBegun| format!("{} {verb} from {} to {}", it.entity, it.from, it.to);
     moves.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::{api::types::Possibility, cli::Cli};
+
+    #[test]
+    fn a_plan_is_made_with_and_without_the_flag_that_says_so() {
+        for more in [&[][..], &["--dry-run"], &["--moves", "3", "--dry-run"]] {
+            let words = [&["odeum", "placement", "plan"], more].concat();
+            assert!(Cli::try_parse_from(words).is_ok(), "{more:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_told_names_what_is_wanted_and_what_stands_against_each_node() {
+        let node = |id: &str| id.parse().expect("a name");
+        let n1 = Possibility {
+            node: node("n1"),
+            zone: Some("a".parse().expect("a zone")),
+            beside: Vec::new(),
+            zone_siblings: 0,
+            siblings: 0,
+            entities: 2,
+            capacity: 100,
+            cannot: None,
+            later: None,
+        };
+        let stock = || vec!["stock".parse().expect("a name")];
+        let later = Some("it has stock, to be apart from".to_owned());
+        let n2 = Possibility { node: node("n2"), beside: stock(), later, ..n1.clone() };
+        let told = explained(&Explanation {
+            entity: "firmware/shop".parse().expect("an entity"),
+            node: None,
+            epoch: None,
+            moves_to: None,
+            pinned: vec![node("n1"), node("n2")],
+            labels: vec!["disk=ssd".to_owned()],
+            apart: stock(),
+            nodes: vec![n1, n2],
+        });
+        let lines: Vec<&str> = told.lines().collect();
+        let wants = [
+            "firmware/shop waits for a node.",
+            "It may be on n1, n2 only.",
+            "It wants disk=ssd.",
+            "It is to be apart from stock, while another node can have it.",
+        ];
+        assert_eq!(lines[..4], wants);
+        let last = lines.last().expect("a node");
+        assert!(
+            last.starts_with("n2") && last.ends_with("it has stock, to be apart from"),
+            "{told}"
+        );
+    }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use clap::Args;
-use odeum_proto::{Digest, Epoch, Label, Name};
+use odeum_proto::{Digest, Epoch, Label, Name, NodeId};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     api::{
         client::{ApiClient, ApiError},
-        types::{DeployOptions, FirmwareSettings, FirmwareState, FirmwareSummary, Replicas},
+        types::{DeployOptions, FirmwareSettings, FirmwareState, FirmwareSummary, Nodes, Replicas},
     },
     config::{ByteSize, HumanDuration},
     package::source::Source,
@@ -31,6 +31,7 @@ const POLL: Duration = Duration::from_millis(50);
                         NAME@VERSION, the beginning of a digest.\n\nExamples:\n  odeum run \
                         counter.wasm --memory 16MiB --time 250ms\n  odeum run counter.wasm --label disk=ssd\n  odeum run \
                         counter.wasm --replicas 3\n  odeum run \
+                        counter.wasm --node n1 --node n3 --apart gate\n  odeum run \
                         oci://localhost:5000/counter:1.0.0")]
 pub(crate) struct RunArgs {
     /// The package, or a module: .wasm, or .wat as text
@@ -48,6 +49,12 @@ pub(crate) struct RunArgs {
     /// Run it on nodes with this label only; may be given several times
     #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
     label: Vec<(Label, Label)>,
+    /// Run it on this node only; may be given several times, for any of them
+    #[arg(long, value_name = "NODE")]
+    node: Vec<NodeId>,
+    /// Keep it apart from this firmware while another node can have it; may be given several times
+    #[arg(long, value_name = "NAME")]
+    apart: Vec<Name>,
     /// How many replicas of it to run, spread over the nodes [default: as many as before, or 1]
     #[arg(long, value_name = "N", value_parser = replicas)]
     replicas: Option<Replicas>,
@@ -72,6 +79,8 @@ pub(super) async fn run(invocation: &Invocation, args: RunArgs) -> Result<(), Cl
         time: args.time.map(|time| time.to_string()),
         settings: FirmwareSettings {
             labels: args.label.into_iter().collect(),
+            nodes: Nodes::new(args.node.into_iter().collect()),
+            apart: args.apart.into_iter().collect(),
             replicas: args.replicas,
             ..FirmwareSettings::default()
         },

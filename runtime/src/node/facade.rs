@@ -54,8 +54,8 @@ use crate::{
             After, Applied, ApplyBody, BlobPage, CompactReport, Deployed, Explanation,
             FirmwareDescription, FirmwareEvent, FirmwareSummary, LinksReport, LogOptions,
             MoveBegun, MoveBody, MoveSummary, NodeRestart, NodeStatus, NodeSummary,
-            PlacementReport, Renewed, Restored, RolledBack, Scaled, SessionPage, StoreReport,
-            StoreSummary,
+            PlacementReport, Renewed, Restored, RolledBack, Scaled, SessionPage, SettingsError,
+            StoreReport, StoreSummary,
         },
     },
     config::{FirmwareConfig, NodeConfig},
@@ -146,6 +146,8 @@ impl NodeFacade {
     }
 
     async fn deploy(&self, deployment: Deployment) -> Result<Deployed, Problem> {
+        let bad = |error: SettingsError| Problem::BadRequest { reason: error.to_string().into() };
+        deployment.settings.check(&deployment.name).map_err(bad)?;
         let checked = self.firmware.cache.check(deployment.name.clone(), deployment.package).await;
         let Checked { digest, file, manifest } = checked.map_err(package_problem)?;
         let size = file.len() as u64;

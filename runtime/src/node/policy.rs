@@ -45,8 +45,12 @@ pub(super) fn spec(said: Said<'_>, manifest: &Manifest, config: &FirmwareConfig)
         memory_bytes: memory.unwrap_or(config.memory.0),
         message_time: message_time.unwrap_or(config.message_time.0),
     };
-    let labels = settings.labels.clone();
-    let policy = FirmwarePolicy { labels, ..policy(&manifest, config) };
+    let policy = FirmwarePolicy {
+        labels: settings.labels.clone(),
+        nodes: settings.nodes.clone().map(Into::into).unwrap_or_default(),
+        apart: settings.apart.clone(),
+        ..policy(&manifest, config)
+    };
     let said = settings.replicas.and_then(|it| u32::try_from(it.number()).ok());
     let replicas = said.unwrap_or(replicas);
     FirmwareSpec { name: name.clone(), digest, size, limits, policy, replicas }
@@ -69,6 +73,8 @@ fn policy(manifest: &Manifest, config: &FirmwareConfig) -> FirmwarePolicy {
         labels: usual.labels,
         max_unavailable: max_unavailable.get(),
         liveness: manifest.health.liveness.as_ref().map(liveness),
+        nodes: usual.nodes,
+        apart: usual.apart,
     }
 }
 

@@ -11,7 +11,7 @@
 //! other direction.
 //!
 //! When no update is under way and all replicas of a firmware are ready, one of them is moved to a
-//! node that has at least two fewer, such as one that has come back.
+//! zone or a node that has at least two fewer, such as one that has come back.
 //!
 //! | message | from | answer |
 //! |---|---|---|
@@ -99,8 +99,8 @@ struct Sight {
     former: Option<Digest>,
     max_unavailable: u32,
     replicas: Vec<(ReplicaId, Option<Placement>, bool)>,
-    /// The move that would spread them more evenly.
-    spread: Option<Command>,
+    /// Whether a move would spread them more evenly.
+    is_uneven: bool,
 }
 
 impl Actor for RolloutActor {
@@ -144,22 +144,20 @@ impl RolloutActor {
             self.told.clear();
             return;
         }
-        let live = parts.reports.membership.now();
-        let sights: Vec<Sight> = parts.store.view(|state| {
-            let hosts = placement::hosts(state, &live, &parts.reports.local, false);
-            let leased: planner::Leased = state.leased().map(|(node, ..)| node.clone()).collect();
+        let sights: Vec<Sight> = self.look(|state, even_out| {
             let names = state
                 .firmware()
                 .values()
                 .filter(|spec| spec.replicas > 1 || self.is_told(&spec.name));
             let behind = state.updates().map(|(name, _)| name);
             let names: BTreeSet<&Name> = names.map(|spec| &spec.name).chain(behind).collect();
-            names.into_iter().filter_map(|name| sight(state, name, &hosts, &leased)).collect()
+            let sight = |name| sight(state, name, even_out(name).is_some());
+            names.into_iter().filter_map(sight).collect()
         });
         self.told.retain(|name, _| sights.iter().any(|sight| sight.name == *name));
         let is_due = |sight: &&Sight| {
             let is_behind = sight.replicas.iter().any(|(.., is_behind)| *is_behind);
-            is_behind || sight.spread.is_some() || self.told.contains_key(&sight.name)
+            is_behind || sight.is_uneven || self.told.contains_key(&sight.name)
         };
         let due: Vec<&Sight> = sights.iter().filter(is_due).collect();
         if due.is_empty() {
@@ -171,6 +169,22 @@ impl RolloutActor {
         for sight in due {
             self.act(sight, &reports).await;
         }
+    }
+
+    /// `look` with the state, and what tells the move that would spread a firmware more evenly.
+    fn look<R>(&self, look: impl FnOnce(&State, &dyn Fn(&Name) -> Option<Command>) -> R) -> R {
+        let reports = &self.parts.reports;
+        let live = reports.membership.now();
+        self.parts.store.view(|state| {
+            let hosts = placement::hosts(state, &live, &reports.local, false);
+            let leased: planner::Leased = state.leased().map(|(node, ..)| node.clone()).collect();
+            let (placements, moves) = (state.placements(), state.moves());
+            let apart = placement::apart(state);
+            let table = planner::Table { placements, moves, apart: &apart };
+            look(state, &|name| {
+                planner::even_out(&placement::wishes(state, Some(name)), table, &hosts, &leased)
+            })
+        })
     }
 
     fn is_told(&self, name: &Name) -> bool {
@@ -289,13 +303,17 @@ impl RolloutActor {
 
     /// Moves one of the replicas to where there are fewer, when all of them can do without it.
     async fn spread(&self, sight: &Sight) {
-        let Some(step) = &sight.spread else { return };
         let is_calm = sight
             .replicas
             .iter()
             .all(|(replica, at, _)| self.is_ready_for(replica, at.as_ref(), CALM));
-        if is_calm {
-            self.commit(step.clone()).await;
+        if !(sight.is_uneven && is_calm) {
+            return;
+        }
+        // What was seen is older than the moves of others that were begun in this turn, which this one is
+        // not to end up beside.
+        if let Some(step) = self.look(|_, even_out| even_out(&sight.name)) {
+            self.commit(step).await;
         }
     }
 
@@ -324,12 +342,7 @@ impl RolloutActor {
     }
 }
 
-fn sight(
-    state: &State,
-    name: &Name,
-    hosts: &[planner::Host<'_>],
-    leased: &planner::Leased,
-) -> Option<Sight> {
+fn sight(state: &State, name: &Name, is_uneven: bool) -> Option<Sight> {
     let spec = state.firmware().get(name)?;
     let behind = state.update(name).map(|update| update.behind());
     let replica = |(replica, _): (ReplicaId, _)| {
@@ -337,15 +350,13 @@ fn sight(
         let at = state.placements().get(&replica.entity()).cloned();
         (replica, at, is_behind)
     };
-    let wishes = placement::wishes(state, Some(name));
-    let table = planner::Table { placements: state.placements(), moves: state.moves() };
     Some(Sight {
         name: name.clone(),
         digest: spec.digest,
         former: state.former(name).map(|former| former.digest),
         max_unavailable: spec.policy.max_unavailable,
         replicas: state.replicas_of(name).map(replica).collect(),
-        spread: planner::even_out(&wishes, table, hosts, leased),
+        is_uneven,
     })
 }
 

@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 
 use odeum_proto::{EntityId, NodeId, store::Command};
 
-use super::{Host, Leased, Load, Table, Wish, siblings};
+use super::{
+    Host, Leased, Table, Wish,
+    rank::{Crowd, Load},
+};
 
 /// At most `most` moves, the most useful first: each takes an entity from the node that has most for
 /// its weight to the one that has least, when that one has less with it than the other had. Who
-/// `stays` is not moved, nor who is on its way; replicas of one firmware come no closer together.
+/// `stays` is not moved, nor who is on its way; replicas of one firmware come no closer together, in
+/// zones or on nodes, and nothing comes beside what it is to be apart from.
 #[must_use]
 pub fn rebalance(
     wishes: &[Wish<'_>],
@@ -24,7 +28,7 @@ pub fn rebalance(
         .filter(|host| host.takes(leased) > 0)
         .map(|host| (&host.record.id, Load::of(host, table, leased)))
         .collect();
-    let mut siblings = siblings(table);
+    let mut crowd = Crowd::of(table, hosts);
     let mut left: Vec<(&Wish<'_>, &NodeId)> = wishes
         .iter()
         .filter(|wish| !table.is_moving(&wish.entity) && !stays(&wish.entity))
@@ -34,19 +38,18 @@ pub fn rebalance(
     while steps.len() < most {
         let best = left.iter().enumerate().filter_map(|(place, (wish, at))| {
             let from = loads.get(at)?;
-            let of_same = |node: &NodeId| {
-                let replica = wish.entity.replica();
-                let on = replica.map(|replica| (replica.firmware().clone(), node.clone()));
-                on.and_then(|on| siblings.get(&on).copied()).unwrap_or_default()
-            };
+            let view = crowd.view(&wish.entity, table.apart);
             let gains = |to: &&Load<'_>| {
                 // With it less busy than the other is with it.
                 let after = (to.count + 1).saturating_mul(from.weight.into());
+                let (zones, nodes) = view.closer(from.record, to.record);
                 after < from.count.saturating_mul(to.weight.into())
                     && wish.fits(to.record)
-                    && of_same(&to.record.id) < of_same(at)
+                    && zones <= 0
+                    && nodes <= 0
+                    && !view.comes_beside(at, &to.record.id)
             };
-            let to = loads.values().filter(gains).min_by(|a, b| a.compare(b))?;
+            let to = loads.values().filter(gains).min()?;
             Some((place, from, to))
         });
         // The last of the busiest: the first ones are those that most callers know.
@@ -55,7 +58,7 @@ pub fn rebalance(
                 let cross = |a: &Load<'_>, b: &Load<'_>| a.count.saturating_mul(b.weight.into());
                 cross(a, b).cmp(&cross(b, a))
             };
-            busy(a, b).then_with(|| to_b.compare(to_a))
+            busy(a, b).then_with(|| to_b.cmp(to_a))
         });
         let Some((place, from, to)) = busiest else { break };
         let (from, to) = (from.record.id.clone(), to.record.id.clone());
@@ -65,11 +68,7 @@ pub fn rebalance(
             if let Some(load) = loads.get_mut(node) {
                 load.count = load.count.saturating_add_signed(change);
             }
-            if let Some(replica) = wish.entity.replica() {
-                let on = (replica.firmware().clone(), node.clone());
-                let count = siblings.entry(on).or_default();
-                *count = count.saturating_add_signed(change);
-            }
+            crowd.change(&wish.entity, node, change);
         }
         steps.push(Command::BeginMove { entity: wish.entity.clone(), to, expected: at.epoch });
     }
@@ -78,6 +77,8 @@ pub fn rebalance(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use odeum_proto::{
         Epoch, Label,
         store::{NodeRecord, Placement},
@@ -86,8 +87,9 @@ mod tests {
 
     use super::*;
     use crate::placement::fixtures::{leases, node, record};
-    use crate::placement::planner::Health;
+    use crate::placement::planner::{Apart, Health};
 
+    static ALL: BTreeSet<NodeId> = BTreeSet::new();
     static ANYWHERE: BTreeMap<Label, Label> = BTreeMap::new();
 
     fn entity(n: usize) -> EntityId {
@@ -111,9 +113,11 @@ mod tests {
         most: usize,
         stays: impl Fn(&EntityId) -> bool,
     ) -> Vec<(EntityId, NodeId)> {
-        let wish = |entity: &EntityId| Wish { entity: entity.clone(), labels: &ANYWHERE };
+        let wish =
+            |entity: &EntityId| Wish { entity: entity.clone(), nodes: &ALL, labels: &ANYWHERE };
         let wishes: Vec<Wish<'_>> = placements.keys().map(wish).collect();
-        let table = Table { placements, moves: &BTreeMap::new() };
+        let apart = Apart::default();
+        let table = Table { placements, moves: &BTreeMap::new(), apart: &apart };
         rebalance(&wishes, table, hosts, &leases(hosts), most, stays)
             .into_iter()
             .map(|step| match step {

@@ -1,10 +1,12 @@
 //! Where firmware goes, and where it stays.
 
-use odeum_proto::Revision;
+use odeum_proto::{Label, Name, Revision};
 use proptest::prelude::*;
 
 use super::*;
 use crate::placement::fixtures::{leases, node, record};
+
+mod places;
 
 fn host(record: &NodeRecord, health: Health) -> Host<'_> {
     Host { record, health, leaving: false, stopping: false, draining: false }
@@ -16,7 +18,8 @@ fn plan(
     hosts: &[Host<'_>],
     leased: &Leased,
 ) -> Vec<Command> {
-    let table = Table { placements, moves: &BTreeMap::new() };
+    let apart = Apart::default();
+    let table = Table { placements, moves: &BTreeMap::new(), apart: &apart };
     super::plan(wishes, table, hosts, leased, |_| Way::Move)
 }
 
@@ -26,17 +29,20 @@ fn even_out(
     hosts: &[Host<'_>],
     leased: &Leased,
 ) -> Option<Command> {
-    super::even_out(wishes, Table { placements, moves: &BTreeMap::new() }, hosts, leased)
+    let apart = Apart::default();
+    let table = Table { placements, moves: &BTreeMap::new(), apart: &apart };
+    super::even_out(wishes, table, hosts, leased)
 }
 
 fn entity(n: u8) -> EntityId {
     format!("firmware/e{n}").parse().expect("valid")
 }
 
+static ALL: BTreeSet<NodeId> = BTreeSet::new();
 static ANYWHERE: BTreeMap<Label, Label> = BTreeMap::new();
 
 fn wishes(numbers: impl IntoIterator<Item = u8>) -> Vec<Wish<'static>> {
-    let wish = |n| Wish { entity: entity(n), labels: &ANYWHERE };
+    let wish = |n| Wish { entity: entity(n), nodes: &ALL, labels: &ANYWHERE };
     numbers.into_iter().map(wish).collect()
 }
 
@@ -136,7 +142,8 @@ fn what_is_on_its_way_or_could_not_move_waits_and_some_day_begins_anew() {
     let (from, to, epoch, began) = (node(1), node(2), Epoch(4), Revision(9));
     let made = Move { from, to, epoch, began, switched: None };
     let moves = BTreeMap::from([(entity(1), made)]);
-    let table = Table { placements: &placements, moves: &moves };
+    let apart = Apart::default();
+    let table = Table { placements: &placements, moves: &moves, apart: &apart };
     let steps = |way| super::plan(&wishes([1, 2]), table, &hosts, &leases(&hosts), |_| way);
     let second = Command::BeginMove { entity: entity(2), to: node(2), expected: Epoch(5) };
     assert_eq!(steps(Way::Move), [second]);
@@ -189,9 +196,9 @@ fn a_firmware_goes_where_its_labels_are_and_waits_where_there_are_none() {
     let ssd = BTreeMap::from([(label("disk"), label("ssd"))]);
     let tape = BTreeMap::from([(label("disk"), label("tape"))]);
     let wishes = [
-        Wish { entity: entity(1), labels: &ssd },
-        Wish { entity: entity(2), labels: &tape },
-        Wish { entity: entity(3), labels: &ANYWHERE },
+        Wish { entity: entity(1), nodes: &ALL, labels: &ssd },
+        Wish { entity: entity(2), nodes: &ALL, labels: &tape },
+        Wish { entity: entity(3), nodes: &ALL, labels: &ANYWHERE },
     ];
     let table = BTreeMap::from([(entity(1), on(1, 4))]);
     let mut hosts = records.each_ref().map(|record| host(record, Health::Alive));
@@ -210,7 +217,7 @@ fn replica(n: u32) -> EntityId {
 }
 
 fn replicas(count: u32) -> Vec<Wish<'static>> {
-    (1..=count).map(|n| Wish { entity: replica(n), labels: &ANYWHERE }).collect()
+    (1..=count).map(|n| Wish { entity: replica(n), nodes: &ALL, labels: &ANYWHERE }).collect()
 }
 
 #[test]

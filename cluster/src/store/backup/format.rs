@@ -20,8 +20,8 @@ use odeum_proto::{Digest, GroupId, limits};
 
 const MAGIC: [u8; 8] = *b"ODEUMBAK";
 
-/// Format of backups.
-pub(super) const VERSION: u32 = 2;
+/// Format of backups. 3: firmware names nodes, and others to be apart from.
+pub(super) const VERSION: u32 = 3;
 
 /// Magic, version, checksum of both.
 const PREAMBLE: usize = 16;

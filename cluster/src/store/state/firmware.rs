@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use odeum_proto::store::{FirmwareSpec, Refusal};
+use odeum_proto::store::{FirmwarePolicy, FirmwareSpec, Refusal};
 use odeum_proto::{Digest, EntityId, Epoch, Name, ReplicaId, limits};
 use serde::{Deserialize, Serialize};
 
@@ -111,6 +111,9 @@ impl State {
             return Err(too_much("bytes of a package", spec.size, package));
         }
         self.check_replicas(&spec.name, spec.replicas)?;
+        let FirmwarePolicy { nodes, apart, .. } = &spec.policy;
+        at_most("nodes of a firmware", nodes.len(), limits::NODES_PER_FIRMWARE)?;
+        at_most("firmwares to be apart from", apart.len(), limits::APART_PER_FIRMWARE)?;
         let Some(before) = self.firmware.get(&spec.name).cloned() else {
             at_most("firmwares", self.firmware.len() + 1, limits::FIRMWARES)?;
             self.born.insert(spec.name.clone(), self.last_epoch);

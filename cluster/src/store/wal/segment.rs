@@ -7,8 +7,9 @@ use super::WalError;
 use crate::store::disk::{Disk, DiskFile, Open};
 
 /// Format of segments: header, frames, records. 3: sessions in groups of their own. 5: firmware has
-/// replicas and moves, and a commit tells of several requests.
-const VERSION: u32 = 5;
+/// replicas and moves, and a commit tells of several requests. 6: firmware names nodes, and others to be
+/// apart from.
+const VERSION: u32 = 6;
 const MAGIC: [u8; 8] = *b"ODEUMWAL";
 
 /// `magic, version, number, crc32` in front of the frames.

@@ -1,6 +1,10 @@
 //! What is said of a firmware when it is deployed: what its package's manifest says is the default.
 
-use std::{collections::BTreeMap, fmt, num::NonZeroU32};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    num::NonZeroU32,
+};
 
 use odeum_proto::{Digest, Epoch, Label, Name, NodeId, limits};
 use serde::{
@@ -24,6 +28,13 @@ pub struct FirmwareSettings {
     /// Labels that a node must have to run it, with these values. No manifest has any.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<Label, Label>,
+    /// The nodes that may run it; all when left out. No manifest has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<Nodes>,
+    /// Firmware that it is not put beside while another node can have it, nor that beside it. No
+    /// manifest has any.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub apart: BTreeSet<Name>,
     /// How many replicas there are; as many as before, or one, when left out. No manifest has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<Replicas>,
@@ -38,6 +49,49 @@ pub struct FirmwareSettings {
     /// Stops an idle instance until its next message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transient: Option<TransientSetting>,
+}
+
+/// Some nodes, by name: at least one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "BTreeSet<NodeId>", into = "BTreeSet<NodeId>")]
+pub struct Nodes(BTreeSet<NodeId>);
+
+impl Nodes {
+    /// Those; `None` when there are none.
+    #[must_use]
+    pub fn new(nodes: BTreeSet<NodeId>) -> Option<Self> {
+        (!nodes.is_empty()).then_some(Self(nodes))
+    }
+}
+
+impl TryFrom<BTreeSet<NodeId>> for Nodes {
+    type Error = SettingsError;
+
+    fn try_from(nodes: BTreeSet<NodeId>) -> Result<Self, SettingsError> {
+        Self::new(nodes).ok_or(SettingsError::NoNode)
+    }
+}
+
+impl From<Nodes> for BTreeSet<NodeId> {
+    fn from(nodes: Nodes) -> Self {
+        nodes.0
+    }
+}
+
+/// Settings that mean nothing. Nothing was changed; correct the key that is named.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// No node at all may run it.
+    #[error("`nodes` names none: name one, or leave the key out, so that any may run it")]
+    NoNode,
+    /// It is to be apart from itself.
+    #[error(
+        "`apart` of {name} names {name} itself: its replicas are spread in any case, leave it out"
+    )]
+    ApartFromItself {
+        /// What is deployed.
+        name: Name,
+    },
 }
 
 /// How much an instance may take.
@@ -138,11 +192,32 @@ pub struct UpdateSettings {
 }
 
 impl FirmwareSettings {
+    /// Whether what is called `name` can be deployed with them.
+    ///
+    /// # Errors
+    /// [`SettingsError::ApartFromItself`].
+    pub fn check(&self, name: &Name) -> Result<(), SettingsError> {
+        if self.apart.contains(name) {
+            return Err(SettingsError::ApartFromItself { name: name.clone() });
+        }
+        Ok(())
+    }
+
     /// The manifest of a package that would say all this itself, but for what no manifest has.
     #[must_use]
     pub fn over(&self, manifest: &Manifest) -> Manifest {
         let mut manifest = manifest.clone();
-        let Self { labels: _, replicas: _, limits, restart, health, update, transient } = self;
+        let Self {
+            labels: _,
+            nodes: _,
+            apart: _,
+            replicas: _,
+            limits,
+            restart,
+            health,
+            update,
+            transient,
+        } = self;
         lay(&mut manifest.limits.memory, &limits.memory);
         lay(&mut manifest.limits.message_time, &limits.message_time);
         lay(&mut manifest.restart.max_restarts, &restart.max_restarts);
@@ -288,6 +363,35 @@ mod tests {
         assert!(error.contains("expected `false`, or a table with `idle`"), "{error}");
         let error = over(r#"{"transient": {"idel": "2m"}}"#).expect_err("is refused");
         assert!(error.contains("unknown field `idel`"), "{error}");
+    }
+
+    #[test]
+    fn where_it_may_be_reads_back_and_what_means_nothing_is_refused() {
+        let read = |json: &str| {
+            let settings = serde_json::from_str::<FirmwareSettings>(json);
+            settings.map_err(|error| error.to_string())
+        };
+        let settings = read(r#"{"nodes": ["n3", "n1"], "apart": ["stock"]}"#).expect("settings");
+        let text = serde_json::to_string(&settings).expect("serializes");
+        assert!(text.contains(r#""nodes":["n1","n3"],"apart":["stock"]"#), "{text}");
+        assert_eq!(read(&text), Ok(settings.clone()));
+        assert_eq!(read(r#"{"apart": []}"#), Ok(FirmwareSettings::default()));
+        let text = serde_json::to_string(&FirmwareSettings::default()).expect("serializes");
+        assert!(!text.contains("nodes") && !text.contains("apart"), "{text}");
+        for (json, why) in [
+            (r#"{"nodes": []}"#, "`nodes` names none: name one, or leave the key out"),
+            (r#"{"nodes": ["n 1"]}"#, "' ' cannot be in a node id"),
+            (r#"{"nodes": "n1"}"#, "expected a sequence"),
+            (r#"{"apart": ["Stock"]}"#, "'S' cannot be in a name"),
+            (r#"{"apart": [""]}"#, "a name cannot be empty"),
+        ] {
+            let error = read(json).expect_err(json);
+            assert!(error.contains(why), "{json}: {error}");
+        }
+        let name = |text: &str| text.parse::<Name>().expect("a name");
+        assert_eq!(settings.check(&name("shop")), Ok(()));
+        let error = settings.check(&name("stock")).expect_err("is refused").to_string();
+        assert!(error.starts_with("`apart` of stock names stock itself"), "{error}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Files that declare firmware, in TOML or YAML, and what can be wrong with them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::Read as _,
     path::{Path, PathBuf},
 };
@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::{
     api::types::{
-        FirmwareSettings, LimitSettings, Replicas, RestartSettings, TransientSetting,
+        FirmwareSettings, LimitSettings, Nodes, Replicas, RestartSettings, TransientSetting,
         UpdateSettings,
     },
     cli::CliError,
@@ -108,6 +108,9 @@ struct Entry {
     source: String,
     #[serde(default)]
     labels: BTreeMap<Label, Label>,
+    nodes: Option<Nodes>,
+    #[serde(default)]
+    apart: BTreeSet<Name>,
     replicas: Option<Replicas>,
     #[serde(default)]
     limits: LimitSettings,
@@ -173,15 +176,35 @@ fn declared(
         return Err(DeclaredError::Nothing { file: file.into() });
     }
     let entry = |entry: Entry| {
-        let Entry { name, source, labels, replicas, limits, restart, health, update, transient } =
-            entry;
+        let Entry {
+            name,
+            source,
+            labels,
+            nodes,
+            apart,
+            replicas,
+            limits,
+            restart,
+            health,
+            update,
+            transient,
+        } = entry;
         let bad = |reason: String| DeclaredError::Invalid {
             at: file.into(),
             reason: format!("source {source:?}: {reason}").into(),
         };
         let source = located(folder, &source).map_err(|error| bad(error.to_string()))?;
-        let settings =
-            FirmwareSettings { labels, replicas, limits, restart, health, update, transient };
+        let settings = FirmwareSettings {
+            labels,
+            nodes,
+            apart,
+            replicas,
+            limits,
+            restart,
+            health,
+            update,
+            transient,
+        };
         Ok(Declared { place: file.into(), name, source, settings })
     };
     document.firmware.into_iter().map(entry).collect()
@@ -266,6 +289,8 @@ fn unknown(at: Box<str>, sort: &str, given: &str, known: &[&str]) -> DeclaredErr
 mod tests {
     use std::num::NonZeroU32;
 
+    use odeum_proto::NodeId;
+
     use super::*;
 
     const TOML: &str = r#"
@@ -273,6 +298,8 @@ mod tests {
 name = "counter"
 source = "counter.wasm"
 labels = { disk = "ssd" }
+nodes = ["n1", "n3"]
+apart = ["gate"]
 replicas = 3
 limits = { memory = "16 MiB", message-time = "250ms" }
 restart = { max-restarts = 5 }
@@ -291,6 +318,8 @@ firmware:
   - name: counter
     source: counter.wasm
     labels: { disk: ssd }
+    nodes: [n1, n3]
+    apart: [gate]
     replicas: 3
     limits: { memory: 16 MiB, message-time: 250ms }
     restart:
@@ -317,6 +346,10 @@ firmware:
         assert_eq!(counter.source, Source::File("there/counter.wasm".into()));
         assert_eq!(counter.settings.restart.max_restarts, NonZeroU32::new(5));
         assert_eq!(counter.settings.replicas.expect("said").number(), 3);
+        let nodes: BTreeSet<NodeId> = counter.settings.nodes.clone().expect("said").into();
+        assert_eq!(nodes.iter().map(NodeId::as_str).collect::<Vec<_>>(), ["n1", "n3"]);
+        assert_eq!(counter.settings.apart.iter().map(Name::as_str).collect::<Vec<_>>(), ["gate"]);
+        assert!(gate.settings.nodes.is_none() && gate.settings.apart.is_empty());
         assert!(gate.name.is_none() && matches!(gate.source, Source::Registry(_)));
         assert_eq!(gate.settings.health.cpu.as_ref().expect("said").above.number(), 90);
         let without_place = |all: Vec<Declared>| {
@@ -399,6 +432,22 @@ name = 'x'
         ] {
             let said = refused(path, text);
             assert!(said.contains("the key `source` is missing"), "{said}");
+        }
+    }
+
+    #[test]
+    fn nodes_that_are_none_and_names_that_cannot_be_are_told_with_their_place() {
+        for (value, why) in [
+            ("nodes = []", "`nodes` names none: name one, or leave the key out"),
+            ("nodes = ['N1']", "'N' cannot be in a node id"),
+            ("apart = ['a.b']", "'.' cannot be in a name"),
+        ] {
+            let said = refused("f.toml", &format!("[[firmware]]\nsource = 'x.wasm'\n{value}\n"));
+            assert!(said.starts_with("f.toml:3:") && said.contains(why), "{value}: {said}");
+            let yaml = value.replace(" = ", ": ");
+            let yaml = format!("firmware:\n  - source: x.wasm\n    {yaml}\n");
+            let said = refused("f.yaml", &yaml);
+            assert!(said.starts_with("f.yaml:3:") && said.contains(why), "{value}: {said}");
         }
     }
 

@@ -17,6 +17,7 @@ impl NodeFacade {
         let bad = |reason: String| Problem::BadRequest { reason: reason.into() };
         let manifest =
             Manifest::parse(manifest.as_bytes()).map_err(|error| bad(error.to_string()))?;
+        settings.check(&name).map_err(|error| bad(error.to_string()))?;
         self.fresh().await?;
         let replicas = self.replicas(&name);
         let said = policy::Said { name: &name, digest, size, replicas, settings: &settings };

@@ -8,7 +8,7 @@ use odeum_cluster::placement::{
     planner::{Health, Host, Leased, Wish},
 };
 use odeum_proto::{
-    Digest, Name, Recipient, ReplicaId,
+    Digest, Name, NodeId, Recipient, ReplicaId,
     chronicle::What,
     store::{Command, Outcome, Placement},
 };
@@ -115,12 +115,7 @@ impl NodeFacade {
             let placement = state.placements().get(&entity);
             let hosts = hosts(state, &live, &self.record.id, true);
             let leased: Leased = state.leased().map(|(node, ..)| node.clone()).collect();
-            Some(why(
-                &Wish { entity: entity.clone(), labels: &spec.policy.labels },
-                placement,
-                &hosts,
-                &leased,
-            ))
+            Some(why(&Wish::of(entity.clone(), &spec.policy), placement, &hosts, &leased))
         });
         let reason = reason.unwrap_or_else(|| "it is deleted".to_owned());
         match crate::api::ApiNode::ready(self) {
@@ -206,18 +201,8 @@ fn why(
     hosts: &[Host<'_>],
     leased: &Leased,
 ) -> String {
-    let fitting: Vec<&Host<'_>> = hosts.iter().filter(|host| wish.fits(host.record)).collect();
-    let labels: Vec<String> =
-        wish.labels.iter().map(|(label, value)| format!("{label}={value}")).collect();
-    let takes = fitting.iter().any(|host| host.takes(leased) > 0);
-    let nobody = if fitting.is_empty() {
-        format!("no node has the labels {}", labels.join(", "))
-    } else {
-        let reasons: Vec<String> = fitting.iter().filter_map(|host| cannot(host, leased)).collect();
-        let which =
-            if labels.is_empty() { String::new() } else { format!(" with {}", labels.join(", ")) };
-        format!("no node{which} can take it: {}", reasons.join(", "))
-    };
+    let takes = hosts.iter().any(|host| wish.fits(host.record) && host.takes(leased) > 0);
+    let nobody = nobody(wish, hosts, leased);
     match placement {
         Some(at) if leased.contains(&at.node) => {
             let node = &at.node;
@@ -230,6 +215,35 @@ fn why(
         None if takes => "it is about to be placed".to_owned(),
         None => nobody,
     }
+}
+
+/// Why no node can take it, when none can.
+fn nobody(wish: &Wish<'_>, hosts: &[Host<'_>], leased: &Leased) -> String {
+    let named: Vec<&str> = wish.nodes.iter().map(NodeId::as_str).collect();
+    let none = match named.is_empty() {
+        true => "no node".to_owned(),
+        false => format!("none of the nodes {}", named.join(", ")),
+    };
+    let has = |node: &NodeId| hosts.iter().any(|host| host.record.id == *node);
+    if !named.is_empty() && !wish.nodes.iter().any(has) {
+        return format!("{none} is in the cluster");
+    }
+    let labels = labels(wish).join(", ");
+    let fitting: Vec<&Host<'_>> = hosts.iter().filter(|host| wish.fits(host.record)).collect();
+    if fitting.is_empty() {
+        return format!("{none} has the labels {labels}");
+    }
+    let missing = wish.nodes.iter().filter(|node| !has(node));
+    let missing = missing.map(|node| format!("{node} is not in the cluster"));
+    let reasons = fitting.iter().filter_map(|host| cannot(host, leased)).chain(missing);
+    let reasons = reasons.collect::<Vec<_>>().join(", ");
+    let which = if labels.is_empty() { String::new() } else { format!(" with {labels}") };
+    format!("{none}{which} can take it: {reasons}")
+}
+
+/// What it wants, as `label=value`.
+pub(super) fn labels(wish: &Wish<'_>) -> Vec<String> {
+    wish.labels.iter().map(|(label, value)| format!("{label}={value}")).collect()
 }
 
 /// Why a node takes nothing.
@@ -250,9 +264,9 @@ pub(super) fn cannot(host: &Host<'_>, leased: &Leased) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
-    use odeum_proto::{DiskId, Epoch, Incarnation, Label, NodeId, store::NodeRecord};
+    use odeum_proto::{DiskId, Epoch, Incarnation, Label, store::NodeRecord};
 
     use super::*;
 
@@ -286,10 +300,22 @@ mod tests {
         hosts: &[Host<'_>],
         leased: &[&str],
     ) -> String {
+        said_of(&[], labels, on, hosts, leased)
+    }
+
+    fn said_of(
+        nodes: &[&str],
+        labels: &[(&str, &str)],
+        on: Option<&str>,
+        hosts: &[Host<'_>],
+        leased: &[&str],
+    ) -> String {
         let labels = labels.iter().map(|(key, value)| (label(key), label(value))).collect();
         let node = |id: &str| id.parse::<NodeId>().expect("a name");
         let placement = on.map(|id| Placement { node: node(id), epoch: Epoch(1) });
-        let wish = Wish { entity: "firmware/x".parse().expect("valid"), labels: &labels };
+        let nodes: BTreeSet<NodeId> = nodes.iter().map(|id| node(id)).collect();
+        let entity = "firmware/x".parse().expect("valid");
+        let wish = Wish { entity, nodes: &nodes, labels: &labels };
         let leased = leased.iter().map(|id| node(id)).collect();
         why(&wish, placement.as_ref(), hosts, &leased)
     }
@@ -317,6 +343,23 @@ mod tests {
             said(&[], None, &leaving, &["n1"]),
             "no node can take it: n1 is leaving, n1 is stopping"
         );
+    }
+
+    #[test]
+    fn what_may_be_on_named_nodes_only_says_what_is_with_them() {
+        let records = [record("n1", &[("disk", "ssd")], 100), record("n2", &[], 100)];
+        let [n1, n2] = records.each_ref();
+        let hosts = [host(n1, Health::Down), host(n2, Health::Alive)];
+        let said =
+            |nodes: &[&str], labels: &[(&str, &str)]| said_of(nodes, labels, None, &hosts, &["n2"]);
+        assert_eq!(said(&["n8", "n9"], &[]), "none of the nodes n8, n9 is in the cluster");
+        let text = "none of the nodes n1, n9 can take it: n1 is down, n9 is not in the cluster";
+        assert_eq!(said(&["n1", "n9"], &[]), text);
+        let ssd = [("disk", "ssd")];
+        assert_eq!(said(&["n2"], &ssd), "none of the nodes n2 has the labels disk=ssd");
+        let text = "none of the nodes n1, n2 with disk=ssd can take it: n1 is down";
+        assert_eq!(said(&["n1", "n2"], &ssd), text);
+        assert_eq!(said(&["n1", "n2"], &[]), "it is about to be placed");
     }
 
     #[test]

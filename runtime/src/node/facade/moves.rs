@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use futures::future::join_all;
+use odeum_cluster::placement::planner::Wish;
 use odeum_proto::{moves::MoveReport, store::Command};
 
-use super::NodeFacade;
+use super::{NodeFacade, placement::why_unfit};
 use crate::api::{
     Problem,
     types::{MoveBegun, MoveBody, MoveSummary},
@@ -33,6 +34,16 @@ impl NodeFacade {
             }
             return Err(Problem::NotFound { what: entity.to_string().into() });
         };
+        // It would go from there at once.
+        let unfit = self.store.view(|state| {
+            let spec = state.spec_of(&entity.replica()?)?;
+            let wish = Wish::of(entity.clone(), &spec.policy);
+            Some(why_unfit(wish.unfit(state.nodes().get(&to)?)?, &wish))
+        });
+        if let Some(why) = unfit {
+            let reason = format!("{to} may not have {entity}: {why}");
+            return Err(Problem::Conflict { reason: reason.into() });
+        }
         let (from, epoch) = (place.node, place.epoch);
         let (moved, there) = (entity.clone(), to.clone());
         self.write(Command::BeginMove { entity: moved, to: there, expected: epoch }).await?;

@@ -4,18 +4,22 @@ use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use odeum_cluster::placement::{
-    hosts,
-    planner::{Host, Leased, Table, Wish, rebalance},
+    apart, hosts,
+    planner::{Behind, Choice, Host, Leased, Table, Unfit, Wish, ranked, rebalance},
     wishes,
 };
 use odeum_cluster::store::State;
 use odeum_proto::{
-    EntityId, NodeId,
+    EntityId, Name, NodeId,
     moves::MovePhase,
-    store::{Command, Move, Outcome, Placement},
+    store::{Command, Move, Outcome},
 };
 
-use super::{NodeFacade, WRITE_DEADLINE, describe::cannot, store_problem};
+use super::{
+    NodeFacade, WRITE_DEADLINE,
+    describe::{cannot, labels},
+    store_problem,
+};
 use crate::api::{
     Problem,
     types::{Explanation, MoveBegun, NodeShare, PlacedEntity, PlacementReport, Possibility},
@@ -75,44 +79,38 @@ impl NodeFacade {
         self.check_deployed(replica.firmware())?;
         let explained = self.with_hosts(|state, hosts, leased| {
             let spec = state.spec_of(&replica)?;
-            let wish = Wish { entity: entity.clone(), labels: &spec.policy.labels };
-            let labels: Vec<String> =
-                wish.labels.iter().map(|(label, value)| format!("{label}={value}")).collect();
-            let siblings = |node: &NodeId| {
-                let others = state.replicas_of(replica.firmware());
-                let others = others.filter(|(other, _)| *other != replica);
-                let at = |place: &Placement| place.node == *node;
-                others
-                    .filter(|(it, _)| state.placements().get(&it.entity()).is_some_and(at))
-                    .count()
-            };
-            let possibility = |host: &Host<'_>| Possibility {
-                node: host.record.id.clone(),
-                entities: placed_on(state, &host.record.id),
-                capacity: host.record.capacity,
-                siblings: siblings(&host.record.id),
-                cannot: match wish.fits(host.record) {
-                    false => Some(format!("it has not the labels {}", labels.join(", "))),
-                    true => cannot(host, leased),
+            let wish = Wish::of(entity.clone(), &spec.policy);
+            let apart = apart(state);
+            let table =
+                Table { placements: state.placements(), moves: state.moves(), apart: &apart };
+            let choices = ranked(&wish, table, hosts, leased);
+            let possibility = |choice: &Choice<'_>| Possibility {
+                node: choice.host.record.id.clone(),
+                zone: choice.host.record.zone.clone(),
+                beside: choice.beside.clone(),
+                zone_siblings: count(choice.in_zone),
+                siblings: count(choice.on_node),
+                entities: placed_on(state, &choice.host.record.id),
+                capacity: choice.host.record.capacity,
+                cannot: match choice.unfit {
+                    Some(unfit) => Some(why_unfit(unfit, &wish)),
+                    None => cannot(&choice.host, leased),
                 },
+                later: choices
+                    .first()
+                    .filter(|_| choice.can())
+                    .and_then(|first| Some(why_later(choice.behind(first)?, choice))),
             };
-            let mut nodes: Vec<Possibility> = hosts.iter().map(possibility).collect();
-            nodes.sort_by(|a, b| {
-                let busy = |it: &Possibility, other: &Possibility| {
-                    (it.entities as u64 + 1).saturating_mul(other.capacity.into())
-                };
-                (a.cannot.is_some(), a.siblings)
-                    .cmp(&(b.cannot.is_some(), b.siblings))
-                    .then_with(|| busy(a, b).cmp(&busy(b, a)))
-                    .then_with(|| a.node.cmp(&b.node))
-            });
+            let nodes = choices.iter().map(possibility).collect();
             let place = state.placements().get(&entity);
             Some(Explanation {
                 entity: entity.clone(),
                 node: place.map(|place| place.node.clone()),
                 epoch: place.map(|place| place.epoch),
                 moves_to: moves_to(state, &entity),
-                labels,
+                pinned: wish.nodes.iter().cloned().collect(),
+                labels: labels(&wish),
+                apart: apart.from(replica.firmware()).cloned().collect(),
                 nodes,
             })
         });
@@ -127,7 +125,9 @@ impl NodeFacade {
         self.fresh().await?;
         let rested = self.lately_moved().await;
         let steps: Vec<(Command, MoveBegun)> = self.with_hosts(|state, hosts, leased| {
-            let table = Table { placements: state.placements(), moves: state.moves() };
+            let apart = apart(state);
+            let table =
+                Table { placements: state.placements(), moves: state.moves(), apart: &apart };
             let wishes = wishes(state, None);
             let steps =
                 rebalance(&wishes, table, hosts, leased, most, |entity| rested.contains(entity));
@@ -166,6 +166,39 @@ impl NodeFacade {
             .filter(|made| matches!(made.phase, MovePhase::Moved { .. }) && is_late(made.began_ms));
         late.map(|made| made.entity).collect()
     }
+}
+
+/// Why a node may not have it.
+pub(super) fn why_unfit(unfit: Unfit, wish: &Wish<'_>) -> String {
+    match unfit {
+        Unfit::NotNamed => {
+            let named: Vec<&str> = wish.nodes.iter().map(NodeId::as_str).collect();
+            format!("it is none of the nodes {}", named.join(", "))
+        }
+        Unfit::Labels => format!("it has not the labels {}", labels(wish).join(", ")),
+    }
+}
+
+/// Why a node that could have it comes behind the first one.
+fn why_later(behind: Behind, choice: &Choice<'_>) -> String {
+    let others = |number: u64| match number {
+        1 => "1 other replica".to_owned(),
+        number => format!("{number} other replicas"),
+    };
+    match (behind, &choice.host.record.zone) {
+        (Behind::Beside, _) => {
+            let names: Vec<&str> = choice.beside.iter().map(Name::as_str).collect();
+            format!("it has {}, to be apart from", names.join(", "))
+        }
+        (Behind::Zone, Some(zone)) => format!("zone {zone} has {}", others(choice.in_zone)),
+        (Behind::Zone | Behind::Replicas, _) => format!("it has {}", others(choice.on_node)),
+        (Behind::Busy, _) => "it is busier for its capacity".to_owned(),
+        (Behind::Id, _) => "only by its name".to_owned(),
+    }
+}
+
+fn count(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 fn placed_on(state: &State, node: &NodeId) -> usize {

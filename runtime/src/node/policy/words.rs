@@ -1,6 +1,9 @@
 //! A policy as people read it: by its keys, and in words.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use odeum_proto::store::{FirmwareSpec, Liveness, Measure, Remedy, Threshold};
 
@@ -50,6 +53,9 @@ pub(in crate::node) fn in_force(spec: &FirmwareSpec) -> BTreeMap<String, String>
     }
     let labels = policy.labels.iter();
     all.extend(labels.map(|(label, value)| (format!("labels.{label}"), value.to_string())));
+    let names = [("nodes", listed(&policy.nodes)), ("apart", listed(&policy.apart))];
+    let said = names.into_iter().filter(|(_, value)| !value.is_empty());
+    all.extend(said.map(|(key, value)| (key.to_owned(), value)));
     all.into_iter().collect()
 }
 
@@ -118,7 +124,18 @@ pub(in crate::node) fn words(spec: &FirmwareSpec) -> Vec<String> {
         let labels = policy.labels.iter().map(|(label, value)| format!("{label}={value}"));
         words.push(format!("it runs on nodes with {} only", labels.collect::<Vec<_>>().join(", ")));
     }
+    if !policy.nodes.is_empty() {
+        words.push(format!("it runs on {} only", listed(&policy.nodes)));
+    }
+    if !policy.apart.is_empty() {
+        let apart = listed(&policy.apart);
+        words.push(format!("it is not put beside {apart} while another node can have it"));
+    }
     words
+}
+
+fn listed(names: &BTreeSet<impl ToString>) -> String {
+    names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn amount(threshold: &Threshold) -> String {
@@ -158,6 +175,8 @@ mod tests {
             idle: Some(Duration::from_secs(60)),
             thresholds: vec![cpu],
             labels: [(label("disk"), label("ssd"))].into(),
+            nodes: ["n3", "n1"].map(|node| node.parse().expect("a name")).into(),
+            apart: ["stock".parse().expect("a name")].into(),
             ..FirmwarePolicy::default()
         };
         let limits =
@@ -169,6 +188,7 @@ mod tests {
         assert_eq!(keys["limits.memory"], "16 MiB");
         assert_eq!(keys["health.cpu"], "above 90 % of a core for 30s: restart");
         assert_eq!((keys["labels.disk"].as_str(), keys["transient.idle"].as_str()), ("ssd", "1m"));
+        assert_eq!((keys["nodes"].as_str(), keys["apart"].as_str()), ("n1, n3", "stock"));
         let words = words(&spec);
         assert_eq!(words[0], "it may use 16 MiB of memory, and 1s for one message");
         assert_eq!(
@@ -178,6 +198,9 @@ mod tests {
         assert!(words.contains(
             &"when it computes above 90 % of a core for 30s, it is started anew".to_owned()
         ));
-        assert_eq!(words.last().expect("some"), "it runs on nodes with disk=ssd only");
+        let [.., labels, nodes, apart] = &words[..] else { panic!("{words:?}") };
+        assert_eq!(labels, "it runs on nodes with disk=ssd only");
+        assert_eq!(nodes, "it runs on n1, n3 only");
+        assert_eq!(apart, "it is not put beside stock while another node can have it");
     }
 }

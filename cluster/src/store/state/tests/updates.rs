@@ -207,3 +207,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_nodes_and_the_others_that_a_firmware_names_are_bounded() {
+    let mut state = ready();
+    let mut put = |policy| {
+        let spec = FirmwareSpec { policy, ..spec(0, 1) };
+        matches!(
+            state.apply(Revision(9), &Command::PutFirmware(spec)),
+            Outcome::Refused(Refusal::TooMuch { .. })
+        )
+    };
+    let named = |most: usize| (0..most).map(|n| format!("n{n}"));
+    let nodes = |most| named(most).map(|id| id.parse().expect("valid")).collect();
+    let apart = |most| named(most).map(|id| id.parse().expect("valid")).collect();
+    let usual = FirmwarePolicy::default;
+    assert!(!put(FirmwarePolicy { nodes: nodes(limits::NODES_PER_FIRMWARE), ..usual() }));
+    assert!(put(FirmwarePolicy { nodes: nodes(limits::NODES_PER_FIRMWARE + 1), ..usual() }));
+    assert!(!put(FirmwarePolicy { apart: apart(limits::APART_PER_FIRMWARE), ..usual() }));
+    assert!(put(FirmwarePolicy { apart: apart(limits::APART_PER_FIRMWARE + 1), ..usual() }));
+}
