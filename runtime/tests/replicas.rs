@@ -12,8 +12,12 @@ use std::{
 };
 
 use odeum_proto::RequestId;
-use odeum_runtime::api::types::{
-    CallOptions, DeployOptions, FirmwareSettings, FirmwareSummary, Replicas, ScaleBody,
+use odeum_runtime::api::{
+    client::ApiError,
+    types::{
+        CallOptions, DeployOptions, Explanation, FirmwareSettings, FirmwareSummary, MoveBody,
+        Nodes, Replicas, ScaleBody,
+    },
 };
 use tokio::{task::JoinSet, time::sleep};
 
@@ -283,4 +287,104 @@ async fn a_version_that_fails_on_one_replica_never_reaches_the_others_and_is_und
     }
     let why = told.iter().find(|(event, ..)| event == "rolled-back").expect("one");
     assert!(why.2.contains("unreachable"), "{why:?}");
+}
+
+/// Deploys a firmware with these settings, and does not wait for it.
+async fn put(
+    cluster: &Cluster,
+    firmware: &str,
+    settings: FirmwareSettings,
+) -> Result<(), ApiError> {
+    let options = DeployOptions { settings, ..DeployOptions::default() };
+    cluster.api("n1").put_firmware(&name(firmware), counter(), &options).await.map(|_| ())
+}
+
+fn on_nodes(nodes: &[&str]) -> FirmwareSettings {
+    let nodes = nodes.iter().map(|node| node.parse().expect("a name")).collect();
+    FirmwareSettings { nodes: Nodes::new(nodes), ..FirmwareSettings::default() }
+}
+
+fn apart_from(firmware: &str) -> FirmwareSettings {
+    FirmwareSettings { apart: [name(firmware)].into(), ..FirmwareSettings::default() }
+}
+
+async fn explained(cluster: &Cluster, of: &str) -> Explanation {
+    let entity = format!("firmware/{of}").parse().expect("an entity");
+    cluster.api("n1").explain(&entity).await.expect("it is explained")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zones_named_nodes_and_what_is_to_be_apart_are_kept_to_and_explained() {
+    let mut cluster = Cluster::empty(&[]).await;
+    for (id, join, zone) in [("n1", None, "a"), ("n2", Some("n1"), "a"), ("n3", Some("n1"), "b")] {
+        cluster.start_with(id, join, &["--zone", zone]).await;
+    }
+    cluster.whole().await;
+
+    // One in each zone, what is to be apart from them on the third node, and what is pinned there.
+    deploy(&cluster, counter(), Some(2)).await;
+    let shop = nodes(&until(&cluster, "n1", "two replicas", is_whole).await);
+    assert!(shop.len() == 2 && shop.contains("n3"), "{shop:?}");
+    put(&cluster, "stock", apart_from("shop")).await.expect("deployed");
+    let stock = cluster.running("n2", "stock").await;
+    assert!(!shop.contains(&stock), "{stock} beside {shop:?}");
+    put(&cluster, "gate", on_nodes(&["n3"])).await.expect("deployed");
+    assert_eq!(cluster.running("n2", "gate").await, "n3");
+
+    // What was decided is what is told.
+    let told = explained(&cluster, "stock").await;
+    assert_eq!((told.apart, told.nodes[0].node.as_str()), (vec![name("shop")], stock.as_str()));
+    for other in &told.nodes[1..] {
+        assert_eq!(other.beside, [name("shop")]);
+        assert_eq!(other.later.as_deref(), Some("it has shop, to be apart from"));
+    }
+    let told = explained(&cluster, "gate").await;
+    assert_eq!((told.pinned.len(), told.nodes[0].node.as_str()), (1, "n3"));
+    assert_eq!(told.nodes[1].cannot.as_deref(), Some("it is none of the nodes n3"));
+    let on_n3 = (1..)
+        .zip(&until(&cluster, "n1", "two replicas", is_whole).await.instances)
+        .find(|(_, one)| one.node.as_ref().is_some_and(|node| node.as_str() == "n3"))
+        .map(|(number, _): (u32, _)| format!("shop.{number}"));
+    let told = explained(&cluster, &on_n3.expect("one of them").replace("shop.1", "shop")).await;
+    let [n3, near, beside] = &told.nodes[..] else { panic!("{told:?}") };
+    assert_eq!((n3.node.as_str(), n3.later.as_ref()), ("n3", None));
+    assert_eq!((near.zone_siblings, near.siblings), (1, 1));
+    assert_eq!(near.later.as_deref(), Some("zone a has 1 other replica"));
+    assert_eq!((beside.node.as_str(), beside.beside.len()), (stock.as_str(), 1));
+
+    // What cannot be is refused, or says what it waits for.
+    let itself = put(&cluster, "alone", apart_from("alone")).await.expect_err("is refused");
+    assert_eq!(itself.code(), Some("bad-request"), "{itself}");
+    let body = MoveBody {
+        entity: "firmware/gate".parse().expect("an entity"),
+        to: "n1".parse().expect("a name"),
+    };
+    let moved = cluster.api("n1").begin_move(&body).await.expect_err("is refused");
+    assert!(moved.to_string().contains("it is none of the nodes n3"), "{moved}");
+    put(&cluster, "far", on_nodes(&["n9"])).await.expect("deployed");
+    let waits = async |firmware: &str| {
+        cluster.api("n1").describe_firmware(&name(firmware)).await.ok()?.waits_for
+    };
+    assert_eq!(waits("far").await.as_deref(), Some("none of the nodes n9 is in the cluster"));
+
+    // The zone is lost: what is pinned waits, what is not comes where it is still apart.
+    cluster.kill(&["n3".to_owned()]);
+    let left = until(&cluster, "n1", "both in the other zone", |it| {
+        is_whole(it) && !nodes(it).contains("n3")
+    })
+    .await;
+    assert!(!nodes(&left).contains(&stock), "{:?} beside {stock}", nodes(&left));
+    let why = "none of the nodes n3 can take it: n3 is down";
+    cluster
+        .until("the reason", PATIENCE, async || {
+            let told = cluster.api("n1").describe_firmware(&name("gate")).await.ok()?;
+            told.waits_for?.ends_with(why).then_some(())
+        })
+        .await;
+
+    // When it is back it has its replica again, and what was pinned there.
+    cluster.start_with("n3", None, &["--zone", "b"]).await;
+    assert_eq!(cluster.running("n1", "gate").await, "n3");
+    until(&cluster, "n1", "both zones again", |it| is_whole(it) && nodes(it).contains("n3")).await;
+    assert_eq!(cluster.running("n1", "stock").await, stock, "it stayed");
 }

@@ -120,6 +120,11 @@ impl Cluster {
     /// Starts a node, new or again on its data, and waits until it has bound its ports. A member
     /// to join by is needed the first time.
     pub(crate) async fn start(&mut self, id: &str, join: Option<&str>) {
+        self.start_with(id, join, &[]).await;
+    }
+
+    /// The same with more arguments.
+    pub(crate) async fn start_with(&mut self, id: &str, join: Option<&str>, more: &[&str]) {
         let [certs, data, log] =
             ["certs", "data", "log"].map(|part| self.folder.path().join(format!("{id}.{part}")));
         if !certs.exists() {
@@ -143,6 +148,7 @@ impl Cluster {
             .arg(&certs)
             // The guests of the tests are bare modules.
             .arg("--allow-unsigned")
+            .args(more)
             .envs(self.settings.iter().copied());
         if let Some(join) = join {
             command.args(["--join", &self.member(join).cluster_addr.to_string()]);
