@@ -112,7 +112,7 @@ pub use bridge::{BrokerAccess, Publication, Publisher};
 pub use cache::{CacheHandle, Checked, FetchError, PackageSource};
 pub use chronicle::{Chronicles, GuestLog, LogBounds};
 pub use coordinator::CoordinatorHandle;
-pub use deeds::{Deed, Message, Reach};
+pub use deeds::{Deed, GUEST_TOPICS, Message, Reach};
 pub use effect::{Answer, Effect, Variables};
 pub use engine::{Engine, TICK};
 pub use error::{CacheError, EngineError, GuestFailure, GuestLimit, Hint, PackageError};

@@ -34,6 +34,9 @@ mod support;
 
 use support::{Cluster, PATIENCE, count, counter, name};
 
+/// A core module that asks, sets timers and subscribes.
+const WAITING: &[u8] = include_bytes!("support/waiting.wat");
+
 const BOTH: [&str; 2] = ["task", "process"];
 
 fn guest(guest: &str) -> Vec<u8> {
@@ -344,6 +347,36 @@ async fn an_actor_does_the_same_to_others_in_both() {
         said.push(answers);
     }
     assert_eq!(said[0], said[1]);
+}
+
+#[tokio::test]
+async fn a_core_module_does_the_same_to_others_in_both() {
+    let lines = "[capabilities]\nmessages = ['slow']\npublish = ['news']\nsubscribe = ['news']";
+    let mut said = Vec::new();
+    for isolation in BOTH {
+        let mut waiting = started(isolation, lines, WAITING).await;
+        let mut answers = Vec::new();
+        for arrival in [
+            Arrival::from(b"ask"),
+            Arrival::from(b"publish"),
+            Arrival::Answered { number: 1, outcome: Ok(b"me") },
+            Arrival::Answered { number: 2, outcome: Err("nobody") },
+            Arrival::TimedOut { number: 9 },
+            Arrival::Published { topic: "news", payload: b"slow" },
+            Arrival::from(b"get"),
+        ] {
+            let (next, answer) = waiting.handle(arrival, session(&[])).await.expect("handles");
+            waiting = next;
+            answers.push(answer);
+        }
+        waiting.end().await;
+        said.push(answers);
+    }
+    assert_eq!(said[0], said[1]);
+    let Some(Answer::Done(effect)) = said[0].last() else { panic!("{:?}", said[0]) };
+    assert_eq!(effect.reply, b"1111");
+    let Answer::Done(effect) = &said[0][0] else { panic!("{:?}", said[0]) };
+    assert_eq!(effect.deeds.len(), 10);
 }
 
 #[tokio::test]

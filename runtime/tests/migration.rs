@@ -20,7 +20,13 @@ use odeum_runtime::{
 /// Counts in its memory alone.
 const HEAP: &[u8] = include_bytes!("support/heap.wat");
 
-/// A firmlet that does the same, up to 9.
+/// Waits for others, and has what came of that in its memory alone.
+const WAITING: &[u8] = include_bytes!("support/waiting.wat");
+
+/// Takes a third of a second for each message.
+const SLOW: &[u8] = include_bytes!("support/slow.wat");
+
+/// A firmlet that counts in its memory alone, up to 9.
 const FIRMLET: &str = r#"(module
   (import "env" "tw_mqtt_publish" (func $publish (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 1)
@@ -31,7 +37,7 @@ const FIRMLET: &str = r#"(module
     (i32.store8 (i32.const 16) (i32.add (i32.load8_u (i32.const 16)) (i32.const 1)))
     (drop (call $publish (i32.const 0) (i32.const 11) (i32.const 16) (i32.const 1)))))"#;
 
-/// A reactor that does the same when its function `next` is called by name.
+/// A reactor that counts there when its function `next` is called by name.
 const REACTOR: &str = r#"(module
   (global $count (mut i32) (i32.const 0))
   (func (export "_initialize"))
@@ -276,4 +282,33 @@ async fn a_move_that_makes_no_sense_is_refused_with_the_reason() {
     assert_eq!(cluster.running(&at, "heap").await, other);
     let within = Duration::from_secs(5);
     assert!(cluster.call(&at, "heap", "add 1", within).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_guest_waits_for_comes_to_it_where_it_has_moved() {
+    let cluster = Cluster::of(3, &[]).await;
+    let may = "[capabilities]\nmessages = ['slow']\npublish = ['news']\nsubscribe = ['news']";
+    cluster.deploy("n1", "slow", package("[capabilities]\nclock = true", SLOW)).await;
+    let at = cluster.deploy("n1", "waiting", package(may, WAITING)).await;
+    let within = Duration::from_secs(10);
+    let said = async |firmware: &str, message: &str| {
+        let reply = cluster.call("n1", firmware, message, within).await.expect("it replies");
+        String::from_utf8(reply.body).expect("text")
+    };
+    assert_eq!(said("waiting", "ask").await, "0000");
+    let made = moved(&cluster, "waiting", &cluster.other_than(&at)).await;
+    assert_eq!(made.live, Some(true), "{made:?}");
+    // All eight, the timer, and nothing twice.
+    cluster
+        .until("all that it waits for", PATIENCE, async || {
+            (said("waiting", "get").await == "8010").then_some(())
+        })
+        .await;
+    assert_eq!(said("slow", "get").await, "8");
+    said("waiting", "publish").await;
+    cluster
+        .until("what is published", PATIENCE, async || {
+            (said("waiting", "get").await == "8011").then_some(())
+        })
+        .await;
 }

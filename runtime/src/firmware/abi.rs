@@ -16,6 +16,7 @@
 pub(super) mod actor;
 pub(super) mod component;
 pub(super) mod core;
+pub(super) mod dealings;
 pub(super) mod detect;
 pub(super) mod firmlet;
 mod memory;

@@ -16,6 +16,10 @@ use super::process::wire::at_once;
 /// Longest time that an ask waits for its answer, in milliseconds: what calls have at most.
 pub(super) const LONGEST_ASK: Duration = Duration::from_secs(60);
 
+/// What the names of guests' topics begin with in the cluster, so that they are apart from those of
+/// services.
+pub const GUEST_TOPICS: &str = "guest/";
+
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Deed {

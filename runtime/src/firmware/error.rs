@@ -72,6 +72,19 @@ pub enum PackageError {
         /// Its type.
         expected: &'static str,
     },
+    /// It imports a function whose outcome is told by an export that is not there.
+    #[error(
+        "the module imports `odeum.{import}` and does not export `{export}`, by which it would be \
+         told what comes of that: expected {expected}"
+    )]
+    NotHeard {
+        /// The function.
+        import: &'static str,
+        /// The name of the export.
+        export: &'static str,
+        /// Its type.
+        expected: &'static str,
+    },
     /// An export has another type than the ABI asks for.
     #[error("the module's export `{export}` is {got}, expected {expected}")]
     WrongExport {

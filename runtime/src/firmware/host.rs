@@ -62,6 +62,7 @@ mod idling;
 mod job;
 pub(super) mod liveness;
 mod message;
+mod outstanding;
 mod prepare;
 mod saving;
 mod serving;
@@ -83,9 +84,10 @@ use tokio::{sync::oneshot, time::Instant};
 
 use self::{
     confirming::Confirming,
-    events::{Event, Outstanding},
+    events::Event,
     job::JobEnd,
     message::{Answered, Next},
+    outstanding::Outstanding,
     serving::Serving,
     travel::Travel,
 };
@@ -406,7 +408,7 @@ impl HostActor {
             Kind::Job => self.begin_job(ctx, module),
             Kind::Http => match self.parts.runner(module).server().await {
                 Ok(server) => {
-                    self.outstanding.renew(ctx);
+                    self.outstanding.renew(ctx, false);
                     self.parts.facts.running(0, server.pid());
                     self.watch(ctx, server.process_end());
                     self.stands = Stands::Http(Serving::new(server));
@@ -444,7 +446,7 @@ impl HostActor {
         let started = tokio::time::timeout(allowed, runner.start(publisher)).await;
         match started.unwrap_or_else(|_| Err(GuestLimit::Boot { allowed }.into())) {
             Ok(instance) => {
-                self.outstanding.renew(ctx);
+                self.outstanding.renew(ctx, module.carries());
                 self.recent = Window::default();
                 self.watch(ctx, instance.process_end());
                 let hears = instance.hears_of_its_start();

@@ -42,7 +42,7 @@ enum Inner {
 /// What a guest is given.
 #[derive(Debug, Clone, Copy)]
 pub enum Arrival<'a> {
-    /// It has started. Only actors hear of it.
+    /// It has started. Only actors hear of it, and guests of the core ABI that want to.
     Started,
     /// Somebody calls.
     Called {
@@ -78,6 +78,14 @@ pub enum Arrival<'a> {
 }
 
 impl<'a> Arrival<'a> {
+    /// How long the guest may compute on it, when that is not the time of a message.
+    pub(super) fn time(&self) -> Option<Duration> {
+        match self {
+            Self::Probed { within } => Some(*within),
+            _ => None,
+        }
+    }
+
     /// What guests hear that know nothing but messages; `None` when they hear nothing of it.
     fn message(&self) -> Option<(Option<&'a str>, &'a [u8])> {
         match *self {
@@ -116,7 +124,7 @@ impl Instance {
         let (manifest, time) = (module.manifest(), setting.limits.message_time);
         let inner = match module.linked() {
             Linked::Core(pre) => {
-                let guest = Guest::new(setting.meter(manifest), ());
+                let guest = Guest::new(setting.meter(manifest), manifest, ());
                 Inner::Core(Box::new(CoreInstance::start(pre, guest, time).await?))
             }
             Linked::Reactor(pre) => {
@@ -167,7 +175,12 @@ impl Instance {
 
     /// Whether it wants to hear that it has started.
     pub(super) fn hears_of_its_start(&self) -> bool {
-        matches!(self.inner, Inner::Actor(_))
+        match &self.inner {
+            Inner::Actor(_) => true,
+            Inner::Core(it) => it.hears_of_its_start(),
+            Inner::Reactor(it) => it.hears_of_its_start(),
+            Inner::Firmlet(_) => false,
+        }
     }
 
     /// Lets the guest take leave, if its ABI has that; it ends in any case.
@@ -175,64 +188,46 @@ impl Instance {
         match self.inner {
             Inner::Firmlet(it) => it.dispose().await,
             Inner::Actor(it) => it.stop().await,
-            Inner::Core(_) | Inner::Reactor(_) => {}
+            Inner::Core(it) => it.stop().await,
+            Inner::Reactor(it) => {
+                let stopped = wasi_p1::waiting(it.time(), async { Ok(it.stop().await) });
+                // It ends in any case.
+                let _ = stopped.await;
+            }
         }
     }
 }
 
 impl Inner {
-    /// Asks it whether it is well; what cannot say so is.
-    async fn alive(
-        self,
-        within: Duration,
-        variables: Arc<dyn Variables>,
-    ) -> Result<(Self, Answer), GuestFailure> {
-        match self {
-            Self::Actor(it) => {
-                let asked = it.handle(Arrival::Probed { within }, variables);
-                let (it, answer) = wasi_p1::waiting(within, asked).await?;
-                Ok((Self::Actor(it), answer))
-            }
-            Self::Core(it) => {
-                let (it, answer) = it.alive(within, variables).await?;
-                Ok((Self::Core(it), answer))
-            }
-            Self::Reactor(it) => {
-                let (it, answer) = wasi_p1::waiting(within, it.alive(within, variables)).await?;
-                Ok((Self::Reactor(it), answer))
-            }
-            Self::Firmlet(it) => Ok((Self::Firmlet(it), Answer::Done(Effect::default()))),
-        }
-    }
-
     async fn handle(
         self,
         arrival: Arrival<'_>,
         variables: Arc<dyn Variables>,
     ) -> Result<(Self, Answer), GuestFailure> {
-        if let Arrival::Probed { within } = arrival {
-            return Box::pin(self.alive(within, variables)).await;
-        }
-        match (self, arrival.message()) {
-            (Self::Actor(it), _) => {
-                let handled = wasi_p1::waiting(it.time(), it.handle(arrival, variables));
-                let handled = Box::pin(handled).await;
-                handled.map(|(it, answer)| (Self::Actor(it), answer))
-            }
-            (inner, None) => Ok((inner, Answer::Done(Effect::default()))),
-            (Self::Core(it), Some((_, body))) => {
-                let handled = it.handle(body, variables).await;
+        match self {
+            Self::Core(it) => {
+                let handled = it.handle(arrival, variables).await;
                 handled.map(|(it, answer)| (Self::Core(it), answer))
             }
-            (Self::Reactor(it), Some((_, body))) => {
-                let handled = wasi_p1::waiting(it.time(), it.handle(body, variables));
+            Self::Reactor(it) => {
+                let time = arrival.time().unwrap_or(it.time());
+                let handled = wasi_p1::waiting(time, it.handle(arrival, variables));
                 let handled = Box::pin(handled).await;
                 handled.map(|(it, answer)| (Self::Reactor(it), answer))
             }
-            (Self::Firmlet(it), Some((topic, body))) => {
-                let handled = Box::pin(it.handle(topic, body)).await;
-                handled.map(|(it, answer)| (Self::Firmlet(it), answer))
+            Self::Actor(it) => {
+                let time = arrival.time().unwrap_or(it.time());
+                let handled = wasi_p1::waiting(time, it.handle(arrival, variables));
+                let handled = Box::pin(handled).await;
+                handled.map(|(it, answer)| (Self::Actor(it), answer))
             }
+            Self::Firmlet(it) => match arrival.message() {
+                Some((topic, body)) => {
+                    let handled = Box::pin(it.handle(topic, body)).await;
+                    handled.map(|(it, answer)| (Self::Firmlet(it), answer))
+                }
+                None => Ok((Self::Firmlet(it), Answer::Done(Effect::default()))),
+            },
         }
     }
 }

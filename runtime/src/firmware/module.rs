@@ -32,7 +32,7 @@ use super::{
 };
 use crate::package::{
     Package,
-    manifest::{Abi, Manifest},
+    manifest::{Abi, Isolation, Manifest},
 };
 
 /// What every WebAssembly binary begins with.
@@ -216,7 +216,21 @@ impl Module {
 
     /// Whether its instances want to hear that they have started.
     pub(super) fn hears_of_its_start(&self) -> bool {
-        matches!(self.linked, Linked::Actor(_))
+        let asks_for_it = |module: &wasmtime::Module| {
+            module.get_export(core::HANDLE).is_some() && module.get_export(core::ON_START).is_some()
+        };
+        match &self.linked {
+            Linked::Actor(_) => true,
+            Linked::Core(pre) => asks_for_it(pre.module()),
+            Linked::Reactor(pre) => asks_for_it(pre.module()),
+            Linked::Firmlet(_) | Linked::Command(_) | Linked::Cli(_) | Linked::Http(_) => false,
+        }
+    }
+
+    /// Whether its instances wait for something that goes with them when they move.
+    pub(super) fn carries(&self) -> bool {
+        let has_timers = matches!(self.linked, Linked::Core(_) | Linked::Reactor(_));
+        has_timers && self.manifest.isolation == Isolation::Task
     }
 }
 

@@ -13,6 +13,7 @@ mod jobs;
 mod limits;
 mod liveness;
 mod loading;
+mod outward;
 mod packages;
 mod policies;
 mod reactors;

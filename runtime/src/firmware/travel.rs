@@ -13,9 +13,11 @@
 //! Whatever goes: messages that wait are sent on by who sent them, with the same request ids, and
 //! sessions, variables and remembered requests are in the store for all nodes: what the guest wrote
 //! that is not saved yet is saved when it is frozen, and when that fails it stays. What MQTT brought
-//! while the guest was frozen goes with it.
+//! while the guest was frozen goes with it. So does what an instance waits for whose memory goes: its
+//! timers, its asks and its subscriptions (`carried`). One that begins anew sets them anew.
 
 mod arrivals;
+mod carried;
 mod inbox;
 
 use std::sync::Arc;
@@ -32,6 +34,7 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use self::{
     arrivals::{Arrivals, Arrived, Sent, Thawed},
+    carried::{Asked, CARRIED_BYTES, Carried},
     inbox::Inbox,
 };
 use super::{
@@ -276,17 +279,18 @@ impl Arriving for Coming {
     fn thaw(&mut self, last: Bytes) -> BoxFuture<'_, Result<(), Cannot>> {
         Box::pin(async move {
             let (piece, mut inbox) = Inbox::split(last).map_err(Cannot::because)?;
+            let mut carried = Carried::default();
             let instance = match self.instance.take() {
                 Some((mut instance, mut unpacking)) => {
                     instance.unpack(&mut unpacking, piece).map_err(Cannot::because)?;
-                    instance.unpacked(&mut unpacking).await.map_err(Cannot::because)?;
+                    carried = instance.unpacked(&mut unpacking).await.map_err(Cannot::because)?;
                     Some(instance)
                 }
                 None => None,
             };
             self.answers.extend(inbox.answers());
             let (setting, answers) = (self.setting.clone(), std::mem::take(&mut self.answers));
-            let thawed = Thawed { instance, setting, inbox, answers };
+            let thawed = Thawed { instance, carried, setting, inbox, answers };
             self.arrivals.put(&self.entity, self.epoch, thawed);
             Ok(())
         })

@@ -21,8 +21,8 @@ use odeum_proto::{
 };
 
 use crate::firmware::{
-    Activate, Chronicles, CoordinatorHandle, FetchError, FirmwareStatus, HostHandle, HostState,
-    Keepers, Message, PackageSource, Reach,
+    Activate, Chronicles, CoordinatorHandle, FetchError, FirmwareStatus, GUEST_TOPICS, HostHandle,
+    HostState, Keepers, Message, PackageSource, Reach,
 };
 
 /// Packages, which are blobs of the cluster. Where one is used a copy stays on the disk, so that it
@@ -71,9 +71,6 @@ pub(super) struct Cluster {
     pub(super) membership: MembershipHandle,
     pub(super) transport: TransportHandle,
 }
-
-/// What the names of guests' topics begin with, so that they are apart from those of services.
-const TOPICS: &str = "guest/";
 
 /// How long a node waits for a firmware to end that is to begin elsewhere, before it is asked again,
 /// and what its answer may take longer than that.
@@ -132,7 +129,7 @@ impl Reach for Cluster {
         let topics = self.topics.clone();
         Box::pin(async move {
             let said = |error: TopicError| error.to_string().into_boxed_str();
-            let topic = topics.topic::<Vec<u8>>(&format!("{TOPICS}{topic}")).map_err(said)?;
+            let topic = topics.topic::<Vec<u8>>(&format!("{GUEST_TOPICS}{topic}")).map_err(said)?;
             topic.publish(&payload).await.map(|_| ()).map_err(said)
         })
     }
@@ -144,7 +141,7 @@ impl Reach for Cluster {
         let topics = self.topics.clone();
         Box::pin(async move {
             let said = |error: TopicError| error.to_string().into_boxed_str();
-            let name = format!("{TOPICS}{topic}");
+            let name = format!("{GUEST_TOPICS}{topic}");
             let messages = topics.topic::<Vec<u8>>(&name).map_err(said)?.subscribe().await;
             let messages = messages.map_err(said)?.filter_map(move |message| {
                 let message = message.inspect_err(|error| {

@@ -3,6 +3,7 @@
 //! `runtime/wit/odeum-actor-core.md` is the contract; this file and that one say the same.
 
 mod instance;
+mod outward;
 
 use std::sync::Arc;
 
@@ -11,20 +12,32 @@ use wasmtime::{Caller, Linker, Memory};
 
 pub(super) use self::instance::Begin;
 pub(in crate::firmware) use self::instance::CoreInstance;
-use super::memory::{Slice, slice, slice_mut};
-use crate::firmware::{
-    effect::{Buffer, Level, Variables},
-    store::{Meter, Metered, Stop},
+use super::{
+    dealings::Dealings,
+    memory::{Slice, slice},
+};
+use crate::{
+    firmware::{
+        effect::{Buffer, Level, Variables},
+        store::{Meter, Metered, Stop},
+    },
+    package::manifest::Manifest,
 };
 
 /// The module that guests import from.
 pub(in crate::firmware) const MODULE: &str = "odeum";
 pub(in crate::firmware) const MEMORY: &str = "a memory";
 
-/// The variable is not there.
+/// What is named is not there.
 const MISSING: i32 = -1;
-/// The name is empty, too long or not UTF-8.
-const BAD_KEY: i32 = -2;
+/// The name is empty, too long, not UTF-8 or has characters that it cannot have.
+const NOT_A_NAME: i32 = -2;
+/// There is more of it than there may be.
+const TOO_MUCH: i32 = -3;
+/// The manifest does not grant it. The log has the line that would.
+const DENIED: i32 = -4;
+/// What was asked has no reply; what is told instead is the reason.
+const FAILED: i32 = -5;
 
 pub(in crate::firmware) struct Export {
     pub(in crate::firmware) name: &'static str,
@@ -37,6 +50,16 @@ pub(in crate::firmware) const HANDLE: &str = "odeum_handle";
 pub(in crate::firmware) const START: &str = "odeum_start";
 /// Says whether the guest is well.
 pub(in crate::firmware) const ALIVE: &str = "odeum_alive";
+/// Told first in a new instance, as a message.
+pub(in crate::firmware) const ON_START: &str = "odeum_on_start";
+/// A timer has run out.
+const ON_TIMER: &str = "odeum_on_timer";
+/// An ask has its outcome.
+const ON_ANSWER: &str = "odeum_on_answer";
+/// Something was published under a topic of its own.
+const ON_PUBLISHED: &str = "odeum_on_published";
+/// Called last.
+const ON_STOP: &str = "odeum_on_stop";
 /// What WASI has a reactor called before anything else.
 pub(in crate::firmware) const INITIALIZE: &str = "_initialize";
 
@@ -46,7 +69,16 @@ pub(in crate::firmware) const EXPORTS: &[Export] = &[
     Export { name: HANDLE, signature: "(i32, i32) -> i32", required: true },
     Export { name: START, signature: "()", required: false },
     Export { name: ALIVE, signature: "() -> i32", required: false },
+    Export { name: ON_START, signature: "() -> i32", required: false },
+    Export { name: ON_TIMER, signature: "(i64) -> i32", required: false },
+    Export { name: ON_ANSWER, signature: "(i64, i32, i32, i32) -> i32", required: false },
+    Export { name: ON_PUBLISHED, signature: "(i32, i32, i32, i32) -> i32", required: false },
+    Export { name: ON_STOP, signature: "()", required: false },
 ];
+
+/// Imports after which the guest is told something, and the exports by which it is.
+pub(in crate::firmware) const HEARD: &[(&str, &str)] =
+    &[("set_timer", ON_TIMER), ("ask", ON_ANSWER), ("subscribe", ON_PUBLISHED)];
 
 pub(in crate::firmware) struct Import {
     pub(in crate::firmware) name: &'static str,
@@ -59,6 +91,17 @@ pub(in crate::firmware) const IMPORTS: &[Import] = &[
     Import { name: "var_delete", signature: "(i32, i32) -> i32" },
     Import { name: "reply", signature: "(i32, i32)" },
     Import { name: "log", signature: "(i32, i32, i32)" },
+    Import { name: "firmware", signature: "(i32, i32) -> i32" },
+    Import { name: "config", signature: "(i32, i32, i32, i32) -> i32" },
+    Import { name: "tell", signature: "(i32, i32, i32, i32) -> i32" },
+    Import { name: "ask", signature: "(i32, i32, i32, i32, i32) -> i64" },
+    Import { name: "set_timer", signature: "(i64) -> i64" },
+    Import { name: "cancel_timer", signature: "(i64) -> i32" },
+    Import { name: "random", signature: "(i32, i32) -> i32" },
+    Import { name: "now", signature: "() -> i64" },
+    Import { name: "monotonic", signature: "() -> i64" },
+    Import { name: "publish", signature: "(i32, i32, i32, i32) -> i32" },
+    Import { name: "subscribe", signature: "(i32, i32) -> i32" },
 ];
 
 /// What the host keeps beside an instance. `W` is what it has of WASI: nothing, or the context.
@@ -67,12 +110,14 @@ pub(in crate::firmware) struct Guest<W = ()> {
     pub(in crate::firmware) memory: Option<Memory>,
     /// The message at hand; `None` at rest and during the start.
     pub(in crate::firmware) message: Option<Message>,
+    pub(in crate::firmware) dealings: Dealings,
     pub(in crate::firmware) wasi: W,
 }
 
 impl<W> Guest<W> {
-    pub(in crate::firmware) fn new(meter: Meter, wasi: W) -> Self {
-        Self { meter, memory: None, message: None, wasi }
+    pub(in crate::firmware) fn new(meter: Meter, manifest: &Manifest, wasi: W) -> Self {
+        let dealings = Dealings::new(manifest, Arc::clone(&meter.denials));
+        Self { meter, memory: None, message: None, dealings, wasi }
     }
 }
 
@@ -111,7 +156,7 @@ pub(in crate::firmware) fn add_to_linker<W: Send + 'static>(
     linker.func_wrap(MODULE, "log", |caller: Caller<'_, Guest<W>>, level: i32, ptr, len| {
         log(caller, level, (ptr, len))
     })?;
-    Ok(())
+    outward::add_to_linker(linker)
 }
 
 fn var_get<W: 'static>(
@@ -122,17 +167,13 @@ fn var_get<W: 'static>(
     const IMPORT: &str = "odeum.var_get";
     let (memory, guest) = parts(&mut caller)?;
     let message = message(guest, IMPORT)?;
-    let Some(key) = key_text(slice(memory, key, IMPORT)?) else { return Ok(BAD_KEY) };
+    let Some(key) = key_text(slice(memory, key, IMPORT)?) else { return Ok(NOT_A_NAME) };
     let value = match message.buffer.written(key) {
         Some(written) => written.map(<[u8]>::to_vec),
         None => message.variables.get(key),
     };
     let Some(value) = value else { return Ok(MISSING) };
-    let into = slice_mut(memory, into, IMPORT)?;
-    if let Some(into) = into.get_mut(..value.len()) {
-        into.copy_from_slice(&value);
-    }
-    Ok(i32::try_from(value.len()).unwrap_or(i32::MAX))
+    outward::copied(memory, &value, into, IMPORT)
 }
 
 fn var_set<W: 'static>(
@@ -144,7 +185,7 @@ fn var_set<W: 'static>(
     let (memory, guest) = parts(&mut caller)?;
     let message = message(guest, IMPORT)?;
     let value = slice(memory, value, IMPORT)?;
-    let Some(key) = key_text(slice(memory, key, IMPORT)?) else { return Ok(BAD_KEY) };
+    let Some(key) = key_text(slice(memory, key, IMPORT)?) else { return Ok(NOT_A_NAME) };
     message.buffer.set(key, value).map_err(Stop::from)?;
     Ok(0)
 }
@@ -153,7 +194,7 @@ fn var_delete<W: 'static>(mut caller: Caller<'_, Guest<W>>, key: Slice) -> wasmt
     const IMPORT: &str = "odeum.var_delete";
     let (memory, guest) = parts(&mut caller)?;
     let message = message(guest, IMPORT)?;
-    let Some(key) = key_text(slice(memory, key, IMPORT)?) else { return Ok(BAD_KEY) };
+    let Some(key) = key_text(slice(memory, key, IMPORT)?) else { return Ok(NOT_A_NAME) };
     let is_there = match message.buffer.written(key) {
         Some(written) => written.is_some(),
         None => message.variables.get(key).is_some(),

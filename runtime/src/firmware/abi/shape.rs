@@ -60,6 +60,10 @@ impl Shape {
     pub(in crate::firmware) fn imports_from(&self, module: &str) -> bool {
         self.imports.iter().any(|it| &*it.module == module)
     }
+
+    pub(in crate::firmware) fn imports(&self, module: &str, name: &str) -> bool {
+        self.imports.iter().any(|it| &*it.module == module && &*it.name == name)
+    }
 }
 
 /// The types of a module as far as they were read. An index that leads nowhere is that of a module that

@@ -103,7 +103,8 @@ pub(in crate::firmware) async fn guest(
 ) -> Result<Guest<WasiP1>, GuestFailure> {
     let meter: Meter = setting.meter(manifest);
     let mut builder = wasi::context(manifest, setting, &Arc::clone(&meter.denials)).await?;
-    Ok(Guest::new(meter, WasiP1 { context: builder.build_p1(), hint: Hint::default() }))
+    let wasi = WasiP1 { context: builder.build_p1(), hint: Hint::default() };
+    Ok(Guest::new(meter, manifest, wasi))
 }
 
 /// Adds all host functions, and in the place of what `manifest` do not allow such as say so.

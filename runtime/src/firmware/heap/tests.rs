@@ -17,7 +17,7 @@ use super::{
 };
 use crate::firmware::{
     Answer, Engine, GuestLog, Instance, Module, Setting, Usage, Variables, setting::Grants,
-    tests::compile,
+    tests::compile, travel::Carried,
 };
 
 /// Two memories, globals of every type, a table that changes, a segment that is dropped, and a
@@ -133,7 +133,7 @@ async fn moved(module: &Module, mut from: Instance, between: &[&str]) -> Instanc
         }
         from = tell(from, steps).await.0;
     }
-    for piece in from.pack_rest(&mut packing).await.expect("it is read") {
+    for piece in from.pack_rest(&mut packing, Carried::default()).await.expect("it is read") {
         to.unpack(&mut unpacking, piece).expect("it fits");
     }
     to.unpacked(&mut unpacking).await.expect("it fits");
@@ -194,7 +194,7 @@ async fn state_of_another_module_is_refused() {
     let mut packing = from.packing().expect("it is movable");
     let mut to = Instance::blank(&other, &setting()).await.expect("it can be had");
     let mut unpacking = to.unpacking().expect("it is movable");
-    for piece in from.pack_rest(&mut packing).await.expect("it is read") {
+    for piece in from.pack_rest(&mut packing, Carried::default()).await.expect("it is read") {
         to.unpack(&mut unpacking, piece).expect("pages fit");
     }
     let refused = to.unpacked(&mut unpacking).await.expect_err("another number of globals");
@@ -207,7 +207,7 @@ async fn hostile_state_is_an_error_and_nothing_worse() {
     let module = compile(&engine, "", STATE).await.expect("it is well");
     let mut from = started(&module).await;
     let mut packing = from.packing().expect("it is movable");
-    let pieces = from.pack_rest(&mut packing).await.expect("it is read");
+    let pieces = from.pack_rest(&mut packing, Carried::default()).await.expect("it is read");
     for at in 0..pieces[0].len().min(600) {
         for flip in [0x01, 0x80] {
             let mut bytes = pieces[0].to_vec();

@@ -76,8 +76,10 @@ impl HostActor {
             // Before the caller hears of it, so that who looks then sees it.
             parts.erred(failure);
         }
-        if answered.is_ok() {
-            self.do_deeds(ctx, deeds);
+        match &answered {
+            Ok(_) => self.do_deeds(ctx, deeds),
+            Err(error) if matches!(next, Next::Keep(_)) => self.leave_undone(ctx, deeds, error),
+            Err(_) => {}
         }
         match unconfirmed {
             true => self.answer_when_confirmed(ctx, answered, reply).await,

@@ -1,13 +1,16 @@
 //! What happens to a guest beside calls, and what it does to others.
 //!
-//! Timers, asks and subscriptions are those of one instance: what comes for an earlier one is dropped.
+//! Timers, asks and subscriptions are those of one instance (`outstanding`): what comes for an earlier
+//! one is dropped.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use futures::StreamExt as _;
-use odeum_actors::{ActorError, Context, TimerKey};
-use odeum_proto::{Recipient, RequestId, call::CallRequest};
-use tokio::task::AbortHandle;
+use odeum_actors::{ActorError, Context};
+use odeum_proto::{
+    Recipient, RequestId,
+    call::{CallError, CallRequest},
+};
 
 use super::{
     HostActor, HostMessage, STORE_DEADLINE, Stands,
@@ -18,6 +21,7 @@ use crate::firmware::{
     deeds::{Deed, LONGEST_ASK, Message},
     error::GuestFailure,
     instance::Arrival,
+    travel::{Asked, Carried},
 };
 use crate::package::manifest::Manifest;
 
@@ -51,41 +55,6 @@ impl Event {
     }
 }
 
-/// What is outstanding for the present instance.
-#[derive(Default)]
-pub(super) struct Outstanding {
-    /// Counts the instances, from 1.
-    life: u64,
-    timers: HashMap<u64, TimerKey>,
-    /// Asks whose outcome is to come.
-    asks: usize,
-    tasks: Vec<AbortHandle>,
-}
-
-impl Outstanding {
-    /// Which instance it is of.
-    pub(super) fn life(&self) -> u64 {
-        self.life
-    }
-
-    /// Whether the instance waits for nothing that would come to it alone.
-    pub(super) fn is_nothing(&self) -> bool {
-        self.timers.is_empty() && self.tasks.is_empty() && self.asks == 0
-    }
-
-    /// A new instance begins: nothing of the last one comes to it.
-    pub(super) fn renew(&mut self, ctx: &mut Context<HostActor>) {
-        self.life += 1;
-        self.asks = 0;
-        for (_, timer) in self.timers.drain() {
-            ctx.cancel(timer);
-        }
-        for task in self.tasks.drain(..) {
-            task.abort();
-        }
-    }
-}
-
 impl HostActor {
     /// Where the guest publishes. Its topics are subscribed to from then on.
     pub(super) fn publisher(&mut self, ctx: &mut Context<Self>, manifest: &Manifest) -> Publisher {
@@ -112,7 +81,7 @@ impl HostActor {
 
     /// Tells a new actor that it has started. What it does then is committed.
     pub(super) async fn begin_actor(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
-        let life = self.outstanding.life;
+        let life = self.outstanding.life();
         self.on_happened(ctx, life, Event::Started).await
     }
 
@@ -124,12 +93,10 @@ impl HostActor {
         event: Event,
     ) -> Result<(), ActorError> {
         let Some(event) = self.travel.keep_event(life, event) else { return Ok(()) };
-        if let Event::TimedOut(number) = &event {
-            self.outstanding.timers.remove(number);
-        }
-        let is_present = life == ANY_LIFE || life == self.outstanding.life;
-        if is_present && matches!(event, Event::Answered { .. }) {
-            self.outstanding.asks = self.outstanding.asks.saturating_sub(1);
+        let is_present = life == ANY_LIFE || life == self.outstanding.life();
+        if is_present && !self.outstanding.came(&event) {
+            // A timer that was taken back when its end was on its way already.
+            return Ok(());
         }
         if is_present {
             if let Err((error, next)) = self.catch_up().await {
@@ -169,6 +136,9 @@ impl HostActor {
             }
             (_, Err(error)) => {
                 tracing::warn!(entity = %parts.entity, ?event, %error, "guest failed to handle it");
+                if matches!(next, Next::Keep(_)) {
+                    self.leave_undone(ctx, deeds, &error);
+                }
             }
         }
         let next = self.save_if_due(ctx, next).await;
@@ -177,16 +147,11 @@ impl HostActor {
 
     /// Does what a committed message does to others.
     pub(super) fn do_deeds(&mut self, ctx: &mut Context<Self>, deeds: Vec<Deed>) {
-        let life = self.outstanding.life;
         for deed in deeds {
             match deed {
-                Deed::SetTimer { number, after } => {
-                    let message = HostMessage::Happened { life, event: Event::TimedOut(number) };
-                    let timer = ctx.tell_after(after, message);
-                    self.outstanding.timers.insert(number, timer);
-                }
+                Deed::SetTimer { number, after } => self.set_timer(ctx, number, after),
                 Deed::CancelTimer { number } => {
-                    if let Some(timer) = self.outstanding.timers.remove(&number) {
+                    if let Some(timer) = self.outstanding.timer_cancelled(number) {
                         ctx.cancel(timer);
                     }
                 }
@@ -216,17 +181,64 @@ impl HostActor {
         }
     }
 
+    fn set_timer(&mut self, ctx: &mut Context<Self>, number: u64, after: Duration) {
+        let life = self.outstanding.life();
+        let timer =
+            ctx.tell_after(after, HostMessage::Happened { life, event: Event::TimedOut(number) });
+        self.outstanding.timer_set(number, timer, after);
+    }
+
     fn ask(&mut self, ctx: &mut Context<Self>, number: u64, message: Message) {
-        self.outstanding.asks += 1;
-        let (life, actor) = (self.outstanding.life, ctx.handle().clone());
+        self.outstanding.asked(number, &message);
         let answer = self.parts.reach.call(message);
+        self.tell_outcome(ctx, number, async move {
+            let reply = answer.await.map_err(|error| error.to_string())?;
+            Ok(reply.body)
+        });
+    }
+
+    /// Tells the guest the outcome of an ask, once there is one.
+    fn tell_outcome(
+        &self,
+        ctx: &mut Context<Self>,
+        number: u64,
+        outcome: impl Future<Output = Result<Vec<u8>, String>> + Send + 'static,
+    ) {
+        let (life, actor) = (self.outstanding.life(), ctx.handle().clone());
         ctx.spawn(async move {
-            let outcome = answer.await.map(|reply| reply.body);
-            let outcome = outcome.map_err(|error| error.to_string().into());
+            let outcome = outcome.await.map_err(Box::from);
             let event = Event::Answered { number, outcome };
             // An error means that the actor ended, and the instance with it.
             let _ = actor.tell(HostMessage::Happened { life, event }).await;
         });
+    }
+
+    /// What a message did is not done, and its guest goes on with a memory in which it is: others hear
+    /// nothing of it, what it asked them has an outcome, and what concerns nobody else is set.
+    pub(super) fn leave_undone(
+        &mut self,
+        ctx: &mut Context<Self>,
+        deeds: Vec<Deed>,
+        error: &CallError,
+    ) {
+        let mut own = Vec::new();
+        for deed in deeds {
+            match deed {
+                Deed::Ask { number, .. } => {
+                    let reason = format!("it was not asked: {error}");
+                    self.outstanding.answered(number);
+                    self.tell_outcome(ctx, number, std::future::ready(Err(reason)));
+                }
+                Deed::Tell { .. } | Deed::Publish { .. } => {
+                    let entity = &self.parts.entity;
+                    tracing::warn!(%entity, %error, "message of a guest not sent");
+                }
+                Deed::SetTimer { .. } | Deed::CancelTimer { .. } | Deed::Subscribe { .. } => {
+                    own.push(deed);
+                }
+            }
+        }
+        self.do_deeds(ctx, own);
     }
 
     fn message(&self, to: &Recipient, body: Vec<u8>, remaining: Duration) -> Message {
@@ -234,9 +246,10 @@ impl HostActor {
     }
 
     fn subscribe(&mut self, ctx: &mut Context<Self>, topic: String) {
-        let (life, actor) = (self.outstanding.life, ctx.handle().clone());
+        let (life, actor) = (self.outstanding.life(), ctx.handle().clone());
         let (subscribed, entity) =
             (self.parts.reach.subscribe(topic.clone()), self.parts.entity.clone());
+        let name = topic.clone();
         let task = ctx.spawn(async move {
             let mut messages = match subscribed.await {
                 Ok(messages) => messages,
@@ -253,6 +266,33 @@ impl HostActor {
                 }
             }
         });
-        self.outstanding.tasks.push(task);
+        self.outstanding.subscribed(name, task);
+    }
+
+    /// The instance, which came by a move, waits for what it waited for where it was.
+    pub(super) async fn take_up(
+        &mut self,
+        ctx: &mut Context<Self>,
+        carried: Carried,
+    ) -> Result<(), ActorError> {
+        let life = self.outstanding.life();
+        for topic in carried.topics {
+            self.subscribe(ctx, topic);
+        }
+        for (number, after) in carried.timers {
+            self.set_timer(ctx, number, after);
+        }
+        for Asked { number, call, is_spread } in carried.asks {
+            let spread_by = is_spread.then(|| self.parts.replica.clone());
+            self.ask(ctx, number, Message { call, spread_by });
+        }
+        for (number, _) in &carried.answers {
+            self.outstanding.answered(*number);
+        }
+        for (number, outcome) in carried.answers {
+            let outcome = outcome.map(Vec::from);
+            self.on_happened(ctx, life, Event::Answered { number, outcome }).await?;
+        }
+        Ok(())
     }
 }

@@ -180,7 +180,10 @@ impl Travel {
             return None;
         }
         let Some(frozen) = &mut self.frozen else { return Some(event) };
-        if frozen.events.len() < PUBLICATIONS {
+        let is_published = |event: &Event| matches!(event, Event::Published(_));
+        let published = frozen.events.iter().filter(|(_, event)| is_published(event)).count();
+        // Timers and answers are no more than the guest may wait for.
+        if published < PUBLICATIONS || !is_published(&event) {
             frozen.events.push((life, event));
         }
         None
@@ -255,13 +258,14 @@ impl HostActor {
         module: &Module,
         thawed: Thawed,
     ) -> Result<(), ActorError> {
-        let Thawed { instance, inbox, answers, .. } = thawed;
+        let Thawed { instance, carried, inbox, answers, .. } = thawed;
         match instance {
             Some(mut instance) => {
                 instance.publish_to(self.publisher(ctx, module.manifest()));
-                self.outstanding.renew(ctx);
+                self.outstanding.renew(ctx, module.carries());
                 self.recent = answers;
                 self.rest(ctx, Running::inside(instance));
+                self.take_up(ctx, carried).await?;
             }
             None if inbox.asleep => {
                 self.parts.facts.idle();

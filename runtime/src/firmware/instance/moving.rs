@@ -1,6 +1,7 @@
 //! What an instance has in memory leaves it, and another one is made of that.
 
 use bytes::Bytes;
+use odeum_proto::codec;
 
 use super::{Inner, Instance};
 use crate::firmware::{
@@ -14,6 +15,7 @@ use crate::firmware::{
     heap::{HeapError, Packed, Packing, Unpacking},
     module::{Linked, Module},
     setting::Setting,
+    travel::Carried,
 };
 
 /// `$body` with the instance and its store, whatever its ABI; `$other` where there is no such thing.
@@ -49,7 +51,7 @@ impl Instance {
         let (manifest, time) = (module.manifest(), setting.limits.message_time);
         let inner = match module.linked() {
             Linked::Core(pre) => {
-                let guest = Guest::new(setting.meter(manifest), ());
+                let guest = Guest::new(setting.meter(manifest), manifest, ());
                 Inner::Core(Box::new(CoreInstance::blank(pre, guest, time).await?))
             }
             Linked::Reactor(pre) => {
@@ -84,14 +86,19 @@ impl Instance {
         inside!(&mut self.inner, |_instance, store| packing.next(store), none)
     }
 
-    /// What is left of it, now that it does not run any more.
+    /// What is left of it, now that it does not run any more, and `carried` with it.
     pub(in crate::firmware) async fn pack_rest(
         &mut self,
         packing: &mut Packing,
+        carried: Carried,
     ) -> Result<Vec<Bytes>, HeapError> {
+        // Only a sequence of unknown length cannot be encoded.
+        let encoded = |carried: Carried| codec::encode(&carried).unwrap_or_default();
         let beside = match &self.inner {
             Inner::Firmlet(it) => it.beside(),
-            Inner::Core(_) | Inner::Reactor(_) | Inner::Actor(_) => Vec::new(),
+            Inner::Core(it) => encoded(it.carried(carried)),
+            Inner::Reactor(it) => encoded(it.carried(carried)),
+            Inner::Actor(_) => Vec::new(),
         };
         let none = Err(HeapError::misfit("a component"));
         inside!(&mut self.inner, |_instance, store| packing.rest(store, beside).await, none)
@@ -112,19 +119,28 @@ impl Instance {
         inside!(&mut self.inner, |_instance, store| unpacking.take(store, piece), none)
     }
 
-    /// It has become what the other one was.
+    /// It has become what the other one was, and waits for what that waited for.
     pub(in crate::firmware) async fn unpacked(
         &mut self,
         unpacking: &mut Unpacking,
-    ) -> Result<(), HeapError> {
+    ) -> Result<Carried, HeapError> {
         let none = Err(HeapError::misfit("a component"));
         let finished =
             inside!(&mut self.inner, |_instance, store| unpacking.finish(store).await, none);
         let beside = finished?;
+        let mut carried = Carried::default();
         if let Inner::Firmlet(it) = &mut self.inner {
             it.put_beside(&beside)?;
+        } else if !beside.is_empty() {
+            // Nodes that knew of nothing to carry sent nothing.
+            carried = codec::decode(&beside)?;
         }
-        Ok(())
+        match &mut self.inner {
+            Inner::Core(it) => it.take_up(&carried),
+            Inner::Reactor(it) => it.take_up(&carried),
+            Inner::Firmlet(_) | Inner::Actor(_) => {}
+        }
+        Ok(carried)
     }
 
     /// Where it publishes from now on.

@@ -7,14 +7,25 @@ use crate::package::manifest::{Abi, Capabilities, Durability, Manifest, Mqtt};
 const OF_WASI: &[Abi] =
     &[Abi::WasiCommand, Abi::WasiReactor, Abi::WasiCli, Abi::WasiHttp, Abi::Actor];
 
+/// Those that are given the values of `[environment]`, by WASI or by `config`.
+const OF_CONFIG: &[Abi] =
+    &[Abi::WasiCommand, Abi::WasiReactor, Abi::WasiCli, Abi::WasiHttp, Abi::Actor, Abi::ActorCore];
+
 /// Those that may read clocks and random numbers.
-const OF_MACHINE: &[Abi] =
-    &[Abi::WasiCommand, Abi::WasiReactor, Abi::WasiCli, Abi::WasiHttp, Abi::Actor, Abi::Firmlet];
+const OF_MACHINE: &[Abi] = &[
+    Abi::WasiCommand,
+    Abi::WasiReactor,
+    Abi::WasiCli,
+    Abi::WasiHttp,
+    Abi::Actor,
+    Abi::ActorCore,
+    Abi::Firmlet,
+];
 
 /// Those that have an instance which waits for messages, and whose memory is known between them.
 const OF_MESSAGES: &[Abi] = &[Abi::ActorCore, Abi::Actor, Abi::WasiReactor, Abi::Firmlet];
 
-/// Those that write to sessions.
+/// Those that write to sessions, and tell others.
 const OF_SESSIONS: &[Abi] = &[Abi::ActorCore, Abi::Actor, Abi::WasiReactor];
 
 /// Those that run until they are ended.
@@ -41,16 +52,16 @@ pub(super) fn beyond(manifest: &Manifest, abi: Abi) -> Option<&'static str> {
     let has_checkpoints = if is_checkpointed { OF_SESSIONS } else { &[] };
     let asked: &[(&str, bool, &[Abi])] = &[
         ("args", manifest.args != usual.args, OF_WASI),
-        ("environment", manifest.environment != usual.environment, OF_WASI),
+        ("environment", manifest.environment != usual.environment, OF_CONFIG),
         ("capabilities.folders", !folders.is_empty(), OF_WASI),
         ("capabilities.environment", !environment.is_empty(), OF_WASI),
         ("capabilities.clock", *clock, OF_MACHINE),
         ("capabilities.random", *random, OF_MACHINE),
         ("capabilities.sockets", !sockets.is_empty(), OF_WASI),
         ("capabilities.http", !http.is_empty(), &[Abi::WasiCli, Abi::WasiHttp]),
-        ("capabilities.messages", !messages.is_empty(), &[Abi::Actor]),
-        ("capabilities.publish", !publish.is_empty(), &[Abi::Actor]),
-        ("capabilities.subscribe", !subscribe.is_empty(), &[Abi::Actor]),
+        ("capabilities.messages", !messages.is_empty(), OF_SESSIONS),
+        ("capabilities.publish", !publish.is_empty(), OF_SESSIONS),
+        ("capabilities.subscribe", !subscribe.is_empty(), OF_SESSIONS),
         ("capabilities.mqtt", *mqtt != Mqtt::default(), &[Abi::Firmlet]),
         ("durability", manifest.durability != usual.durability, OF_SESSIONS),
         ("checkpoint", manifest.checkpoint != usual.checkpoint, has_checkpoints),
@@ -76,11 +87,14 @@ mod tests {
     fn what_an_abi_does_not_have_is_named_and_what_it_has_is_not() {
         for (lines, has, lacks) in [
             ("args = ['-v']", Abi::WasiCommand, Some(Abi::Firmlet)),
-            ("[environment]\nKEY = 'value'", Abi::Actor, Some(Abi::ActorCore)),
-            ("[capabilities]\nclock = true", Abi::Firmlet, Some(Abi::ActorCore)),
+            ("[environment]\nKEY = 'value'", Abi::Actor, Some(Abi::Firmlet)),
+            ("[environment]\nKEY = 'value'", Abi::ActorCore, None),
+            ("[capabilities]\nenvironment = ['KEY']", Abi::Actor, Some(Abi::ActorCore)),
+            ("[capabilities]\nclock = true\nrandom = true", Abi::ActorCore, None),
             ("[capabilities]\nhttp = ['example.org']", Abi::WasiHttp, Some(Abi::WasiCommand)),
             ("[capabilities]\npublish = ['a']", Abi::Actor, Some(Abi::WasiHttp)),
-            ("[capabilities]\nmessages = ['a']", Abi::Actor, Some(Abi::WasiReactor)),
+            ("[capabilities]\nmessages = ['a']", Abi::ActorCore, Some(Abi::Firmlet)),
+            ("[capabilities]\nsubscribe = ['a']", Abi::WasiReactor, Some(Abi::WasiCli)),
             ("[capabilities.mqtt]\npublish = ['a']", Abi::Firmlet, Some(Abi::Actor)),
             ("[restart]\nwhen = 'never'", Abi::WasiCommand, None),
             ("[limits]\nfuel = 9", Abi::ActorCore, None),

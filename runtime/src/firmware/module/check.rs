@@ -16,10 +16,10 @@ use crate::{
 };
 
 pub(super) fn exports(shape: &Shape, abi: Abi) -> Result<(), PackageError> {
+    // A reactor without the handler is called by name.
+    let is_core = abi == Abi::ActorCore || (abi == Abi::WasiReactor && handles(shape));
     let asked: &[Export] = match abi {
-        Abi::ActorCore => core::EXPORTS,
-        // One without the handler is called by name.
-        Abi::WasiReactor if shape.export(core::HANDLE).is_some() => core::EXPORTS,
+        _ if is_core => core::EXPORTS,
         Abi::Firmlet => firmlet::EXPORTS,
         Abi::WasiCommand => wasi_p1::COMMAND_EXPORTS,
         _ => &[],
@@ -32,6 +32,24 @@ pub(super) fn exports(shape: &Shape, abi: Abi) -> Result<(), PackageError> {
             }
             None if required => return Err(PackageError::MissingExport { export, expected }),
             None => {}
+        }
+    }
+    if is_core { heard(shape) } else { Ok(()) }
+}
+
+/// Whether it is more than functions that are called by name.
+fn handles(shape: &Shape) -> bool {
+    let is_heard = core::HEARD.iter().any(|(import, _)| shape.imports(core::MODULE, import));
+    is_heard || shape.export(core::HANDLE).is_some()
+}
+
+/// Whether it can be told what it has itself told.
+fn heard(shape: &Shape) -> Result<(), PackageError> {
+    for &(import, export) in core::HEARD {
+        if shape.imports(core::MODULE, import) && shape.export(export).is_none() {
+            let named = core::EXPORTS.iter().find(|it| it.name == export);
+            let expected = named.map_or("", |it| it.signature);
+            return Err(PackageError::NotHeard { import, export, expected });
         }
     }
     Ok(())

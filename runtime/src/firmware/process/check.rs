@@ -17,8 +17,8 @@ use super::wire::{Handled, Said};
 use crate::{
     firmware::{
         abi::{
-            actor::{ASKS, DEEDS, TIMERS, TOPICS},
             core::key_text,
+            dealings::{ASKS, DEEDS, TIMERS, TOPICS},
         },
         bridge::is_topic,
         deeds::{Deed, LONGEST_ASK},
@@ -57,7 +57,8 @@ fn holds(holds: bool, what: impl FnOnce() -> String) -> Result<(), Breach> {
 #[derive(Debug, Clone)]
 pub(super) struct Terms {
     manifest: Manifest,
-    is_actor: bool,
+    /// Whether it may do anything to others.
+    deals: bool,
     memory: u64,
     timers: BTreeSet<u64>,
     asks: BTreeSet<u64>,
@@ -69,7 +70,7 @@ impl Terms {
     pub(super) fn new(manifest: &Manifest, abi: Abi, memory: u64) -> Self {
         Self {
             manifest: manifest.clone(),
-            is_actor: abi == Abi::Actor,
+            deals: matches!(abi, Abi::Actor | Abi::ActorCore | Abi::WasiReactor),
             memory,
             timers: BTreeSet::new(),
             asks: BTreeSet::new(),
@@ -140,8 +141,8 @@ impl Terms {
     }
 
     fn done(&mut self, deeds: &[Deed]) -> Result<(), Breach> {
-        let may = self.is_actor || deeds.is_empty();
-        holds(may, || "what only an actor does".to_owned())?;
+        let may = self.deals || deeds.is_empty();
+        holds(may, || "what a guest of its ABI cannot do".to_owned())?;
         // There is always room for taking a timer back.
         holds(deeds.len() <= DEEDS + TIMERS, || "too many deeds".to_owned())?;
         let mut sent = 0_usize;
@@ -289,7 +290,7 @@ mod tests {
             assert!(terms.handled(&hostile).is_err(), "{hostile:?}");
         }
         let timer = Deed::SetTimer { number: 1, after: Duration::ZERO };
-        assert!(terms("", Abi::ActorCore).handled(&deed(timer)).is_err());
+        assert!(terms("", Abi::Firmlet).handled(&deed(timer)).is_err());
     }
 
     #[test]

@@ -149,8 +149,8 @@ async fn a_manifest_that_asks_for_what_a_node_does_not_do_is_refused_with_the_ke
     for (asks, named) in [
         ("args = ['-v']", "args"),
         ("[checkpoint]\nmessages = 9", "checkpoint"),
-        ("[capabilities]\nclock = true", "capabilities.clock"),
-        ("[environment]\nTZ = 'UTC'", "environment"),
+        ("[capabilities]\nhttp = ['example.org']", "capabilities.http"),
+        ("[capabilities]\nenvironment = ['TZ']", "capabilities.environment"),
     ] {
         let refused = compiled(&engine, asks, "i32.const 0").await;
         let error = refused.expect_err("refused");

@@ -11,13 +11,15 @@ use std::{
 use odeum_cluster::entity::window::Window;
 use odeum_proto::{EntityId, Epoch, Revision};
 
-use super::Inbox;
+use super::{Carried, Inbox};
 use crate::firmware::{instance::Instance, setting::Setting};
 
 /// A guest that could go on.
 pub(in crate::firmware) struct Thawed {
     /// With all that it had in memory, when that came with it.
     pub(in crate::firmware) instance: Option<Instance>,
+    /// What that waits for.
+    pub(in crate::firmware) carried: Carried,
     /// What it runs with.
     pub(in crate::firmware) setting: Setting,
     /// What is to be given to it first.

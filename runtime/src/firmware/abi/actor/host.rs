@@ -1,24 +1,18 @@
 //! What a guest asks of its host.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-use odeum_proto::{Recipient, limits};
-use rand::TryRng as _;
-
 use super::{
-    ASKS, Acting, DEEDS, TIMERS, TOPICS,
+    Acting,
     bindings::odeum::actor::host::{Host, Level, Refusal},
 };
 use crate::firmware::{
-    abi::core::{Message, key_text},
-    deeds::{Deed, LONGEST_ASK},
+    abi::{
+        core::{Message, key_text},
+        dealings::Refused,
+    },
     effect::{self, emit},
     error::GuestLimit,
     store::Stop,
 };
-
-/// Most random bytes at once.
-const RANDOM_BYTES: u32 = 64 << 10;
 
 type Refusable<T> = wasmtime::Result<Result<T, Refusal>>;
 
@@ -26,41 +20,16 @@ impl Acting {
     fn message(&mut self, import: &'static str) -> Result<&mut Message, Stop> {
         self.message.as_mut().ok_or(Stop::NoMessage { import })
     }
-
-    fn number(&mut self) -> u64 {
-        self.last += 1;
-        self.last
-    }
-
-    /// Keeps a deed aside; whether there is room for it.
-    fn put(&mut self, deed: Deed, bytes: usize) -> bool {
-        let sent = self.sent.saturating_add(bytes as u64);
-        if self.deeds.len() >= DEEDS || sent > self.output {
-            return false;
-        }
-        self.sent = sent;
-        self.deeds.push(deed);
-        true
-    }
-
-    fn denied(&self, what: &str, line: &str) -> Refusal {
-        self.meter.denials.capability(what, line);
-        Refusal::Denied
-    }
-
-    /// The firmware of that name, or the replica of it, if messages may be sent to it.
-    fn addressee(&self, to: &str) -> Result<Recipient, Refusal> {
-        let to: Recipient = to.parse().map_err(|_| Refusal::NotAName)?;
-        let name = to.firmware();
-        if self.granted.messages.iter().any(|pattern| pattern.allows(name)) {
-            return Ok(to);
-        }
-        Err(self.denied(&format!("a message to {name}"), &format!("messages = [\"{name}\"]")))
-    }
 }
 
-fn room(fits: bool) -> Result<(), Refusal> {
-    if fits { Ok(()) } else { Err(Refusal::TooMuch) }
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::NotAName => Self::NotAName,
+            Refused::TooMuch => Self::TooMuch,
+            Refused::Denied => Self::Denied,
+        }
+    }
 }
 
 impl Host for Acting {
@@ -69,7 +38,7 @@ impl Host for Acting {
     }
 
     fn config(&mut self, key: String) -> wasmtime::Result<Option<String>> {
-        Ok(self.config.get(&key).cloned())
+        Ok(self.dealings.config(&key).map(str::to_owned))
     }
 
     fn get_variable(&mut self, name: String) -> Refusable<Option<Vec<u8>>> {
@@ -115,81 +84,30 @@ impl Host for Acting {
 
     fn tell(&mut self, to: String, body: Vec<u8>) -> Refusable<()> {
         self.message("tell")?;
-        let to = match self.addressee(&to) {
-            Ok(to) => to,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
-        let bytes = body.len();
-        if bytes > limits::MESSAGE_BYTES {
-            return Ok(Err(Refusal::TooMuch));
-        }
-        Ok(room(self.put(Deed::Tell { to, body }, bytes)))
+        Ok(self.dealings.tell(&to, body).map_err(Refusal::from))
     }
 
     fn ask(&mut self, to: String, body: Vec<u8>, deadline_ms: u32) -> Refusable<u64> {
         self.message("ask")?;
-        let to = match self.addressee(&to) {
-            Ok(to) => to,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
-        let bytes = body.len();
-        if bytes > limits::MESSAGE_BYTES || self.standing.asks.len() >= ASKS {
-            return Ok(Err(Refusal::TooMuch));
-        }
-        let number = self.number();
-        let deadline = Duration::from_millis(deadline_ms.into()).min(LONGEST_ASK);
-        if !self.put(Deed::Ask { number, to, body, deadline }, bytes) {
-            return Ok(Err(Refusal::TooMuch));
-        }
-        self.standing.asks.insert(number);
-        Ok(Ok(number))
+        Ok(self.dealings.ask(&to, body, deadline_ms).map_err(Refusal::from))
     }
 
     fn set_timer(&mut self, after_ms: u64) -> Refusable<u64> {
         self.message("set-timer")?;
-        let number = self.number();
-        let after = Duration::from_millis(after_ms);
-        let is_full = self.standing.timers.len() >= TIMERS;
-        if is_full || !self.put(Deed::SetTimer { number, after }, 0) {
-            return Ok(Err(Refusal::TooMuch));
-        }
-        self.standing.timers.insert(number);
-        Ok(Ok(number))
+        Ok(self.dealings.set_timer(after_ms).map_err(Refusal::from))
     }
 
     fn cancel_timer(&mut self, timer: u64) -> wasmtime::Result<bool> {
         self.message("cancel-timer")?;
-        let is_set = self.standing.timers.remove(&timer);
-        if is_set {
-            // One that this message set is not set at all; there is always room for taking back.
-            let set =
-                |deed: &Deed| matches!(deed, Deed::SetTimer { number, .. } if *number == timer);
-            match self.deeds.iter().position(set) {
-                Some(at) => drop(self.deeds.remove(at)),
-                None => self.deeds.push(Deed::CancelTimer { number: timer }),
-            }
-        }
-        Ok(is_set)
+        Ok(self.dealings.cancel_timer(timer))
     }
 
     fn random_bytes(&mut self, len: u32) -> Refusable<Vec<u8>> {
-        if !self.granted.random {
-            return Ok(Err(self.denied("random-bytes", "random = true")));
-        }
-        if len > RANDOM_BYTES {
-            return Ok(Err(Refusal::TooMuch));
-        }
-        let mut bytes = vec![0; len as usize];
-        rand::rngs::SysRng.try_fill_bytes(&mut bytes)?;
-        Ok(Ok(bytes))
+        Ok(self.dealings.random(len)?.map_err(Refusal::from))
     }
 
     fn now(&mut self) -> Refusable<u64> {
-        if !self.granted.clock {
-            return Ok(Err(self.denied("now", "clock = true")));
-        }
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Ok(Ok(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)))
+        Ok(self.dealings.now().map_err(Refusal::from))
     }
 
     fn log(&mut self, level: Level, text: String) -> wasmtime::Result<()> {
@@ -211,26 +129,11 @@ impl Host for Acting {
 
     fn publish(&mut self, topic: String, payload: Vec<u8>) -> Refusable<()> {
         self.message("publish")?;
-        if !self.granted.publish.iter().any(|pattern| pattern.allows(&topic)) {
-            return Ok(Err(self.denied(&topic, &format!("publish = [{topic:?}]"))));
-        }
-        let bytes = payload.len();
-        Ok(room(self.put(Deed::Publish { topic, payload }, bytes)))
+        Ok(self.dealings.publish(&topic, payload).map_err(Refusal::from))
     }
 
     fn subscribe(&mut self, topic: String) -> Refusable<()> {
         self.message("subscribe")?;
-        if !self.granted.subscribe.iter().any(|pattern| pattern.allows(&topic)) {
-            return Ok(Err(self.denied(&topic, &format!("subscribe = [{topic:?}]"))));
-        }
-        if self.standing.topics.contains(&topic) {
-            return Ok(Ok(()));
-        }
-        let is_full = self.standing.topics.len() >= TOPICS;
-        if is_full || !self.put(Deed::Subscribe { topic: topic.clone() }, 0) {
-            return Ok(Err(Refusal::TooMuch));
-        }
-        self.standing.topics.insert(topic);
-        Ok(Ok(()))
+        Ok(self.dealings.subscribe(&topic).map_err(Refusal::from))
     }
 }

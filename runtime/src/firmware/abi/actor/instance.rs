@@ -64,15 +64,11 @@ impl ActorInstance {
         arrival: Arrival<'_>,
         variables: Arc<dyn Variables>,
     ) -> Result<(Box<Self>, Answer), GuestFailure> {
-        let time = match arrival {
-            Arrival::Probed { within } => within,
-            _ => self.time,
-        };
-        store::wind(&mut self.store, Some(time));
+        store::wind(&mut self.store, Some(arrival.time().unwrap_or(self.time)));
         let acting = self.store.data_mut();
         let buffer = acting.meter.buffer();
         acting.message = Some(Message { variables, buffer });
-        acting.begin(&arrival);
+        acting.dealings.begin(&arrival);
         let told = self.tell(arrival).await;
         let acting = self.store.data_mut();
         let mut buffer =
@@ -81,11 +77,11 @@ impl ActorInstance {
         match told {
             Ok(Ok(())) => {
                 let mut effect = buffer.effect()?;
-                effect.deeds = std::mem::take(&mut acting.deeds);
+                effect.deeds = acting.dealings.done();
                 Ok((self, Answer::Done(effect)))
             }
             Ok(Err(reason)) => {
-                acting.take_back();
+                acting.dealings.take_back();
                 // The reason is bounded as a reply is.
                 buffer.reply(reason.as_bytes())?;
                 Ok((self, buffer.refusal(REFUSED)))
@@ -144,26 +140,6 @@ async fn instantiate(
     let alive = liveness.and_then(|it| instance.get_export_index(&mut *store, Some(&it), "alive"));
     let alive = alive.map(|alive| instance.get_typed_func(&mut *store, alive)).transpose()?;
     Ok((actor, alive))
-}
-
-impl Acting {
-    /// A message begins; what it tells of is no longer outstanding.
-    fn begin(&mut self, arrival: &Arrival<'_>) {
-        self.deeds.clear();
-        self.sent = 0;
-        match arrival {
-            Arrival::TimedOut { number } => drop(self.standing.timers.remove(number)),
-            Arrival::Answered { number, .. } => drop(self.standing.asks.remove(number)),
-            _ => {}
-        }
-        self.before = self.standing.clone();
-    }
-
-    /// Nothing of the message at hand is done.
-    fn take_back(&mut self) {
-        self.deeds.clear();
-        self.standing = self.before.clone();
-    }
 }
 
 impl fmt::Debug for ActorInstance {

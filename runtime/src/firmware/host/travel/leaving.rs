@@ -86,7 +86,7 @@ impl HostActor {
         self.parts.sent.set(true);
         let asleep = matches!(self.stands, Stands::Asleep(_));
         let frozen = self.travel.frozen.as_ref().ok_or_else(anew)?;
-        // What belongs to the instance alone ends with it: only such guests have that as stay behind.
+        // What belongs to the instance alone ends with it, or goes with its memory.
         let published = frozen.events.iter().filter_map(|(_, event)| match event {
             Event::Published(publication) => Some(publication.clone()),
             Event::Started | Event::TimedOut(_) | Event::Answered { .. } => None,
@@ -99,7 +99,10 @@ impl HostActor {
         let leaving = self.travel.leaving.as_mut().filter(|it| it.life == life).ok_or_else(anew)?;
         let Stands::Ready(running) = &mut self.stands else { return Err(anew()) };
         let instance = running.instance().ok_or_else(anew)?;
-        let mut pieces = instance.pack_rest(&mut leaving.memory).await.map_err(Cannot::because)?;
+        let of_it = frozen.events.iter().filter(|(of, _)| *of == life).map(|(_, event)| event);
+        let carried = self.outstanding.carried(of_it);
+        let pieces = instance.pack_rest(&mut leaving.memory, carried).await;
+        let mut pieces = pieces.map_err(Cannot::because)?;
         let last = pieces.pop().unwrap_or_default();
         let answers = self.recent.to_wire(&mut leaving.answers, usize::MAX);
         let before = pieces.into_iter().map(|piece| Inbox::default().behind(piece));
