@@ -231,7 +231,7 @@ impl<'a> Choice<'a> {
     pub fn behind(&self, first: &Self) -> Option<Behind> {
         let (a, b) = (self.rank(), first.rank());
         let behind = [
-            (a.beside > b.beside, Behind::Beside),
+            (a.beside && !b.beside, Behind::Beside),
             (a.in_zone > b.in_zone, Behind::Zone),
             (a.on_node > b.on_node, Behind::Replicas),
             (a.load.busy(&b.load).is_gt(), Behind::Busy),

@@ -278,7 +278,7 @@ proptest! {
         let wish = scene.wishes(None).remove(0);
         scene.look(|table, hosts, leased| {
             let choices = ranked(&wish, table, hosts, leased);
-            let step = super::super::plan(&[wish.clone()], table, hosts, leased, |_| Way::Move);
+            let step = super::super::plan(std::slice::from_ref(&wish), table, hosts, leased, |_| Way::Move);
             let first = choices.first().filter(|first| first.can());
             let first = first.map(|first| (entity.clone(), first.host.record.id.clone()));
             prop_assert_eq!(targets(&step), Vec::from_iter(first));
