@@ -190,9 +190,13 @@ impl Instance {
             Inner::Actor(it) => it.stop().await,
             Inner::Core(it) => it.stop().await,
             Inner::Reactor(it) => {
-                let stopped = wasi_p1::waiting(it.time(), async { Ok(it.stop().await) });
+                let time = it.time();
+                let stopped = async {
+                    it.stop().await;
+                    Ok(())
+                };
                 // It ends in any case.
-                let _ = stopped.await;
+                let _ = wasi_p1::waiting(time, stopped).await;
             }
         }
     }
