@@ -312,6 +312,7 @@ pub(crate) fn budgets(
     counts: &dyn Fn(Option<&str>) -> Counts,
     seconds: f64,
     nodes: &[NodeFacts],
+    faults: &[FaultMark],
     longest_outage_ms: f64,
 ) -> Vec<BudgetRow> {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
@@ -358,6 +359,12 @@ pub(crate) fn budgets(
                 let bound = it.at_most.0.as_secs_f64() * 1_000.0;
                 row("time without an answer".to_owned(), bound, longest_outage_ms, "ms")
             }
+            Budget::Whole(it) => {
+                let came = faults.iter().filter(|fault| fault.not_possible.is_none());
+                // One after which it never was has no time, and is found by a check.
+                let most = came.filter_map(|fault| fault.whole_s).fold(0.0, f64::max);
+                row("whole again after a fault".to_owned(), it.at_most.0.as_secs_f64(), most, "s")
+            }
         }
     };
     scenario.budgets.iter().map(|budget| judge(&budget.value)).collect()
@@ -383,12 +390,23 @@ budgets:
   - memory: { at-most: 100MiB }
   - growth: { at-most: 10MiB }
   - outage: { at-most: 2s }
+  - whole: { at-most: 3s }
 ";
 
+    /// After the only fault that came the cluster was whole again a second after the outage.
     fn verdicts(counts: &Counts, node: &NodeFacts, outage_ms: f64) -> Vec<bool> {
         let scenario = parse("x.yaml", SCENARIO).unwrap();
         let of = |_: Option<&str>| counts.clone();
-        let rows = budgets(&scenario, &of, 1.0, std::slice::from_ref(node), outage_ms);
+        let fault = |whole_s, reason: Option<&str>| FaultMark {
+            name: "kill n1".to_owned(),
+            begins_s: 0.1,
+            ends_s: Some(0.2),
+            whole_s: Some(whole_s),
+            not_possible: reason.map(str::to_owned),
+        };
+        let faults = [fault(outage_ms / 1_000.0 + 0.9995, None), fault(60.0, Some("no rights"))];
+        let node = std::slice::from_ref(node);
+        let rows = budgets(&scenario, &of, 1.0, node, &faults, outage_ms);
         rows.into_iter().map(|row| row.pass).collect()
     }
 
@@ -406,9 +424,9 @@ budgets:
             memory_after: 55 << 20,
             ..NodeFacts::default()
         };
-        assert_eq!(verdicts(&counts(10, 0, 3_000), &node, 100.0), [true; 6]);
+        assert_eq!(verdicts(&counts(10, 0, 3_000), &node, 100.0), [true; 7]);
         let node = NodeFacts { memory_most: 101 << 20, memory_after: 61 << 20, ..node };
-        assert_eq!(verdicts(&counts(8, 1, 6_000), &node, 2_001.0), [false; 6]);
+        assert_eq!(verdicts(&counts(8, 1, 6_000), &node, 2_001.0), [false; 7]);
     }
 
     #[test]

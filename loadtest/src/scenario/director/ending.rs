@@ -38,10 +38,10 @@ impl Director {
         };
         let nodes = self.nodes(stage, load);
         let longest_outage_ms = load.longest_gap_us as f64 / 1_000.0;
-        let budgets = budgets(&self.scenario, &counts, seconds, &nodes, longest_outage_ms);
+        let faults = load.marks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let budgets = budgets(&self.scenario, &counts, seconds, &nodes, &faults, longest_outage_ms);
         let each = targets.iter().zip(&whole.targets);
         let each = each.map(|((name, it), counts)| TargetRow::new(name, sort(it), counts, seconds));
-        let faults = load.marks.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Outcome {
             scenario: self.scenario.name.clone(),
             about: self.scenario.about.clone(),

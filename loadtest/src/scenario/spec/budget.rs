@@ -21,6 +21,9 @@ pub enum Budget {
     Growth(Memory),
     /// The longest time in which nobody was answered.
     Outage(Outage),
+    /// The longest time from the end of a fault until the cluster was whole again: all nodes are there, and
+    /// each agrees with the others.
+    Whole(Outage),
 }
 
 /// A bound of times.
@@ -71,7 +74,7 @@ pub struct Memory {
     pub at_most: ByteSize,
 }
 
-/// A bound of outages.
+/// A bound of a time.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Outage {
@@ -88,7 +91,7 @@ impl Budget {
             Self::Latency(it) => it.of.as_ref(),
             Self::Rate(it) => it.of.as_ref(),
             Self::Errors(it) => it.of.as_ref(),
-            Self::Memory(_) | Self::Growth(_) | Self::Outage(_) => None,
+            Self::Memory(_) | Self::Growth(_) | Self::Outage(_) | Self::Whole(_) => None,
         }
     }
 }
