@@ -142,10 +142,13 @@ impl Handover {
     /// Whether something that was sent by lanes that went over may be lost, now that the connection
     /// has ended, and has not been told of before.
     pub(super) fn has_lost(&self, quic: &quinn::Connection) -> bool {
+        if self.is_lost() {
+            return false;
+        }
         let closed_as_done = self.done.is_cancelled() && super::hello::is_duplicate(quic);
-        let there = self.delivered.is_cancelled() || closed_as_done;
-        let here = self.read.iter().all(CancellationToken::is_cancelled);
-        !(there && here) && !self.is_lost()
+        let is_delivered = self.delivered.is_cancelled() || closed_as_done;
+        let is_read = self.read.iter().all(CancellationToken::is_cancelled);
+        !is_delivered || !is_read
     }
 
     /// The end of the writer of a lane, however it comes.

@@ -104,11 +104,27 @@ fn nor_do_all_of_them() {
     assert!(worlds > 2_000, "only {worlds} worlds");
 }
 
+/// How many worlds come of two entities that move at once.
+fn worlds_of_two(budget: Budget) -> usize {
+    explore(World::begin(2, budget)).unwrap_or_else(|fault| panic!("{fault}"))
+}
+
 #[test]
 fn nor_does_a_death_and_a_node_that_is_cut_off_with_two_moves_at_once() {
-    let budget = Budget { deaths: 1, cuts: 1, messages: 1, ..Budget::default() };
-    let worlds = explore(World::begin(2, budget)).unwrap_or_else(|fault| panic!("{fault}"));
+    let worlds = worlds_of_two(Budget { deaths: 1, cuts: 1, ..Budget::default() });
     assert!(worlds > 200_000, "only {worlds} worlds");
+}
+
+#[test]
+fn nor_does_a_death_with_two_moves_at_once_and_a_message() {
+    let worlds = worlds_of_two(Budget { deaths: 1, messages: 1, ..Budget::default() });
+    assert!(worlds > 50_000, "only {worlds} worlds");
+}
+
+#[test]
+fn nor_does_a_node_that_is_cut_off_with_two_moves_at_once_and_a_message() {
+    let worlds = worlds_of_two(Budget { cuts: 1, messages: 1, ..Budget::default() });
+    assert!(worlds > 50_000, "only {worlds} worlds");
 }
 
 /// Too many to see them all: so many courses of events, each as its seed has it.
