@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use odeum_proto::{Name, NodeId, RequestId};
+use odeum_proto::{Name, NodeId, RequestId, limits};
 use odeum_runtime::api::client::ApiClient;
 use odeum_runtime::api::types::CallOptions;
 use tokio::task::JoinSet;
@@ -14,8 +14,18 @@ use tokio::time::{sleep, timeout};
 /// Who tells it something, at a time.
 const SENDERS: u64 = 6;
 
-/// How long one try may take.
+/// How long one try may take, at the node and until its client gives it up.
 const TRY: Duration = Duration::from_secs(2);
+/// See [`TRY`].
+const GIVEN_UP: Duration = Duration::from_secs(4);
+
+/// The pause of a sender that was answered. A node that stands still costs its senders a try or two, and
+/// a guest remembers so many requests and no more: who sends faster asks again for what is forgotten.
+const PACE: Duration = Duration::from_millis(12);
+const _: () = assert!(
+    (SENDERS as u128 * 2 * GIVEN_UP.as_millis() / PACE.as_millis()) as usize
+        <= limits::DEDUPLICATION_WINDOW
+);
 
 /// The pause before the next one, and between two looks.
 const PAUSE: Duration = Duration::from_millis(15);
@@ -120,6 +130,7 @@ impl Senders {
                     }
                     let ack = tell(&guest, &clients, (sender << 32) | number).await?;
                     locked(&acks).push(ack);
+                    sleep(PACE).await;
                 }
                 Ok(())
             });
