@@ -149,10 +149,19 @@ pub const LABEL_BYTES: usize = 64;
 /// Longest version text of a binary, in bytes: `major.minor.patch` with a commit hash behind it.
 pub const VERSION_BYTES: usize = 64;
 
-/// Requests whose replies are remembered per entity, so that a retry is answered instead of
-/// repeated. At 1,000 calls a second it covers the last four seconds of retries, and every
-/// caller with fewer than this many calls in flight for as long as it takes.
+/// Requests whose replies are remembered per entity, however old they are, so that a retry is
+/// answered instead of repeated: every caller with fewer than this many calls in flight is covered
+/// for as long as it takes.
 pub const DEDUPLICATION_WINDOW: usize = 4_096;
+
+/// How long a request is remembered at least, however many came after it, as long as the window has
+/// no more than [`DEDUPLICATION_BYTES`]: longer than a caller waits before it tries again, and than
+/// another node takes to go on for one that was lost.
+pub const DEDUPLICATION_TIME: Duration = Duration::from_secs(10);
+
+/// Largest deduplication window of one entity that has more than [`DEDUPLICATION_WINDOW`] requests,
+/// in bytes: 3,000 calls a second with small replies for [`DEDUPLICATION_TIME`].
+pub const DEDUPLICATION_BYTES: usize = 4 << 20;
 
 /// Largest remembered reply in the deduplication window, in bytes. A larger reply is
 /// acknowledged once; its retry is answered with `ReplyForgotten` instead of being repeated.

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use odeum_proto::handover::FrozenEntity;
 use odeum_proto::{EntityId, Epoch, NodeId};
+use tokio::time::Instant;
 
 use super::Path;
 use super::window::Window;
@@ -57,7 +58,7 @@ impl Frozen {
         let answered = Some(entity.answered).filter(|answered| !answered.is_empty());
         let window = answered.map(|answered| {
             let mut window = Box::<Window>::default();
-            window.extend(answered);
+            window.extend(answered, Instant::now());
             window
         });
         Self { path: Path::new(id), shard, state: entity.state.into(), window }
@@ -201,7 +202,7 @@ mod tests {
     fn stopped() -> Frozen {
         let path = Path::new("note/k".parse().expect("valid"));
         let mut window = Box::<Window>::default();
-        window.put("r".parse().expect("valid"), Bytes::from_static(b"reply"));
+        window.put("r".parse().expect("valid"), Bytes::from_static(b"reply"), Instant::now());
         Frozen { path, shard: 0, state: Bytes::from_static(b"state"), window: Some(window) }
     }
 

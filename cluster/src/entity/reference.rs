@@ -90,7 +90,8 @@ impl<M: EntityMessage> EntityRef<M> {
 
     /// As [`ask`](Self::ask), with an idempotency key: asked again with the same key, also by
     /// another caller, the entity answers what it answered first, for as long as it is active and
-    /// within [`odeum_proto::limits::DEDUPLICATION_WINDOW`] keys. So a node that was lost while it
+    /// within [`odeum_proto::limits::DEDUPLICATION_WINDOW`] keys or
+    /// [`odeum_proto::limits::DEDUPLICATION_TIME`], whichever is longer. So a node that was lost while it
     /// worked is no error here: the next owner is asked.
     ///
     /// # Errors

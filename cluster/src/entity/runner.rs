@@ -205,7 +205,8 @@ impl<E: Entity> Runner<E> {
                 if let Some(key) = key {
                     // A reply that cannot be encoded cannot be sent either, which tells the asker.
                     let bytes = codec::encode(&answer).unwrap_or_default();
-                    self.window.get_or_insert_default().put(key, Bytes::from(bytes));
+                    let window = self.window.get_or_insert_default();
+                    window.put(key, Bytes::from(bytes), Instant::now());
                 }
                 reply.send(Ok(answer));
                 Ok(())

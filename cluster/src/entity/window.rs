@@ -1,7 +1,10 @@
 //! The replies that an activation remembers by idempotency key. Pure.
 //!
-//! Bounded by number and by bytes: what falls out is the oldest. A reply that is too large to be
-//! remembered leaves its key behind, so that a retry is refused instead of repeated.
+//! What falls out is the oldest: one behind which there are [`limits::DEDUPLICATION_WINDOW`] others, once
+//! it is older than [`limits::DEDUPLICATION_TIME`] or all of them have more than
+//! [`limits::DEDUPLICATION_BYTES`], and any while the replies have more than a bound of their own. A reply
+//! that is too large to be remembered leaves its key behind, so that a retry is refused instead of
+//! repeated.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher as _;
@@ -10,9 +13,10 @@ use bytes::Bytes;
 use hashbrown::HashTable;
 use odeum_proto::handover::Answered;
 use odeum_proto::{RequestId, limits};
+use tokio::time::Instant;
 
 /// Largest sum of remembered replies of one entity, in bytes.
-const WINDOW_BYTES: usize = 1 << 20;
+const REPLY_BYTES: usize = 1 << 20;
 
 /// What a key takes, twice, in bytes, roughly.
 const KEY_WEIGHT: usize = 128;
@@ -44,6 +48,7 @@ pub struct Window {
 struct Entry {
     key: RequestId,
     hash: u64,
+    at: Instant,
     remembered: Remembered,
 }
 
@@ -55,12 +60,12 @@ impl Window {
         Some(&self.entries.get(place)?.remembered)
     }
 
-    /// Remembers an answer.
-    pub fn put(&mut self, key: RequestId, reply: Bytes) {
-        self.remember(key, Remembered::Reply(reply));
+    /// Remembers an answer that is given `now`.
+    pub fn put(&mut self, key: RequestId, reply: Bytes, now: Instant) {
+        self.remember(key, Remembered::Reply(reply), now);
     }
 
-    fn remember(&mut self, key: RequestId, remembered: Remembered) {
+    fn remember(&mut self, key: RequestId, remembered: Remembered, now: Instant) {
         let remembered = match remembered {
             Remembered::Reply(reply) if reply.len() <= limits::REMEMBERED_REPLY_BYTES => {
                 self.bytes += reply.len();
@@ -74,9 +79,9 @@ impl Window {
                 let before = std::mem::replace(&mut entry.remembered, remembered);
                 self.bytes -= before.len();
             }
-            None => self.push(Entry { key, hash, remembered }),
+            None => self.push(Entry { key, hash, at: now, remembered }),
         }
-        while self.entries.len() > limits::DEDUPLICATION_WINDOW || self.bytes > WINDOW_BYTES {
+        while self.is_over(now) {
             let number = self.forgotten();
             let Some(oldest) = self.entries.pop_front() else { return };
             if let Ok(found) = self.numbers.find_entry(oldest.hash, |other| *other == number) {
@@ -84,6 +89,14 @@ impl Window {
             }
             self.bytes -= oldest.remembered.len();
         }
+    }
+
+    /// Whether it is time for the oldest to be forgotten.
+    fn is_over(&self, now: Instant) -> bool {
+        let Some(oldest) = self.entries.front() else { return false };
+        let many = self.entries.len() > limits::DEDUPLICATION_WINDOW;
+        let old = || now.duration_since(oldest.at) > limits::DEDUPLICATION_TIME;
+        self.bytes > REPLY_BYTES || many && (self.weight() > limits::DEDUPLICATION_BYTES || old())
     }
 
     fn push(&mut self, entry: Entry) {
@@ -163,74 +176,117 @@ impl Window {
         self.entries.iter().skip(skip).take(count).map(answer).collect()
     }
 
-    /// Remembers what came from another node.
-    pub fn extend(&mut self, answered: Vec<(RequestId, Answered)>) {
+    /// Remembers what came from another node, as if it had been answered `now`.
+    pub fn extend(&mut self, answered: Vec<(RequestId, Answered)>, now: Instant) {
         for (key, answered) in answered {
             let remembered = match answered {
                 Answered::Reply(reply) => Remembered::Reply(reply.into()),
                 Answered::TooLarge => Remembered::TooLarge,
             };
-            self.remember(key, remembered);
+            self.remember(key, remembered, now);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn key(n: usize) -> RequestId {
         format!("r{n}").parse().expect("valid")
     }
 
+    /// A window that was given `count` small replies at one moment.
+    fn given(count: usize, now: Instant) -> Window {
+        let mut window = Window::default();
+        for n in 0..count {
+            window.put(key(n), Bytes::from_static(b"reply"), now);
+        }
+        window
+    }
+
     #[test]
     fn a_key_keeps_its_first_reply_until_it_falls_out() {
-        let mut window = Window::default();
-        for n in 0..=limits::DEDUPLICATION_WINDOW {
-            window.put(key(n), Bytes::from(vec![1; 8]));
-        }
+        let most = limits::DEDUPLICATION_WINDOW;
+        let began = Instant::now();
+        let mut window = given(most, began);
+        let later = began + 1_000 * limits::DEDUPLICATION_TIME;
+        window.put(key(0), Bytes::from_static(b"again"), later);
+        assert_eq!(window.len(), most, "however old they are");
+        window.put(key(most), Bytes::new(), later);
         assert_eq!(window.get(&key(0)), None);
-        assert_eq!(window.get(&key(1)), Some(&Remembered::Reply(Bytes::from(vec![1; 8]))));
+        let reply = Remembered::Reply(Bytes::from_static(b"reply"));
+        assert_eq!(window.get(&key(1)), Some(&reply));
+    }
+
+    #[test]
+    fn however_many_came_after_it_a_young_key_is_kept() {
+        let began = Instant::now();
+        let count = 3 * limits::DEDUPLICATION_WINDOW;
+        let mut window = given(count, began);
+        window.put(key(count), Bytes::new(), began + limits::DEDUPLICATION_TIME);
+        assert_eq!(window.len(), count + 1);
+        let later = began + limits::DEDUPLICATION_TIME + Duration::from_millis(1);
+        window.put(key(count + 1), Bytes::new(), later);
+        assert_eq!(window.len(), limits::DEDUPLICATION_WINDOW);
+        assert_eq!(window.get(&key(0)), None);
+    }
+
+    #[test]
+    fn young_keys_fall_out_when_they_are_too_many_to_keep() {
+        let window = given(limits::DEDUPLICATION_BYTES / KEY_WEIGHT + 1, Instant::now());
+        assert!(window.weight() <= limits::DEDUPLICATION_BYTES);
+        assert!(window.weight() > limits::DEDUPLICATION_BYTES - 2 * KEY_WEIGHT);
+        assert_eq!(window.get(&key(0)), None);
     }
 
     #[test]
     fn what_is_answered_again_under_a_key_takes_the_place_of_its_answer() {
+        let now = Instant::now();
         let mut window = Window::default();
         for n in 0..10 {
-            window.put(key(n % 3), Bytes::from(vec![1; n]));
+            window.put(key(n % 3), Bytes::from(vec![1; n]), now);
         }
         assert_eq!((window.len(), window.bytes), (3, 7 + 8 + 9));
         assert_eq!(window.get(&key(0)), Some(&Remembered::Reply(Bytes::from(vec![1; 9]))));
-        window.put(key(1), Bytes::from(vec![0; limits::REMEMBERED_REPLY_BYTES + 1]));
+        window.put(key(1), Bytes::from(vec![0; limits::REMEMBERED_REPLY_BYTES + 1]), now);
         assert_eq!((window.len(), window.bytes), (3, 8 + 9));
     }
 
     #[test]
     fn what_goes_to_another_node_goes_there_once_and_in_its_order() {
+        let began = Instant::now();
         let (mut here, mut there) = (Window::default(), Window::default());
         let (mut since, mut given) = (0, 0);
         for (more, at_most) in [(3, 2), (2, 9), (limits::DEDUPLICATION_WINDOW + 7, 5), (1, 9_999)] {
             for _ in 0..more {
-                here.put(key(given), Bytes::from(given.to_string()));
+                // So far apart that the oldest are forgotten on the way.
+                let now = began + u32::try_from(given).expect("few") * limits::DEDUPLICATION_TIME;
+                here.put(key(given), Bytes::from(given.to_string()), now);
                 given += 1;
             }
             let wire = here.to_wire(&mut since, at_most);
             assert!(wire.len() <= at_most);
-            there.extend(wire);
+            there.extend(wire, began);
         }
         assert!(here.to_wire(&mut since, 9).is_empty());
-        assert_eq!(here.to_wire(&mut 0, usize::MAX), there.to_wire(&mut 0, usize::MAX));
+        let kept = here.to_wire(&mut 0, usize::MAX);
+        assert_eq!(kept.len(), limits::DEDUPLICATION_WINDOW);
+        assert!(there.to_wire(&mut 0, usize::MAX).ends_with(&kept), "whose are younger there");
     }
 
     #[test]
     fn large_replies_leave_their_key_and_the_sum_is_bounded() {
+        let now = Instant::now();
         let mut window = Window::default();
-        window.put(key(0), Bytes::from(vec![0; limits::REMEMBERED_REPLY_BYTES + 1]));
+        window.put(key(0), Bytes::from(vec![0; limits::REMEMBERED_REPLY_BYTES + 1]), now);
         assert_eq!(window.get(&key(0)), Some(&Remembered::TooLarge));
         for n in 1..=1_000 {
-            window.put(key(n), Bytes::from(vec![0; limits::REMEMBERED_REPLY_BYTES]));
+            window.put(key(n), Bytes::from(vec![0; limits::REMEMBERED_REPLY_BYTES]), now);
         }
-        assert!(window.bytes <= WINDOW_BYTES);
+        assert!(window.bytes <= REPLY_BYTES);
         assert!(window.get(&key(1_000)).is_some());
         assert_eq!(window.get(&key(1)), None);
     }

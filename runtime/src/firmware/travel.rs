@@ -31,6 +31,7 @@ use odeum_proto::{
     Digest, EntityId, Epoch, Incarnation, NodeId, codec, moves::Carriage, store::FirmwareSpec,
 };
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 pub(super) use self::{
     arrivals::{Arrivals, Arrived, Sent, Thawed},
@@ -265,7 +266,7 @@ impl Arriving for Coming {
     fn take(&mut self, piece: Bytes) -> BoxFuture<'_, Result<(), Cannot>> {
         Box::pin(async move {
             let (piece, mut inbox) = Inbox::split(piece).map_err(Cannot::because)?;
-            self.answers.extend(inbox.answers());
+            self.answers.extend(inbox.answers(), Instant::now());
             match &mut self.instance {
                 Some(_) if piece.is_empty() => Ok(()),
                 Some((instance, unpacking)) => {
@@ -288,7 +289,7 @@ impl Arriving for Coming {
                 }
                 None => None,
             };
-            self.answers.extend(inbox.answers());
+            self.answers.extend(inbox.answers(), Instant::now());
             let (setting, answers) = (self.setting.clone(), std::mem::take(&mut self.answers));
             let thawed = Thawed { instance, carried, setting, inbox, answers };
             self.arrivals.put(&self.entity, self.epoch, thawed);

@@ -38,10 +38,10 @@ impl Data {
         let before = entity.window.bytes();
         for Carried { request, reply } in &commit.carried {
             if entity.window.get(request).is_none() && *request != commit.request {
-                entity.window.remember(request, reply.as_deref());
+                entity.window.remember(request, reply.as_deref(), stamp.at);
             }
         }
-        entity.window.remember(&commit.request, Some(&commit.reply));
+        entity.window.remember(&commit.request, Some(&commit.reply), stamp.at);
         let after = entity.window.bytes();
         self.index.bytes = self.index.bytes + after - before;
         if let Some(session) = created {

@@ -149,7 +149,7 @@ impl Data {
                     sessions.insert(session);
                     self.import_session(row, began);
                 }
-                None => self.import_entity(row),
+                None => self.import_entity(row, began),
             }
         }
         for id in sessions {
@@ -187,7 +187,9 @@ impl Data {
         }
     }
 
-    fn import_entity(&mut self, row: &Row) {
+    /// An entity, or a request that it has carried out: as if that had been when the import began, so
+    /// that none is forgotten for the time of the backup.
+    fn import_entity(&mut self, row: &Row, began: LogTime) {
         let bytes = &mut self.index.bytes;
         match row {
             Row::Entity { entity: id, epoch, born, gone } => {
@@ -201,7 +203,7 @@ impl Data {
                 if let Some(entity) = self.state.entities.get_mut(id).map(Arc::make_mut) {
                     *bytes -= entity.window.bytes();
                     let reply = reply.as_ref().map(|reply| reply.to_vec());
-                    entity.window.insert(request.clone(), reply);
+                    entity.window.insert(request.clone(), reply, began);
                     *bytes += entity.window.bytes();
                 }
             }

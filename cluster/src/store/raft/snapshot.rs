@@ -18,8 +18,8 @@ use crate::store::wal::WalError;
 const MAGIC: [u8; 8] = *b"ODEUMSNP";
 /// Format of snapshots, their state included. 3: sessions in groups of their own; 4: leases of nodes,
 /// and what backup the state was restored from; 7: the epoch of a shard before its present one;
-/// 8: firmware names nodes, and others to be apart from.
-const VERSION: u32 = 8;
+/// 8: firmware names nodes, and others to be apart from; 9: when entities carried out their requests.
+const VERSION: u32 = 9;
 const HEADER: usize = 16;
 
 /// The last entry of what this process has saved or found, by whichever way: one that was made here

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use odeum_actors::{ActorError, Context, Reply};
 use odeum_cluster::entity::window::Remembered;
 use odeum_proto::call::{CallError, CallRequest};
+use tokio::time::Instant;
 
 use super::{
     HostActor, Stands,
@@ -68,7 +69,7 @@ impl HostActor {
             outcome = Box::pin(parts.confirm(outcome)).await;
         }
         if let (Ok(reply), false) = (&outcome.answered, is_in_store) {
-            self.recent.put(request, Bytes::copy_from_slice(&reply.body));
+            self.recent.put(request, Bytes::copy_from_slice(&reply.body), Instant::now());
         }
         let parts = &self.parts;
         let Outcome { answered, next, deeds, unconfirmed } = outcome;

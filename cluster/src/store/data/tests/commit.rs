@@ -1,7 +1,7 @@
 //! Commits of entities: once, fenced, bounded.
 
-use odeum_proto::limits;
 use odeum_proto::session::SessionRefusal;
+use odeum_proto::{codec, limits};
 
 use super::*;
 
@@ -121,15 +121,34 @@ fn an_entity_does_not_remember_the_requests_of_a_former_one_of_its_name() {
 }
 
 #[test]
-fn the_window_forgets_the_oldest_request_first() {
+fn the_window_forgets_the_oldest_request_first_when_it_is_old_enough() {
     let mut group = Group::default();
     let window = limits::DEDUPLICATION_WINDOW;
     for n in 0..=window {
         apply(&mut group, commit(1, &format!("r{n}"), vec![]));
     }
-    assert!(!remembers(&group, "r0"));
-    assert!(remembers(&group, "r1"));
-    assert!(remembers(&group, &format!("r{window}")));
+    group.at = u64::try_from(limits::DEDUPLICATION_TIME.as_millis()).expect("short");
+    apply(&mut group, commit(1, "a", vec![]));
+    assert!(remembers(&group, "r0"), "however many came after it");
+    group.at += 1;
+    apply(&mut group, commit(1, "b", vec![]));
+    assert!(!remembers(&group, "r2"));
+    assert!(remembers(&group, "r3"), "the last of so many, however old they are");
+    check_index(&group.data);
+    let state = codec::encode(&group.data.state).expect("encodes");
+    assert_eq!(codec::decode::<Snapshot>(&state).as_ref(), Ok(&group.data.state));
+}
+
+#[test]
+fn a_window_that_is_too_large_forgets_what_is_young() {
+    let mut group = Group::default();
+    let reply = vec![0; limits::REMEMBERED_REPLY_BYTES];
+    for n in 0..limits::DEDUPLICATION_WINDOW + 9 {
+        let large = Commit { reply: reply.clone(), ..commit(1, &format!("r{n}"), vec![]) };
+        assert!(is_applied(&apply(&mut group, large)));
+    }
+    assert!(!remembers(&group, "r8"));
+    assert!(remembers(&group, "r9"));
     check_index(&group.data);
 }
 
