@@ -128,17 +128,42 @@ pub(crate) mod bytes {
 
 /// As [`bytes`], for fields of type `Arc<[u8]>`.
 pub(crate) mod shared_bytes {
+    use std::fmt;
     use std::sync::Arc;
 
-    use bytes::Bytes;
-    use serde::{Deserialize as _, Deserializer, Serializer};
+    use serde::de::{self, SeqAccess, Visitor};
+    use serde::{Deserializer, Serializer};
 
     pub(crate) fn serialize<S: Serializer>(bytes: &Arc<[u8]>, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_bytes(bytes)
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<[u8]>, D::Error> {
-        Bytes::deserialize(from).map(|bytes| Arc::from(&bytes[..]))
+        from.deserialize_bytes(Shared)
+    }
+
+    /// Copies once, from where they stand.
+    struct Shared;
+
+    impl<'de> Visitor<'de> for Shared {
+        type Value = Arc<[u8]>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("bytes")
+        }
+
+        fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+            Ok(bytes.into())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut bytes: A) -> Result<Self::Value, A::Error> {
+            // By what comes, not by what is claimed.
+            let mut all = Vec::new();
+            while let Some(byte) = bytes.next_element::<u8>()? {
+                all.push(byte);
+            }
+            Ok(all.into())
+        }
     }
 }
 

@@ -52,12 +52,12 @@ impl Data {
     }
 
     /// What the commit does to its session, and that session if it is a new one.
-    fn draft_commit(
+    fn draft_commit<'c>(
         &mut self,
         stamp: Stamp,
-        commit: &Commit,
+        commit: &'c Commit,
         reserved: u64,
-    ) -> Result<(Option<Session>, Effect), SessionRefusal> {
+    ) -> Result<(Option<Session>, Effect<'c>), SessionRefusal> {
         let id = &commit.session;
         let (sets, deletes) = effect(&commit.writes);
         let there = self.state.sessions.get(id).cloned();
@@ -97,7 +97,7 @@ impl Data {
 }
 
 /// What an entity writes as bytes, in the type of the variable if that is there.
-fn typed(draft: &Draft<'_>, key: &str, bytes: &[u8]) -> Result<Value, SessionRefusal> {
+fn typed(draft: &Draft<'_, '_>, key: &str, bytes: &[u8]) -> Result<Value, SessionRefusal> {
     let is = draft.variable(key).map_or(ValueType::Bytes, Variable::kind);
     Value::from_plain(is, bytes).ok_or_else(|| SessionRefusal::TypeMismatch {
         session: draft.id.clone(),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use odeum_proto::session::{Patterns, Program, Quota, Quotas, SessionRefusal, What, note_weight};
 use odeum_proto::{SessionId, limits};
+use smallvec::SmallVec;
 
 use super::session::{Session, program_bytes};
 use super::variable::{Size, Stamp, Variable};
@@ -56,31 +57,70 @@ pub(super) fn at_most(
     Err(too_much(quota, &what.to_string(), got as u64, limit as u64))
 }
 
-/// Everything a command does to a session. `None` in a table removes.
+/// Everything a command, which lives for `'c`, does to a session.
 #[derive(Debug, Default)]
-pub(super) struct Effect {
-    variables: BTreeMap<Box<str>, Option<Variable>>,
-    metadata: BTreeMap<Box<str>, Option<Box<str>>>,
-    programs: BTreeMap<Box<str>, Option<Arc<Program>>>,
+pub(super) struct Effect<'c> {
+    variables: Rows<'c, Variable>,
+    metadata: Rows<'c, Box<str>>,
+    programs: Rows<'c, Arc<Program>>,
     last_version: u64,
     /// By how much the session grows, in counted bytes.
     pub(super) grown: i64,
-    pub(super) changes: Vec<What>,
+    pub(super) changes: SmallVec<[What; 1]>,
 }
 
-/// A session as it would be.
+/// What is put into a table, `None` for what is removed from it, by key. Mostly there is one, for which
+/// nothing is allocated: this is on the way of every write, on every replica.
 #[derive(Debug)]
-pub(super) struct Draft<'a> {
+struct Rows<'c, V>(SmallVec<[(&'c str, Option<V>); 1]>);
+
+impl<V> Default for Rows<'_, V> {
+    fn default() -> Self {
+        Self(SmallVec::new())
+    }
+}
+
+impl<'c, V> Rows<'c, V> {
+    fn place(&self, key: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(other, _)| (*other).cmp(key))
+    }
+
+    fn get(&self, key: &str) -> Option<&Option<V>> {
+        let place = self.place(key).ok()?;
+        self.0.get(place).map(|(_, value)| value)
+    }
+
+    fn put(&mut self, key: &'c str, value: Option<V>) {
+        match self.place(key) {
+            Ok(there) => self.0[there].1 = value,
+            Err(place) => self.0.insert(place, (key, value)),
+        }
+    }
+
+    fn merge_into(self, table: &mut BTreeMap<Box<str>, V>) {
+        for (key, value) in self.0 {
+            match (value, table.get_mut(key)) {
+                (Some(value), Some(there)) => *there = value,
+                (Some(value), None) => drop(table.insert(key.into(), value)),
+                (None, _) => drop(table.remove(key)),
+            }
+        }
+    }
+}
+
+/// A session as it would be, while a command that lives for `'c` is carried out.
+#[derive(Debug)]
+pub(super) struct Draft<'a, 'c> {
     pub(super) id: &'a SessionId,
     base: &'a Session,
     pub(super) scope: Scope<'a>,
     variables: usize,
     notes: usize,
     programs: usize,
-    effect: Effect,
+    effect: Effect<'c>,
 }
 
-impl<'a> Draft<'a> {
+impl<'a, 'c> Draft<'a, 'c> {
     pub(super) fn new(id: &'a SessionId, base: &'a Session, scope: Scope<'a>) -> Self {
         Self {
             id,
@@ -94,7 +134,7 @@ impl<'a> Draft<'a> {
     }
 
     /// What is to be done to the session.
-    pub(super) fn into_effect(self) -> Effect {
+    pub(super) fn into_effect(self) -> Effect<'c> {
         self.effect
     }
 
@@ -138,7 +178,7 @@ impl<'a> Draft<'a> {
     /// Puts a variable in the place of one of this size, or of none, if the quotas let it.
     pub(super) fn put_variable(
         &mut self,
-        key: &str,
+        key: &'c str,
         old: Option<Size>,
         variable: Variable,
         what: What,
@@ -157,19 +197,19 @@ impl<'a> Draft<'a> {
         }
         let delta = self.check_growth(size.bytes, old.map_or(0, |old| old.bytes))?;
         self.variables += new;
-        self.effect.variables.insert(key.into(), Some(variable));
+        self.effect.variables.put(key, Some(variable));
         self.done(delta, what);
         Ok(())
     }
 
     /// Removes a variable; says whether it was there.
-    pub(super) fn remove_variable(&mut self, key: &str) -> Result<bool, SessionRefusal> {
+    pub(super) fn remove_variable(&mut self, key: &'c str) -> Result<bool, SessionRefusal> {
         let old = self.variable(key).map(|old| (old.bytes(key), old.version()));
         let delta = self.check_growth(0, old.map_or(0, |(bytes, _)| bytes))?;
         let Some((_, version)) = old else { return Ok(false) };
         self.variables -= 1;
         self.effect.last_version = self.effect.last_version.max(version);
-        self.effect.variables.insert(key.into(), None);
+        self.effect.variables.put(key, None);
         self.done(delta, What::Removed { key: key.into() });
         Ok(true)
     }
@@ -177,7 +217,7 @@ impl<'a> Draft<'a> {
     /// Sets or removes an entry of the metadata; says whether it was there.
     pub(super) fn put_note(
         &mut self,
-        key: &str,
+        key: &'c str,
         value: Option<&str>,
     ) -> Result<bool, SessionRefusal> {
         let old = self.note(key);
@@ -194,7 +234,7 @@ impl<'a> Draft<'a> {
         }
         self.notes = after;
         let value: Option<Box<str>> = value.map(Into::into);
-        self.effect.metadata.insert(key.into(), value.clone());
+        self.effect.metadata.put(key, value.clone());
         self.done(delta, What::Noted { key: key.into(), value });
         Ok(there > 0)
     }
@@ -202,7 +242,7 @@ impl<'a> Draft<'a> {
     /// Stores or removes a program; says whether it was there.
     pub(super) fn put_program(
         &mut self,
-        name: &str,
+        name: &'c str,
         program: Option<&Arc<Program>>,
     ) -> Result<bool, SessionRefusal> {
         let old = self.program(name);
@@ -220,7 +260,7 @@ impl<'a> Draft<'a> {
             (Some(_), _) => What::ProgramPut { name: name.into() },
         };
         self.programs = after;
-        self.effect.programs.insert(name.into(), program.cloned());
+        self.effect.programs.put(name, program.cloned());
         self.done(delta, what);
         Ok(there > 0)
     }
@@ -233,20 +273,11 @@ impl<'a> Draft<'a> {
 
 impl Session {
     /// Takes an effect over.
-    pub(super) fn take(&mut self, effect: Effect) {
-        merge(&mut self.variables, effect.variables);
-        merge(&mut self.programs, effect.programs);
-        merge(&mut self.metadata, effect.metadata);
+    pub(super) fn take(&mut self, effect: Effect<'_>) {
+        effect.variables.merge_into(&mut self.variables);
+        effect.programs.merge_into(&mut self.programs);
+        effect.metadata.merge_into(&mut self.metadata);
         self.last_version = effect.last_version;
         self.bytes = self.bytes.saturating_add_signed(effect.grown);
-    }
-}
-
-fn merge<V>(table: &mut BTreeMap<Box<str>, V>, effect: BTreeMap<Box<str>, Option<V>>) {
-    for (key, value) in effect {
-        match value {
-            Some(value) => table.insert(key, value),
-            None => table.remove(&key),
-        };
     }
 }

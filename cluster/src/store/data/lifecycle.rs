@@ -77,14 +77,14 @@ impl Data {
     }
 
     /// Carries out operations on a session: all that `work` did, or nothing when it is refused.
-    pub(super) fn drafted(
+    pub(super) fn drafted<'c>(
         &mut self,
         stamp: Stamp,
         id: &SessionId,
         reserved: u64,
         weight: usize,
         operations: usize,
-        work: impl FnOnce(&mut Draft<'_>) -> Result,
+        work: impl FnOnce(&mut Draft<'_, 'c>) -> Result,
     ) -> Result {
         let of = format_args!("session {id}");
         at_most(Quota::Operations, of, operations, limits::OPERATIONS)?;
@@ -104,7 +104,7 @@ impl Data {
     }
 
     /// Takes over what was drafted.
-    pub(super) fn take(&mut self, stamp: Stamp, id: &SessionId, mut effect: Effect) {
+    pub(super) fn take(&mut self, stamp: Stamp, id: &SessionId, mut effect: Effect<'_>) {
         let changes = std::mem::take(&mut effect.changes);
         if changes.is_empty() {
             return;

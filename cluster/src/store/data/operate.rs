@@ -12,14 +12,14 @@ use super::variable::Variable;
 /// What an operation came to, or why it was refused.
 type Answer = Result<Done, SessionRefusal>;
 
-impl Draft<'_> {
+impl<'c> Draft<'_, 'c> {
     /// Does each of them that is not refused.
-    pub(super) fn each(&mut self, operations: &[Operation]) -> Vec<Answer> {
+    pub(super) fn each(&mut self, operations: &'c [Operation]) -> Vec<Answer> {
         operations.iter().map(|operation| self.operate(operation)).collect()
     }
 
     /// Does them up to the first that is refused; the draft is of no use after that.
-    pub(super) fn all(&mut self, operations: &[Operation]) -> Result<Vec<Done>, SessionRefusal> {
+    pub(super) fn all(&mut self, operations: &'c [Operation]) -> Result<Vec<Done>, SessionRefusal> {
         let named = |(index, operation)| {
             self.operate(operation)
                 .map_err(|refusal| SessionRefusal::Operation { index, refusal: Box::new(refusal) })
@@ -38,7 +38,7 @@ impl Draft<'_> {
     }
 
     /// Does one thing, or nothing when it is refused.
-    pub(super) fn operate(&mut self, operation: &Operation) -> Answer {
+    pub(super) fn operate(&mut self, operation: &'c Operation) -> Answer {
         match operation {
             Operation::Register { key, definition, initial, replace } => {
                 self.register(key, definition, initial, *replace)
@@ -66,7 +66,7 @@ impl Draft<'_> {
 
     fn register(
         &mut self,
-        key: &str,
+        key: &'c str,
         definition: &Definition,
         initial: &Value,
         replace: bool,
@@ -97,7 +97,13 @@ impl Draft<'_> {
         Ok(Done::Registered { version, changed: true })
     }
 
-    fn set(&mut self, key: &str, value: &Value, expected: Option<u64>, register: bool) -> Answer {
+    fn set(
+        &mut self,
+        key: &'c str,
+        value: &Value,
+        expected: Option<u64>,
+        register: bool,
+    ) -> Answer {
         check_name(self.id, Part::Variable, key)?;
         self.check_version(key, expected)?;
         if !register && self.variable(key).is_none() {
@@ -108,7 +114,7 @@ impl Draft<'_> {
     }
 
     /// Writes a variable, or makes it with the value's type and without constraints.
-    pub(super) fn write(&mut self, key: &str, value: &Value) -> Result<u64, SessionRefusal> {
+    pub(super) fn write(&mut self, key: &'c str, value: &Value) -> Result<u64, SessionRefusal> {
         let Some(old) = self.variable(key) else {
             let definition = Definition::untyped(value.kind());
             self.check_value(key, &definition, value)?;
@@ -132,7 +138,7 @@ impl Draft<'_> {
 
     fn write_new(
         &mut self,
-        key: &str,
+        key: &'c str,
         definition: &Definition,
         value: &Value,
     ) -> Result<u64, SessionRefusal> {
@@ -143,7 +149,7 @@ impl Draft<'_> {
         Ok(version)
     }
 
-    fn delete(&mut self, key: &str, expected: Option<u64>) -> Answer {
+    fn delete(&mut self, key: &'c str, expected: Option<u64>) -> Answer {
         // A name that none can have would be in what is remembered of this.
         check_name(self.id, Part::Variable, key)?;
         self.check_version(key, expected)?;
