@@ -155,11 +155,10 @@ impl Place {
             Some(outbox) => outbox.push(frame).await,
             None => false,
         };
-        let lost = || Err(self.conn.unreachable("the link was lost"));
         if !queued {
-            return lost();
+            return Err(self.conn.lost());
         }
-        (&mut self.answer).await.unwrap_or_else(|_| lost())
+        (&mut self.answer).await.unwrap_or_else(|_| Err(self.conn.lost()))
     }
 }
 
@@ -418,13 +417,10 @@ impl Conn {
     }
 
     pub(super) async fn open_control(&self) -> Result<ControlStream, TransportError> {
-        let lost = |_| self.unreachable("the link was lost");
-        let (mut send, recv) = self.quic.open_bi().await.map_err(lost)?;
+        let (mut send, recv) = self.quic.open_bi().await.map_err(|_| self.lost())?;
         // A stream that is gone already fails at the write that follows.
         let _ = send.set_priority(settings::priority(Class::Control));
-        send.write_all(&[settings::TAG_CONTROL])
-            .await
-            .map_err(|_| self.unreachable("the link was lost"))?;
+        send.write_all(&[settings::TAG_CONTROL]).await.map_err(|_| self.lost())?;
         Ok(self.control_stream(send, recv))
     }
 
@@ -435,6 +431,11 @@ impl Conn {
             send: Metered::new(send, &self.meters),
             recv: Metered::new(recv, &self.meters),
         }
+    }
+
+    /// Why what goes by this connection has no answer when it is gone.
+    pub(super) fn lost(&self) -> TransportError {
+        self.unreachable("the link was lost")
     }
 
     pub(super) fn unreachable(&self, reason: &str) -> TransportError {

@@ -158,6 +158,16 @@ async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+async fn one_connection_is_left(nodes: [&Node; 2]) {
+    eventually("one connection is left", || {
+        nodes.iter().all(|node| {
+            let quic = node.transport.shared.quic.load();
+            quic.as_ref().map(|quic| quic.open_connections()) == Some(1)
+        })
+    })
+    .await;
+}
+
 /// What was logged on this thread while it lives: tests that read it run on one thread.
 struct Log {
     lines: Arc<Mutex<Vec<u8>>>,

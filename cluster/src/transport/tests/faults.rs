@@ -27,13 +27,7 @@ async fn simultaneous_connects_settle_on_one_link_at_both_ends() {
             (at_a.dialled != at_b.dialled).then_some((at_a.generation, at_b.generation))
         };
         eventually("both agree", || agreed().is_some()).await;
-        eventually("one connection is left", || {
-            let open = |node: &Node| {
-                node.transport.shared.quic.load().as_ref().map(|quic| quic.open_connections())
-            };
-            open(&a) == Some(1) && open(&b) == Some(1)
-        })
-        .await;
+        one_connection_is_left([&a, &b]).await;
         let settled = agreed();
         assert!(settled.is_some(), "round {round}");
         assert_eq!(a.ask("b", b"1").await.expect("answered"), "1");

@@ -50,16 +50,6 @@ async fn ask_by_all_classes(node: &Node, peer: &str) {
     }
 }
 
-async fn one_connection_is_left(nodes: [&Node; 2]) {
-    eventually("one connection is left", || {
-        nodes.iter().all(|node| {
-            let quic = node.transport.shared.quic.load();
-            quic.as_ref().map(|quic| quic.open_connections()) == Some(1)
-        })
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn requests_under_way_are_answered_on_the_connection_that_gives_way() {
     let realm = Realm::new();
