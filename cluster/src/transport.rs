@@ -240,6 +240,14 @@ pub struct TransportConfig {
     /// How often those files are looked at. More often costs three `stat`s each time, less
     /// delays the use of new ones, which takes two to three looks.
     pub certs_look: Duration,
+    /// How long a connection on which the peer gives way to another is used for want of that one.
+    /// Only tests set it to anything but the default.
+    #[doc(hidden)]
+    pub yield_after: Duration,
+    /// How long a connection that gives way may stay for what is under way on it. Only tests set it
+    /// to anything but the default.
+    #[doc(hidden)]
+    pub patience: Duration,
     /// The wire version to speak. Only tests set it to anything but the default.
     #[doc(hidden)]
     pub version: WireVersion,
@@ -261,6 +269,8 @@ impl TransportConfig {
             listen,
             certs: certs.into(),
             certs_look: settings::CERTS_LOOK,
+            yield_after: settings::YIELD_AFTER,
+            patience: settings::PATIENCE,
             version: WireVersion::CURRENT,
         }
     }

@@ -55,11 +55,10 @@ impl Drop for Whole {
 
 /// Asks over a stream of its own.
 pub(super) async fn request(conn: &Conn, request: Request, until: Instant) -> Answer {
-    let lost = |_| conn.unreachable("the link was lost");
     let meter = conn.meters.of(Class::Bulk);
     let waits = conn.meters.wait(Class::Bulk, request.body.len());
-    let _turn = conn.bulk.acquire().await.map_err(|_| conn.unreachable("the link was lost"))?;
-    let (send, mut recv) = conn.quic.open_bi().await.map_err(lost)?;
+    let _turn = conn.bulk.acquire().await.map_err(|_| conn.lost())?;
+    let (send, mut recv) = conn.quic.open_bi().await.map_err(|_| conn.lost())?;
     let mut send = Whole { send, written: false };
     // A stream that is gone already fails at the write that follows.
     let _ = send.send.set_priority(settings::priority(Class::Bulk));
@@ -89,7 +88,7 @@ pub(super) async fn request(conn: &Conn, request: Request, until: Instant) -> An
             conn.quic.close(settings::CLOSE_PROTOCOL, error.to_string().as_bytes());
             Err(conn.unreachable("it sent a malformed answer"))
         }
-        Err(Fault::Lost) => Err(conn.unreachable("the link was lost")),
+        Err(Fault::Lost) => Err(conn.lost()),
     }
 }
 

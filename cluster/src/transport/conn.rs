@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 use super::frame::{self, Frame};
 use super::handle::{ControlStream, Shared};
-use super::handover::Handover;
+use super::handover::{Handover, Lanes};
+use super::hello::Introduced;
 use super::lane::{Outlet, Outlets};
 use super::meter::{Metered, Meters, Waits};
 use super::plan::Rank;
@@ -154,11 +155,10 @@ impl Place {
             Some(outbox) => outbox.push(frame).await,
             None => false,
         };
-        let lost = || Err(self.conn.unreachable("the link was lost"));
         if !queued {
-            return lost();
+            return Err(self.conn.lost());
         }
-        (&mut self.answer).await.unwrap_or_else(|_| lost())
+        (&mut self.answer).await.unwrap_or_else(|_| Err(self.conn.lost()))
     }
 }
 
@@ -198,7 +198,7 @@ pub(super) enum Role<'a> {
     /// The one that takes over from another.
     Successor(&'a Conn),
     /// One that is not used, beside the one that is.
-    Surplus,
+    Unused,
 }
 
 /// Counts the connections of this process, and how often lanes that went on lost something.
@@ -206,20 +206,20 @@ static GENERATIONS: AtomicU64 = AtomicU64::new(1);
 
 impl Conn {
     pub(super) fn new(
-        quic: quinn::Connection,
-        (peer, incarnation): (NodeId, Incarnation),
-        rank: Rank,
+        introduced: Introduced,
         role: &Role<'_>,
         before: Vec<Arc<Handover>>,
     ) -> (Arc<Self>, Queues) {
+        let Introduced { quic, peer, incarnation, rank } = introduced;
         let meters = Arc::new(Meters::default());
         let (consensus, consensus_queue) = Outbox::new(Class::Consensus, &meters);
         let lanes = (0..settings::LANES).map(|_| Outbox::new(Class::Lane, &meters));
         let (lanes, lane_queues) = lanes.unzip();
         let generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
-        let outlets = match role {
-            Role::Successor(before) => before.entity_lanes.clone(),
-            Role::Only | Role::Surplus => Outlets::new(generation),
+        let (outlets, decided) = match role {
+            Role::Only => (Outlets::new(generation), None),
+            Role::Successor(before) => (before.entity_lanes.clone(), None),
+            Role::Unused => (Outlets::new(generation), Some(Lanes::Unused)),
         };
         let conn = Self {
             peer,
@@ -231,7 +231,7 @@ impl Conn {
             generation,
             consensus,
             lanes,
-            handover: Handover::new(matches!(role, Role::Surplus)),
+            handover: Handover::new(decided),
             before,
             entity_lanes: outlets,
             bulk: Semaphore::new(settings::BULK_TRANSFERS),
@@ -356,27 +356,28 @@ impl Conn {
     /// Gives way to another connection, which is in use by now: see [`super::handover`]. Without
     /// one the lanes end here.
     pub(super) fn give_way(&self, shared: &Shared) {
-        let goes_over = self.handover.decided().unwrap_or_default();
-        self.handover.begun().cancel();
+        let lanes = self.handover.begin();
         self.entity_lanes.poke();
-        if !goes_over && !self.handover.is_surplus() {
+        if lanes == Lanes::End {
             self.close_lanes(shared);
         }
     }
 
-    /// Ends the use of the lanes; those that went over to another connection go on there.
+    /// Ends the use of the lanes; those that go on do so by another connection.
     pub(super) fn end_lanes(&self, shared: &Shared) {
-        match self.handover.end_lanes() {
+        match self.handover.end() {
             None => self.close_lanes(shared),
-            Some(true) if self.handover.has_lost(&self.quic) => self.lose_lanes(shared),
+            Some(Lanes::GoOn) if self.handover.has_lost(&self.quic) => self.lose_lanes(shared),
             Some(_) => {}
         }
     }
 
-    /// What was sent by the lanes is lost; they go on by another connection.
+    /// What was sent by the lanes is lost, which is told once; they go on by another connection.
     pub(super) fn lose_lanes(&self, shared: &Shared) {
-        let generation = self.entity_lanes.renew(GENERATIONS.fetch_add(1, Ordering::Relaxed));
-        self.tell_lost(shared, generation);
+        if self.handover.tells_loss() {
+            let generation = self.entity_lanes.renew(GENERATIONS.fetch_add(1, Ordering::Relaxed));
+            self.tell_lost(shared, generation);
+        }
     }
 
     fn close_lanes(&self, shared: &Shared) {
@@ -416,13 +417,10 @@ impl Conn {
     }
 
     pub(super) async fn open_control(&self) -> Result<ControlStream, TransportError> {
-        let lost = |_| self.unreachable("the link was lost");
-        let (mut send, recv) = self.quic.open_bi().await.map_err(lost)?;
+        let (mut send, recv) = self.quic.open_bi().await.map_err(|_| self.lost())?;
         // A stream that is gone already fails at the write that follows.
         let _ = send.set_priority(settings::priority(Class::Control));
-        send.write_all(&[settings::TAG_CONTROL])
-            .await
-            .map_err(|_| self.unreachable("the link was lost"))?;
+        send.write_all(&[settings::TAG_CONTROL]).await.map_err(|_| self.lost())?;
         Ok(self.control_stream(send, recv))
     }
 
@@ -433,6 +431,11 @@ impl Conn {
             send: Metered::new(send, &self.meters),
             recv: Metered::new(recv, &self.meters),
         }
+    }
+
+    /// Why what goes by this connection has no answer when it is gone.
+    pub(super) fn lost(&self) -> TransportError {
+        self.unreachable("the link was lost")
     }
 
     pub(super) fn unreachable(&self, reason: &str) -> TransportError {

@@ -149,13 +149,7 @@ pub fn start(
     let local_addr = socket
         .local_addr()
         .map_err(|error| TransportError::Listen { addr: config.listen, kind: error.kind() })?;
-    let shared = Arc::new(Shared::new(
-        (config.node, config.incarnation),
-        local_addr,
-        config.cluster,
-        services,
-        tls,
-    ));
+    let shared = Arc::new(Shared::new(&config, local_addr, services, tls));
     let dialler = Dialler {
         shared: Arc::clone(&shared),
         version: config.version,

@@ -22,8 +22,8 @@ use super::meter::Metered;
 use super::pki::CertificateInfo;
 use super::tls::Tls;
 use super::{
-    Class, ClusterCell, LinkInfo, LinkStats, Links, Request, Service, Services, TransportError,
-    settings,
+    Class, ClusterCell, LinkInfo, LinkStats, Links, Request, Service, Services, TransportConfig,
+    TransportError, settings,
 };
 
 /// How long a request waits for a link that is not there. A link between live nodes is made in
@@ -58,6 +58,10 @@ pub(super) struct Shared {
     pub(super) incarnation: Incarnation,
     pub(super) local_addr: SocketAddr,
     pub(super) cluster: ClusterCell,
+    /// How long a connection on which the peer gives way is used for want of another.
+    pub(super) yield_after: Duration,
+    /// How long a connection that gives way may stay.
+    pub(super) patience: Duration,
     pub(super) services: Services,
     /// The certificates that new connections use.
     pub(super) tls: ArcSwap<Tls>,
@@ -78,17 +82,18 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(
-        (local, incarnation): (NodeId, Incarnation),
+        config: &TransportConfig,
         local_addr: SocketAddr,
-        cluster: ClusterCell,
         services: Services,
         tls: Tls,
     ) -> Self {
         Self {
-            local,
-            incarnation,
+            local: config.node.clone(),
+            incarnation: config.incarnation,
             local_addr,
-            cluster,
+            cluster: config.cluster.clone(),
+            yield_after: config.yield_after,
+            patience: config.patience,
             services,
             tls: ArcSwap::from_pointee(tls),
             quic: ArcSwapOption::empty(),

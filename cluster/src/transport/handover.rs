@@ -12,12 +12,11 @@
 //!
 //! Who has ended its stream and has seen the end of the peer's closes the connection.
 //!
-//! There are two cases in which messages are lost, which step 2 says. A side that had the higher one
-//! first never uses the lower, nor reads its lanes: it is *surplus* there. And a side that is given
-//! way to on a connection without having another yet ends its lanes with it.
+//! There are two cases in which messages are lost, which step 2 says (see [`Lanes`]). A side that had
+//! the higher one first never uses the lower, nor reads its lanes. And a side that is given way to on
+//! a connection without having another yet ends its lanes with it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use quinn::{ReadExactError, RecvStream};
 use tokio::time::timeout;
@@ -29,24 +28,49 @@ use super::handle::Shared;
 use super::pump::Fault;
 use super::{Class, settings};
 
-/// How long a connection that gives way may stay for what is under way on it. It costs next to
-/// nothing; requests that take longer fail as if the link was lost.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// What the peer is told behind its word on the [`Lanes`]: those it has sent by have been read to
+/// their end.
+pub(super) const DELIVERED: u8 = 3;
 
-/// What the peer is told first: its lanes are read to their end, and this side's go on elsewhere.
-const GOES_ON: u8 = 0;
-/// Its lanes are not read, and nothing was sent by this side's.
-const SURPLUS: u8 = 1;
-/// Its lanes are read to their end, and nothing more comes by this side's, answers neither.
-const ENDS: u8 = 2;
-/// What the peer is told then: its lanes have been read to their end.
-const DELIVERED: u8 = 3;
+/// What becomes of the lanes of a side that gives way on a connection; the first thing the peer is
+/// told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lanes {
+    /// The peer's are read to their end, and this side's go on by another connection.
+    GoOn,
+    /// The peer's are not read, and nothing was sent by this side's.
+    Unused,
+    /// The peer's are read to their end, and nothing more comes by this side's, answers neither.
+    End,
+}
+
+impl Lanes {
+    fn from_wire(word: u8) -> Option<Self> {
+        match word {
+            0 => Some(Self::GoOn),
+            1 => Some(Self::Unused),
+            2 => Some(Self::End),
+            _ => None,
+        }
+    }
+
+    pub(super) fn to_wire(self) -> u8 {
+        match self {
+            Self::GoOn => 0,
+            Self::Unused => 1,
+            Self::End => 2,
+        }
+    }
+
+    /// Whether what the other side has sent is lost, or has no answer.
+    fn lose_what_came(self) -> bool {
+        self != Self::GoOn
+    }
+}
 
 /// Where a connection stands on its way out.
 #[derive(Debug)]
 pub(super) struct Handover {
-    /// Whether this side never used it.
-    surplus: bool,
     state: Mutex<State>,
     /// This side gives way.
     begun: CancellationToken,
@@ -68,35 +92,36 @@ pub(super) struct Handover {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Whether the lanes go over to another connection, once that is decided.
-    goes_over: Option<bool>,
-    /// Whether the peer said that what was sent by the lanes is lost, or has no answer.
-    is_lost: bool,
-    /// Whether the lanes have ended with the connection.
-    lanes_ended: bool,
+    /// What becomes of this side's lanes, once that is decided.
+    own: Option<Lanes>,
+    /// What becomes of the peer's, once it has said so.
+    peers: Option<Lanes>,
+    /// Whether the connection has ended, and what was not decided of its lanes is so for good.
+    has_ended: bool,
+    /// Whether it has been told that lanes which go on have lost something.
+    is_loss_told: bool,
 }
 
 impl Handover {
-    pub(super) fn new(surplus: bool) -> Arc<Self> {
-        let lanes = || std::array::from_fn(|_| CancellationToken::new());
-        let state = State { goes_over: surplus.then_some(false), ..State::default() };
+    /// That of a connection of which `lanes` says whether it is to give way from the start.
+    pub(super) fn new(lanes: Option<Lanes>) -> Arc<Self> {
+        let each = || std::array::from_fn(|_| CancellationToken::new());
         Arc::new(Self {
-            surplus,
-            state: Mutex::new(state),
+            state: Mutex::new(State { own: lanes, ..State::default() }),
             begun: CancellationToken::new(),
             peer_begun: CancellationToken::new(),
             done: CancellationToken::new(),
             peer_done: CancellationToken::new(),
             delivered: CancellationToken::new(),
-            written: lanes(),
-            read: lanes(),
+            written: each(),
+            read: each(),
             ended: CancellationToken::new(),
         })
     }
 
-    /// Whether this side never used the connection.
-    pub(super) fn is_surplus(&self) -> bool {
-        self.surplus
+    /// Whether this side never uses the connection.
+    pub(super) fn is_unused(&self) -> bool {
+        self.lock().own == Some(Lanes::Unused)
     }
 
     /// Set when this side gives way.
@@ -114,41 +139,47 @@ impl Handover {
         &self.ended
     }
 
-    /// Decides whether the lanes go over to another connection, if there is one: not when what was
-    /// sent by them is lost, nor when they have ended.
-    pub(super) fn decide(&self, is_succeeded: bool) -> bool {
+    /// Has the lanes go on by another connection; whether they do. They end when what was sent by them
+    /// is lost, and when the connection has ended.
+    pub(super) fn go_on(&self) -> bool {
         let mut state = self.lock();
-        let goes_over = is_succeeded && !state.is_lost && !state.lanes_ended;
-        *state.goes_over.insert(goes_over)
+        let ends = state.has_ended || state.peers.is_some_and(Lanes::lose_what_came);
+        let own = if ends { Lanes::End } else { Lanes::GoOn };
+        *state.own.insert(own) == Lanes::GoOn
     }
 
-    /// The connection has ended. What was decided, which cannot be any more.
-    pub(super) fn end_lanes(&self) -> Option<bool> {
-        let mut state = self.lock();
-        state.lanes_ended = true;
-        state.goes_over
+    /// This side gives way, if it has not yet. What becomes of its lanes: they end if nothing else was
+    /// decided.
+    pub(super) fn begin(&self) -> Lanes {
+        let own = *self.lock().own.get_or_insert(Lanes::End);
+        self.begun.cancel();
+        own
     }
 
-    /// Whether the lanes went over; `None` when this side has not given way.
-    pub(super) fn decided(&self) -> Option<bool> {
-        self.lock().goes_over
+    /// The connection has ended. What was decided of the lanes, which cannot be any more.
+    pub(super) fn end(&self) -> Option<Lanes> {
+        let mut state = self.lock();
+        state.has_ended = true;
+        state.own
     }
 
     /// Whether the peer said that what was sent by the lanes is lost, or has no answer.
     pub(super) fn is_lost(&self) -> bool {
-        self.lock().is_lost
+        self.lock().peers.is_some_and(Lanes::lose_what_came)
     }
 
-    /// Whether something that was sent by lanes that went over may be lost, now that the connection
-    /// has ended, and has not been told of before.
+    /// Whether something that was sent by lanes that go on may be lost, now that the connection has
+    /// ended.
     pub(super) fn has_lost(&self, quic: &quinn::Connection) -> bool {
-        if self.is_lost() {
-            return false;
-        }
         let closed_as_done = self.done.is_cancelled() && super::hello::is_duplicate(quic);
         let is_delivered = self.delivered.is_cancelled() || closed_as_done;
         let is_read = self.read.iter().all(CancellationToken::is_cancelled);
-        !is_delivered || !is_read
+        self.is_lost() || !is_delivered || !is_read
+    }
+
+    /// Whether nobody has told yet that lanes which go on have lost something; whoever asks tells it.
+    pub(super) fn tells_loss(&self) -> bool {
+        !std::mem::replace(&mut self.lock().is_loss_told, true)
     }
 
     /// The end of the writer of a lane, however it comes.
@@ -182,25 +213,25 @@ impl Handover {
         }
     }
 
-    /// The peer gives way. Whether lanes that went over have lost what was sent by this one.
-    fn peer_gives_way(&self, how: u8) -> bool {
+    /// The peer gives way; `false` when it has said so before.
+    fn peer_gives_way(&self, lanes: Lanes) -> bool {
         let mut state = self.lock();
-        state.is_lost = how != GOES_ON;
-        if how == SURPLUS {
+        if state.peers.is_some() {
+            return false;
+        }
+        state.peers = Some(lanes);
+        if lanes == Lanes::Unused {
             // It sends nothing by them.
             self.read.iter().for_each(CancellationToken::cancel);
         }
         self.peer_begun.cancel();
-        state.is_lost && state.goes_over == Some(true)
+        true
     }
 
-    /// What the peer is told first.
-    fn how(&self) -> u8 {
-        match self.decided() {
-            _ if self.surplus => SURPLUS,
-            Some(true) => GOES_ON,
-            _ => ENDS,
-        }
+    /// Whether this side's lanes go on and have lost what was sent by them.
+    fn go_on_with_loss(&self) -> bool {
+        let state = self.lock();
+        state.own == Some(Lanes::GoOn) && state.peers.is_some_and(Lanes::lose_what_came)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -209,40 +240,43 @@ impl Handover {
 }
 
 /// Sees a connection out, once it gives way.
-pub(super) async fn run(conn: Arc<Conn>, shared: Arc<Shared>) -> Result<(), Fault> {
+pub(super) async fn run(conn: &Conn, shared: &Shared) {
     conn.handover().begun.cancelled().await;
     // Whatever became of it, the connection ends here.
-    match timeout(PATIENCE, take_leave(&conn)).await {
-        Ok(Ok(())) => conn.quic.close(settings::CLOSE_DUPLICATE, b"another connection stays"),
-        Ok(Err(Fault::Protocol(error))) => return Err(error.into()),
-        Ok(Err(Fault::Lost)) => conn.quic.close(settings::CLOSE_ORDERLY, b"it gave way"),
+    let (code, reason) = match timeout(shared.patience, take_leave(conn)).await {
+        Ok(Ok(())) => (settings::CLOSE_DUPLICATE, "another connection stays"),
+        Ok(Err(Gone)) => (settings::CLOSE_ORDERLY, "it gave way"),
         Err(_) => {
             tracing::warn!(
-                node = %shared.local, peer = %conn.peer, patience = ?PATIENCE,
+                node = %shared.local, peer = %conn.peer, patience = ?shared.patience,
                 "a connection that gave way ends before all on it is done"
             );
-            conn.quic.close(settings::CLOSE_ORDERLY, b"it gave way and was not done in time");
+            (settings::CLOSE_ORDERLY, "it gave way and was not done in time")
         }
-    }
-    Ok(())
+    };
+    conn.quic.close(code, reason.as_bytes());
 }
 
+/// The stream by which this side gives way is gone.
+struct Gone;
+
 /// Steps 2 to 4, and the wait for the peer's.
-async fn take_leave(conn: &Conn) -> Result<(), Fault> {
+async fn take_leave(conn: &Conn) -> Result<(), Gone> {
     let handover = conn.handover();
-    let lost = |_| Fault::Lost;
-    let mut send = conn.quic.open_uni().await.map_err(|_| Fault::Lost)?;
+    let lanes = handover.begin();
+    let mut send = conn.quic.open_uni().await.map_err(|_| Gone)?;
     // A stream that is gone already fails at the write that follows.
     let _ = send.set_priority(settings::priority(Class::Control));
-    send.write_all(&[settings::TAG_GIVE_WAY, handover.how()]).await.map_err(lost)?;
-    if !handover.surplus {
+    let word = [settings::TAG_GIVE_WAY, lanes.to_wire()];
+    send.write_all(&word).await.map_err(|_| Gone)?;
+    if lanes != Lanes::Unused {
         for read in &handover.read {
             read.cancelled().await;
         }
     }
-    send.write_all(&[DELIVERED]).await.map_err(lost)?;
+    send.write_all(&[DELIVERED]).await.map_err(|_| Gone)?;
     conn.all_answered().await;
-    send.finish().map_err(|_| Fault::Lost)?;
+    send.finish().map_err(|_| Gone)?;
     handover.done.cancel();
     handover.peer_done.cancelled().await;
     Ok(())
@@ -258,11 +292,12 @@ pub(super) async fn follow(
     let malformed = |got| Fault::from(FrameError::Unknown { what: "word of giving way", got });
     let mut word = [0];
     recv.read_exact(&mut word).await.map_err(|_| Fault::Lost)?;
-    let [how] = word;
-    if ![GOES_ON, SURPLUS, ENDS].contains(&how) || handover.peer_begun.is_cancelled() {
-        return Err(malformed(how));
+    let [got] = word;
+    let lanes = Lanes::from_wire(got).ok_or_else(|| malformed(got))?;
+    if !handover.peer_gives_way(lanes) {
+        return Err(malformed(got));
     }
-    if handover.peer_gives_way(how) {
+    if handover.go_on_with_loss() {
         // Until then this connection may yet take something that is lost, too.
         handover.begun.cancelled().await;
         for written in &handover.written {

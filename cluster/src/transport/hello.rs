@@ -192,19 +192,20 @@ fn refused(refusal: HelloRefusal, ours: &Hello, addr: SocketAddr) -> TransportEr
 
 /// What the peer's certificate says.
 pub(super) fn certificate(quic: &Connection) -> Option<CertificateInfo> {
+    pki::describe(&presented(quic)?)
+}
+
+/// The certificate that the peer has shown.
+fn presented(quic: &Connection) -> Option<CertificateDer<'static>> {
     let chain = quic.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
-    pki::describe(chain.first()?)
+    chain.first().cloned()
 }
 
 fn certified(quic: &Connection) -> Result<NodeId, TransportError> {
     let addr = quic.remote_address();
     let unfit = |reason: Box<str>| TransportError::Certificate { addr, reason };
-    let chain = quic
-        .peer_identity()
-        .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok())
-        .ok_or_else(|| unfit("the peer showed no certificate".into()))?;
-    let cert = chain.first().ok_or_else(|| unfit("the peer showed no certificate".into()))?;
-    pki::node_id(cert).map_err(unfit)
+    let cert = presented(quic).ok_or_else(|| unfit("the peer showed no certificate".into()))?;
+    pki::node_id(&cert).map_err(unfit)
 }
 
 async fn write(

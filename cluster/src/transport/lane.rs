@@ -346,7 +346,7 @@ pub(super) async fn read(
     shared: Arc<Shared>,
     mut recv: RecvStream,
 ) -> Result<(), Fault> {
-    if conn.handover().is_surplus() {
+    if conn.handover().is_unused() {
         // The peer is told that it is not read.
         return Ok(());
     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use odeum_actors::{Actor, ActorError, Context, Handle, Reply};
-use odeum_proto::NodeId;
+use odeum_proto::{Incarnation, NodeId};
 
 use super::conn::{Conn, Queues, Role};
 use super::endpoint::{Dialler, EndpointMessage};
@@ -23,11 +23,8 @@ use super::handle::Shared;
 use super::handover::Handover;
 use super::hello::{Introduced, Met};
 use super::plan::{Plan, Step};
-use super::{TransportError, pump, settings};
-
-/// How long a connection on which the peer gives way is used for want of another: the other's
-/// introduction has succeeded there, and takes no longer here. The peer answers meanwhile.
-const YIELD: Duration = settings::HANDSHAKE;
+use super::pump::{self, End};
+use super::{TransportError, settings};
 
 /// Connections that are seen out at a time. Two nodes make one or two; who makes more wants something
 /// else.
@@ -148,40 +145,43 @@ impl Link {
         }
     }
 
+    /// Of two connections between the same two processes the lower is seen out; to an earlier start of
+    /// the peer there is nothing to see out.
     fn on_adopt(&mut self, ctx: &mut Context<Self>, introduced: Introduced) {
-        let Introduced { quic, peer, incarnation, rank } = introduced;
-        let peer = (peer, incarnation);
-        // Between the same two processes the lower one is seen out; to an earlier start of the peer
-        // there is nothing to see out.
-        if let Some(higher) = self.conn.as_ref().filter(|current| current.rank >= rank) {
-            if higher.incarnation != incarnation {
-                quic.close(settings::CLOSE_DUPLICATE, b"another connection stays");
-                return;
+        match &self.conn {
+            Some(higher) if higher.rank >= introduced.rank => {
+                if higher.incarnation == introduced.incarnation {
+                    self.see_out_unused(ctx, introduced);
+                } else {
+                    introduced.quic.close(settings::CLOSE_DUPLICATE, b"another connection stays");
+                }
             }
-            let (conn, queues) = Conn::new(quic, peer, rank, &Role::Surplus, Vec::new());
-            conn.give_way(&self.shared);
-            self.leave(Arc::clone(&conn));
-            self.run(ctx, conn, queues, Vec::new());
-            return;
+            _ => self.put_in_use(ctx, introduced),
         }
+    }
+
+    /// Sees out a connection that is lower than the one in use.
+    fn see_out_unused(&mut self, ctx: &mut Context<Self>, introduced: Introduced) {
+        let (conn, queues) = Conn::new(introduced, &Role::Unused, Vec::new());
+        conn.give_way(&self.shared);
+        self.leave(Arc::clone(&conn));
+        self.run(ctx, conn, queues, Vec::new());
+    }
+
+    /// Uses a connection that is higher than the one in use, if there is one, which gives way.
+    fn put_in_use(&mut self, ctx: &mut Context<Self>, introduced: Introduced) {
+        let incarnation = introduced.incarnation;
+        let earlier = self.end_other_starts(incarnation);
         let last = self.conn.take();
-        let is_same = |conn: &Arc<Conn>| conn.incarnation == incarnation;
-        let (same, earlier): (Vec<_>, Vec<_>) =
-            self.leaving.iter().chain(&last).cloned().partition(is_same);
-        for conn in &earlier {
-            conn.quic.close(settings::CLOSE_DUPLICATE, b"a later start of the peer is there");
-        }
+        let of_this_start = self.leaving.iter().filter(|conn| conn.incarnation == incarnation);
+        let before = ways_out(of_this_start.chain(&last));
         let role = match &last {
-            Some(last) if is_same(last) && last.handover().decide(true) => Role::Successor(last),
+            Some(last) if last.handover().go_on() => Role::Successor(last),
             _ => Role::Only,
         };
-        let ways_out = |conns: Vec<Arc<Conn>>| -> Vec<_> {
-            let used = conns.iter().filter(|conn| !conn.handover().is_surplus());
-            used.map(|conn| Arc::clone(conn.handover())).collect()
-        };
-        let (conn, queues) = Conn::new(quic, peer, rank, &role, ways_out(same));
+        let (conn, queues) = Conn::new(introduced, &role, before);
         self.shared.install(&conn);
-        if let Some(last) = last.filter(is_same) {
+        if let Some(last) = last {
             last.give_way(&self.shared);
             self.leave(last);
         }
@@ -192,7 +192,19 @@ impl Link {
         self.conn = Some(Arc::clone(&conn));
         self.plan.up();
         self.told = None;
-        self.run(ctx, conn, queues, ways_out(earlier));
+        self.run(ctx, conn, queues, earlier);
+    }
+
+    /// Ends the connections to other starts of the peer than this one; returns their ways out.
+    fn end_other_starts(&mut self, incarnation: Incarnation) -> Vec<Arc<Handover>> {
+        let is_other = |conn: &&Arc<Conn>| conn.incarnation != incarnation;
+        let others = || self.leaving.iter().chain(&self.conn).filter(is_other);
+        for conn in others() {
+            conn.quic.close(settings::CLOSE_DUPLICATE, b"a later start of the peer is there");
+        }
+        let ways_out = ways_out(others());
+        self.conn = self.conn.take().filter(|conn| conn.incarnation == incarnation);
+        ways_out
     }
 
     /// Sees a connection out.
@@ -212,14 +224,15 @@ impl Link {
         queues: Queues,
         earlier: Vec<Arc<Handover>>,
     ) {
-        let (shared, me) = (Arc::clone(&self.shared), ctx.handle().clone());
+        let end = End::of(Arc::clone(&conn), Arc::clone(&self.shared));
+        let me = ctx.handle().clone();
         ctx.spawn(async move {
             // What those have brought is delivered first.
             for earlier in earlier {
                 earlier.ended().cancelled().await;
             }
             // A link that is stopping needs no news.
-            let mut running = pin!(pump::run(Arc::clone(&conn), queues, shared));
+            let mut running = pin!(pump::run(end, queues));
             let reason = tokio::select! {
                 biased;
                 reason = &mut running => reason,
@@ -238,7 +251,7 @@ impl Link {
             // Nothing that is sent by its lanes is answered.
             self.on_yield(ctx, &conn);
         } else if self.is_current(&conn) {
-            ctx.tell_after(YIELD, LinkMessage::Yield { conn });
+            ctx.tell_after(self.shared.yield_after, LinkMessage::Yield { conn });
         }
     }
 
@@ -248,7 +261,6 @@ impl Link {
             return;
         }
         self.shared.remove(conn);
-        conn.handover().decide(false);
         conn.give_way(&self.shared);
         self.leave(Arc::clone(conn));
         self.down(ctx, conn, "the peer keeps another connection");
@@ -333,4 +345,10 @@ impl Link {
         // A pause that was cut short leaves its timer behind: at worst one attempt comes early.
         ctx.tell_after(pause, LinkMessage::Wake);
     }
+}
+
+/// The ways out of those of `conns` that were used.
+fn ways_out<'a>(conns: impl Iterator<Item = &'a Arc<Conn>>) -> Vec<Arc<Handover>> {
+    let ways_out = conns.map(|conn| conn.handover()).filter(|way_out| !way_out.is_unused());
+    ways_out.map(Arc::clone).collect()
 }

@@ -29,10 +29,16 @@ pub(super) enum Fault {
     Lost,
 }
 
-/// Ends the use of a connection, also when its task is aborted.
-struct End {
+/// Ends the use of a connection, also when its task is aborted, before its first step even.
+pub(super) struct End {
     conn: Arc<Conn>,
     shared: Arc<Shared>,
+}
+
+impl End {
+    pub(super) fn of(conn: Arc<Conn>, shared: Arc<Shared>) -> Self {
+        Self { conn, shared }
+    }
 }
 
 impl Drop for End {
@@ -48,21 +54,25 @@ impl Drop for End {
     }
 }
 
-/// Runs `conn` until it is lost; returns why it was.
-pub(super) async fn run(conn: Arc<Conn>, queues: Queues, shared: Arc<Shared>) -> TransportError {
-    // Dropped in reverse order: first the tasks end, then those who wait are failed.
-    let end = End { conn: Arc::clone(&conn), shared: Arc::clone(&shared) };
+/// Runs the connection of `end` until it is lost; returns why it was.
+pub(super) async fn run(end: End, queues: Queues) -> TransportError {
+    let (conn, shared) = (Arc::clone(&end.conn), Arc::clone(&end.shared));
+    // Dropped before `end`: first the tasks end, then those who wait are failed.
     let mut tasks = JoinSet::new();
     tasks.spawn(outgoing(Arc::clone(&conn), Class::Consensus, queues.consensus));
     for queue in queues.lanes {
         tasks.spawn(outgoing(Arc::clone(&conn), Class::Lane, queue));
     }
-    if !conn.handover().is_surplus() {
+    if !conn.handover().is_unused() {
         for lane in 0..settings::LANES {
             tasks.spawn(lane::write(Arc::clone(&conn), lane));
         }
     }
-    tasks.spawn(handover::run(Arc::clone(&conn), Arc::clone(&shared)));
+    let (leaving, told) = (Arc::clone(&conn), Arc::clone(&shared));
+    tasks.spawn(async move {
+        handover::run(&leaving, &told).await;
+        Ok(())
+    });
     let transfers = Arc::new(Semaphore::new(settings::BULK_TRANSFERS));
     let [consensus, lanes] =
         [(); 2].map(|()| Arc::new(Semaphore::new(settings::kib(settings::WORK_BYTES))));

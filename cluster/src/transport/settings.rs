@@ -25,6 +25,14 @@ pub(super) const HANDSHAKE: Duration = Duration::from_secs(3);
 /// What an accepting node gives a refused peer to read why.
 pub(super) const FAREWELL: Duration = Duration::from_secs(1);
 
+/// How long a connection on which the peer gives way is used for want of another: the other's
+/// introduction has succeeded there, and takes no longer here. The peer answers meanwhile.
+pub(super) const YIELD_AFTER: Duration = HANDSHAKE;
+
+/// How long a connection that gives way may stay for what is under way on it. It costs next to
+/// nothing; requests that take longer fail as if the link was lost.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
 /// How often the certificate files are looked at. They change a few times a year; whoever changes
 /// them wants to see it taken up before looking away. A look costs three `stat`s.
 pub(super) const CERTS_LOOK: Duration = Duration::from_secs(2);

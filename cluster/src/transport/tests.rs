@@ -13,9 +13,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use odeum_actors::Supervisor;
+use quinn::Connection;
 use tempfile::TempDir;
 
 use super::*;
+use crate::transport::hello::{Introduction, Met};
 use crate::transport::pki::Authority;
 
 /// Long enough for a busy machine; nothing waits for it to pass.
@@ -95,6 +97,32 @@ impl Node {
     }
 }
 
+/// A connection of a peer with a good certificate and bad manners.
+async fn rogue(realm: &Realm, victim: &Node) -> Connection {
+    rogue_as(realm, victim, rand::random()).await
+}
+
+/// The one that it dials as its `attempt`th: of several the last one is the highest.
+async fn rogue_as(realm: &Realm, victim: &Node, attempt: u64) -> Connection {
+    let certs = tls::load(&realm.certs("rogue"), &id("rogue")).expect("certificates");
+    let local = SocketAddr::from(([127, 0, 0, 1], 0));
+    let mut endpoint = quinn::Endpoint::client(local).expect("binds");
+    endpoint.set_default_client_config(settings::client(&certs));
+    let quic = endpoint.connect(victim.addr(), pki::COMMON_NAME).expect("config").await;
+    let hello = odeum_proto::wire::Hello {
+        node: id("rogue"),
+        incarnation: Incarnation(1),
+        cluster: None,
+        attempt,
+    };
+    let introduction = Introduction { version: WireVersion::CURRENT, hello };
+    let met = hello::as_dialler(quic.expect("connects"), &introduction, None).await;
+    match met.expect("let in") {
+        Met::New(introduced) => introduced.quic,
+        Met::Linked(_) => panic!("linked before"),
+    }
+}
+
 fn id(name: &str) -> NodeId {
     name.parse().expect("valid")
 }
@@ -128,6 +156,16 @@ async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
         assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+async fn one_connection_is_left(nodes: [&Node; 2]) {
+    eventually("one connection is left", || {
+        nodes.iter().all(|node| {
+            let quic = node.transport.shared.quic.load();
+            quic.as_ref().map(|quic| quic.open_connections()) == Some(1)
+        })
+    })
+    .await;
 }
 
 /// What was logged on this thread while it lives: tests that read it run on one thread.

@@ -1,9 +1,7 @@
 //! The moves that spread the replicas of a firmware again, after a node has come or come back.
 
-use std::collections::BTreeSet;
-
 use odeum_proto::{
-    EntityId, Epoch, Name,
+    Epoch,
     store::{Command, NodeRecord},
 };
 
@@ -26,16 +24,17 @@ pub fn even_out(
 ) -> Option<Command> {
     let takers: Vec<&Host<'_>> = hosts.iter().filter(|host| host.takes(leased) > 0).collect();
     let mut here: Vec<Here<'_>> = Vec::with_capacity(wishes.len());
-    let mut crowd = Crowd::nobody(hosts);
     for wish in wishes {
         let placed =
             table.placements.get(&wish.entity).filter(|_| !table.is_moving(&wish.entity))?;
         let at = takers.iter().find(|host| host.record.id == placed.node)?.record;
-        crowd.change(&wish.entity, &at.id, 1);
         here.push(Here { wish, at, epoch: placed.epoch });
     }
     let first = &wishes.first()?.entity;
-    count_others(&mut crowd, first, table);
+    let mut crowd = Crowd::of_others(first, table, hosts);
+    for Here { wish, at, .. } in &here {
+        crowd.change(&wish.entity, &at.id, 1);
+    }
     let view = crowd.view(first, table.apart);
     // The last one on each node: the first one is the one that most callers know.
     here.sort_by(|a, b| a.at.id.cmp(&b.at.id));
@@ -62,19 +61,4 @@ struct Here<'a> {
     wish: &'a Wish<'a>,
     at: &'a NodeRecord,
     epoch: Epoch,
-}
-
-/// Counts what the firmware of `entity` is to be apart from. The whole table is looked through for it,
-/// so not when there is nothing.
-fn count_others(crowd: &mut Crowd<'_>, entity: &EntityId, table: Table<'_>) {
-    let Some(replica) = entity.replica() else { return };
-    let others: BTreeSet<&Name> = table.apart.from(replica.firmware()).collect();
-    if others.is_empty() {
-        return;
-    }
-    for (other, placement) in table.placements {
-        if other.replica().is_some_and(|it| others.contains(it.firmware())) {
-            crowd.change(other, table.whereabouts(other, placement), 1);
-        }
-    }
 }

@@ -2,7 +2,7 @@
 //! which people are told of them.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use odeum_proto::{EntityId, Name, NodeId, store::NodeRecord};
 
@@ -78,19 +78,34 @@ struct Spread<'a> {
 }
 
 impl<'a> Crowd<'a> {
-    /// Nothing is anywhere.
-    pub(super) fn nobody(hosts: &[Host<'a>]) -> Self {
+    /// All that is placed.
+    pub(super) fn of(table: Table<'_>, hosts: &[Host<'a>]) -> Self {
+        let mut crowd = Self::nobody(hosts);
+        crowd.count(table, |_| true);
+        crowd
+    }
+
+    /// What is placed of the firmware that an entity is to be apart from.
+    pub(super) fn of_others(entity: &EntityId, table: Table<'_>, hosts: &[Host<'a>]) -> Self {
+        let mut crowd = Self::nobody(hosts);
+        let Some(replica) = entity.replica() else { return crowd };
+        let others: BTreeSet<&Name> = table.apart.from(replica.firmware()).collect();
+        // The whole table is looked through for it, so not when there is nothing.
+        if !others.is_empty() {
+            crowd.count(table, |it| it.replica().is_some_and(|it| others.contains(it.firmware())));
+        }
+        crowd
+    }
+
+    fn nobody(hosts: &[Host<'a>]) -> Self {
         let fates = hosts.iter().map(|host| (&host.record.id, Fate::of(host.record)));
         Self { fates: fates.collect(), of: BTreeMap::new() }
     }
 
-    /// All that is placed.
-    pub(super) fn of(table: Table<'_>, hosts: &[Host<'a>]) -> Self {
-        let mut crowd = Self::nobody(hosts);
-        for (entity, placement) in table.placements {
-            crowd.change(entity, table.whereabouts(entity, placement), 1);
+    fn count(&mut self, table: Table<'_>, is_meant: impl Fn(&EntityId) -> bool) {
+        for (entity, placement) in table.placements.iter().filter(|(entity, _)| is_meant(entity)) {
+            self.change(entity, table.whereabouts(entity, placement), 1);
         }
-        crowd
     }
 
     /// A replica comes to a node, or goes from there.

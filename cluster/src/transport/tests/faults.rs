@@ -1,10 +1,9 @@
 //! Lost links, two links at once, and peers that send what they must not.
 
-use quinn::{Connection, ConnectionError};
+use quinn::ConnectionError;
 use rand::RngExt;
 
 use super::*;
-use crate::transport::hello::{self, Introduction, Met};
 
 #[tokio::test]
 async fn simultaneous_connects_settle_on_one_link_at_both_ends() {
@@ -28,13 +27,7 @@ async fn simultaneous_connects_settle_on_one_link_at_both_ends() {
             (at_a.dialled != at_b.dialled).then_some((at_a.generation, at_b.generation))
         };
         eventually("both agree", || agreed().is_some()).await;
-        eventually("one connection is left", || {
-            let open = |node: &Node| {
-                node.transport.shared.quic.load().as_ref().map(|quic| quic.open_connections())
-            };
-            open(&a) == Some(1) && open(&b) == Some(1)
-        })
-        .await;
+        one_connection_is_left([&a, &b]).await;
         let settled = agreed();
         assert!(settled.is_some(), "round {round}");
         assert_eq!(a.ask("b", b"1").await.expect("answered"), "1");
@@ -163,27 +156,6 @@ fn a_killed_peer_fails_its_requests_within_the_idle_timeout() {
         assert!(matches!(answer, Err(TransportError::Unreachable { .. })), "{answer:?}");
         assert!(killed.elapsed() < settings::IDLE * 2, "{:?}", killed.elapsed());
     });
-}
-
-/// A peer with a good certificate and bad manners.
-async fn rogue(realm: &Realm, victim: &Node) -> Connection {
-    let certs = tls::load(&realm.certs("rogue"), &id("rogue")).expect("certificates");
-    let local = SocketAddr::from(([127, 0, 0, 1], 0));
-    let mut endpoint = quinn::Endpoint::client(local).expect("binds");
-    endpoint.set_default_client_config(settings::client(&certs));
-    let quic = endpoint.connect(victim.addr(), pki::COMMON_NAME).expect("config").await;
-    let hello = odeum_proto::wire::Hello {
-        node: id("rogue"),
-        incarnation: Incarnation(1),
-        cluster: None,
-        attempt: rand::random(),
-    };
-    let introduction = Introduction { version: WireVersion::CURRENT, hello };
-    let met = hello::as_dialler(quic.expect("connects"), &introduction, None).await;
-    match met.expect("let in") {
-        Met::New(introduced) => introduced.quic,
-        Met::Linked(_) => panic!("linked before"),
-    }
 }
 
 async fn is_closed_for(quic: &Connection, what: &str) {

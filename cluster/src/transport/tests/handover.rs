@@ -1,11 +1,17 @@
-//! Two connections at once, with requests and messages under way on the one that goes.
+//! Two connections at once, with requests and messages under way on the one that goes, and peers that
+//! do not see it out.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
-use odeum_proto::Epoch;
+use bytes::BytesMut;
+use odeum_proto::{Epoch, limits};
+use quinn::{ConnectionError, RecvStream, SendStream};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::*;
+use crate::transport::handover::{DELIVERED, Lanes};
 use crate::transport::lane::{LanePeer, LaneSink, Malformed, Outlet, Packet, Refused, packet};
 
 /// Answers with the question, once it may.
@@ -42,16 +48,6 @@ async fn ask_by_all_classes(node: &Node, peer: &str) {
     for answer in futures::future::join_all(asks).await {
         assert_eq!(answer.expect("answered"), "under way");
     }
-}
-
-async fn one_connection_is_left(nodes: [&Node; 2]) {
-    eventually("one connection is left", || {
-        nodes.iter().all(|node| {
-            let quic = node.transport.shared.quic.load();
-            quic.as_ref().map(|quic| quic.open_connections()) == Some(1)
-        })
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -221,4 +217,138 @@ async fn of_simultaneous_connects_nothing_is_doubled_and_nothing_lost_unsaid() {
             }
         }
     }
+}
+
+/// How long a [`hasty`] node waits for its peers.
+const SOON: Duration = Duration::from_millis(300);
+
+const NOT_IN_TIME: &str = "it gave way and was not done in time";
+
+/// A node that has little time for connections that go.
+async fn hasty(realm: &Realm) -> Node {
+    let config = TransportConfig { yield_after: SOON, patience: SOON, ..realm.config("victim") };
+    Node::start(config, Services::default()).await
+}
+
+/// Says that the rogue gives way, and nothing more.
+async fn give_way(quic: &Connection, lanes: Lanes) -> SendStream {
+    let mut send = quic.open_uni().await.expect("opens");
+    send.write_all(&[settings::TAG_GIVE_WAY, lanes.to_wire()]).await.expect("sent");
+    send
+}
+
+/// Waits until the node gives way; what it says of its lanes, and the stream for the rest.
+async fn given_way(quic: &Connection) -> (u8, RecvStream) {
+    loop {
+        let stream = timeout(PATIENCE, quic.accept_uni()).await.expect("in time");
+        let (mut stream, mut head) = (stream.expect("open"), [0; 2]);
+        stream.read_exact(&mut head).await.expect("a tag, and what is said or which lane it is");
+        if head[0] == settings::TAG_GIVE_WAY {
+            return (head[1], stream);
+        }
+    }
+}
+
+/// Waits until the node closes the connection; why it did.
+async fn why_closed(quic: &Connection) -> String {
+    match timeout(PATIENCE, quic.closed()).await.expect("closed") {
+        ConnectionError::ApplicationClosed(close) => {
+            String::from_utf8_lossy(&close.reason).into_owned()
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_given_up_for_one_that_never_comes_is_used_for_a_while() {
+    let realm = Realm::new();
+    let victim = hasty(&realm).await;
+    let quic = rogue(&realm, &victim).await;
+    victim.linked("rogue").await;
+    let told = Instant::now();
+    let _telling = give_way(&quic, Lanes::GoOn).await;
+    let (said, _stream) = given_way(&quic).await;
+    assert!(told.elapsed() >= SOON, "{:?}", told.elapsed());
+    assert_eq!(said, Lanes::End.to_wire());
+    assert!(victim.transport.link(&id("rogue")).is_none());
+    // It says no more of its own lanes, nor that it is done.
+    assert_eq!(why_closed(&quic).await, NOT_IN_TIME);
+    assert!(told.elapsed() >= 2 * SOON, "{:?}", told.elapsed());
+}
+
+#[tokio::test]
+async fn who_does_not_give_way_in_turn_loses_the_connection_in_time_and_holds_up_nobody_after() {
+    let realm = Realm::new();
+    let victim = hasty(&realm).await;
+    let record = Record::of(&victim);
+    let first = rogue_as(&realm, &victim, 1).await;
+    victim.linked("rogue").await;
+    let replacing = async {
+        let asked = timeout(PATIENCE, first.accept_bi()).await.expect("in time");
+        let _not_answered = asked.expect("open");
+        let begun = Instant::now();
+        let second = rogue_as(&realm, &victim, 2).await;
+        let mut lane = BytesMut::from(&[settings::TAG_ENTITY, 0][..]);
+        packet::put_tell(&mut lane, Epoch(1), "lane/0", &7_u64).expect("a packet");
+        let mut send = second.open_uni().await.expect("opens");
+        send.write_all(&lane).await.expect("sent");
+        let (said, _stream) = given_way(&first).await;
+        assert_eq!(said, Lanes::GoOn.to_wire());
+        eventually("what came by the next one is delivered", || record.count() == 1).await;
+        assert!(begun.elapsed() >= SOON, "{:?}", begun.elapsed());
+        assert_eq!(why_closed(&first).await, NOT_IN_TIME);
+        assert!(second.close_reason().is_none());
+    };
+    let (answer, ()) = tokio::join!(victim.ask("rogue", b"under way"), replacing);
+    assert!(matches!(answer, Err(TransportError::Unreachable { .. })), "{answer:?}");
+    // What was sent by the lanes that went on may not have come.
+    eventually("it is told", || record.losses() == 1).await;
+}
+
+#[tokio::test]
+async fn who_holds_on_to_a_connection_that_is_not_used_loses_it_in_time() {
+    let realm = Realm::new();
+    let victim = hasty(&realm).await;
+    let used = rogue_as(&realm, &victim, 2).await;
+    let link = victim.linked("rogue").await;
+    let begun = Instant::now();
+    let unused = rogue_as(&realm, &victim, 1).await;
+    let (said, mut stream) = given_way(&unused).await;
+    assert_eq!(said, Lanes::Unused.to_wire());
+    assert_eq!(stream.read_to_end(2).await.expect("the rest"), [DELIVERED]);
+    assert_eq!(why_closed(&unused).await, NOT_IN_TIME);
+    assert!(begun.elapsed() >= SOON, "{:?}", begun.elapsed());
+    assert!(used.close_reason().is_none());
+    assert_eq!(victim.linked("rogue").await.generation, link.generation);
+}
+
+/// It was told to nobody when the connection ended before the writers of its lanes had stopped.
+#[tokio::test]
+async fn what_the_peer_says_is_lost_is_told_though_the_connection_ends_before_it_is_written() {
+    let realm = Realm::new();
+    let victim = realm.node("victim").await;
+    let record = Record::of(&victim);
+    let first = rogue_as(&realm, &victim, 1).await;
+    let link = victim.linked("rogue").await;
+    // More than the peer lets come, so that the writer has to wait.
+    let outlet = victim.transport.lane(&id("rogue"), 0).expect("linked");
+    let large = vec![0_u8; limits::MESSAGE_BYTES / 2];
+    for _ in 0..4 {
+        let pushed = outlet.push(|out| packet::put_tell(out, Epoch(1), "lane/0", &large));
+        pushed.expect("there is room");
+    }
+    eventually("the writer has it", || outlet.depth() == 0).await;
+    let second = rogue_as(&realm, &victim, 2).await;
+    eventually("it is replaced", || {
+        victim.transport.link(&id("rogue")).is_some_and(|now| now.generation != link.generation)
+    })
+    .await;
+    let mut telling = give_way(&first, Lanes::End).await;
+    telling.finish().expect("open");
+    timeout(PATIENCE, telling.stopped()).await.expect("in time").expect("it has come");
+    assert_eq!(record.losses(), 0);
+    first.close(settings::CLOSE_ORDERLY, b"gone");
+    eventually("it is told", || record.losses() == 1).await;
+    assert!(second.close_reason().is_none());
+    assert!(victim.transport.link(&id("rogue")).is_some());
 }
