@@ -37,8 +37,26 @@
 //! is cut off where it waits for something. With the next lease they go on, except for those that
 //! were another node's in between, which are gone with what was sent to them.
 //!
-//! Not done, and why: no message is kept on disk. What must survive the crash of a node is
-//! written to the store by the entity, or asked again by the asker with the same key.
+//! # What goes where, and what a crash leaves
+//!
+//! What is placed is the shard, so that is what moves, with all of its entities at once: to a node
+//! that joins or is used again, and from one that leaves, stops or is drained. No entity moves by
+//! itself; `odeum migrate` says so of one. A node that joins gets no shard with active entities of a kind that
+//! is neither [movable](Kind::movable) nor ends them when they are [idle](Kind::idle).
+//!
+//! | entity | its shard goes in good order | its node crashes (`kill -9`) |
+//! |---|---|---|
+//! | not active | it is a name: nothing but the shard's row of the table changes | the same |
+//! | active, [movable](Kind::movable) | goes on with what it has in memory, and with the replies that it remembers | made anew; its memory is gone |
+//! | active, not movable | told by [`passivating`](Entity::passivating), then made anew there | made anew; its memory is gone |
+//! | what it has written to the [store](EntityContext::store) | is there | is there |
+//! | the place of its shard | another | another, when the lease of the node is over |
+//!
+//! Not done, and why: no message is kept on disk, and nobody writes down by itself what an entity has in
+//! memory: there are no checkpoints of it as there are of firmware, because only the entity knows when
+//! its state is whole and what of it is worth a round of the log. What must survive the crash of a node
+//! it writes to the store before it replies, and reads when it is
+//! [activated](Entity::activated); or the asker asks again with the same key.
 
 use std::fmt;
 use std::future::Future;

@@ -142,6 +142,7 @@
 //! | replicas are spread over zones and nodes, and are where their deployment lets them be | `placement::planner::tests` |
 //! | a singleton is active on one node, and on another when that stops | `entity::tests::lives::a_singleton_is_active_unasked_and_follows_when_its_node_stops` |
 //! | what a crashed node owned is active elsewhere | `entity::tests::moves::entities_of_a_node_that_crashed_are_active_elsewhere` |
+//! | what an entity wrote to the store is there after such a crash | `entity::tests::moves::what_an_entity_wrote_to_the_store_is_there_when_its_node_has_crashed` |
 //! | an entity is active on one node at a time, also while a node is cut off or was stopped | `lease::tests::model`, `store::tests::leases`, `tests/faults` |
 //! | a subscriber gets a topic's messages in order, or is told how many it missed | `tests/topics.rs` |
 //! | a blob is on several nodes, is repaired when one is lost, and goes when nobody owns it | `tests/blobs.rs` |

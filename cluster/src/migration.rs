@@ -42,12 +42,25 @@
 //! Two entries of the log, the state once over the wire and what changes meanwhile once more. The
 //! entity stands still for its last piece, one entry of the log and what it takes to begin there.
 //!
+//! # What moves how
+//!
+//! | what | moves | with |
+//! |---|---|---|
+//! | firmware of a core module whose package is movable, in the node | by itself, by these steps | all that it has in memory, and what waits for it |
+//! | component, other packages, firmware in a process of its own, what may have files open | by itself, by these steps | what it has in the store, written there as a checkpoint while it is frozen; it begins anew |
+//! | firmware that is idle, or serves HTTP | by itself, by these steps | nothing: there is no instance, or one for each request |
+//! | job | not while it runs | |
+//! | entity of a program's own kind, active and [movable](crate::entity::Kind::movable) | with its shard | what it says that it has in memory |
+//! | the same, not movable | with its shard | what it has written to the store; it is made anew |
+//! | the same, not active | with its shard | nothing: only the table changes |
+//!
+//! A shard goes as a whole and not by these steps: when a node joins, leaves, stops, is drained or used
+//! again ([`crate::entity`], which also says what a crash leaves of an entity). So `odeum migrate` refuses
+//! an entity of a program's own kind, and names the `odeum drain` that moves it.
+//!
 //! # What cannot move
-//! What the layer above says of it ([`Cannot`]). Firmware that cannot take along what it has in memory
-//! begins anew on the other node, from its session, and the report of the move says why: a component,
-//! a server, what runs in a process of its own, what may have files open, what is idle. A job stays
-//! while it runs. The module `firmware::travel` of `odeum-runtime` has the list. Entities of a program's own kinds do not move by these steps, but with their shard
-//! ([`crate::entity`]): those of a movable kind with what they have in memory.
+//! What the layer above says of it ([`Cannot`]), and it is told in the report of the move: why an instance
+//! began anew, or why it stayed. The module `firmware::travel` of `odeum-runtime` has the list.
 //!
 //! Not done, and why: A's last messages are not sent on by A. Those who sent them are told where the
 //! entity is and send them there, with the same request ids, so nothing is forwarded twice.

@@ -12,6 +12,7 @@ use cluster::{Cluster, PATIENCE, Routes, count, name};
 use odeum_proto::{Incarnation, RequestId};
 use odeum_runtime::api::client::ApiError;
 use odeum_runtime::api::types::CallOptions;
+use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::task::JoinSet;
 
@@ -84,4 +85,35 @@ async fn no_call_fails_and_no_memory_is_lost_while_all_nodes_restart() {
     assert_eq!(["n1", "n2", "n3"].map(|id| cluster.pid(id)), pids, "each in its own process");
     let nodes = cluster.api("n1").nodes().await.expect("it answers");
     assert!(nodes.iter().all(|node| node.incarnation == Incarnation(2)), "{nodes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_asked_node_restarts_as_well_and_a_name_that_is_wrong_has_none_restarted() {
+    let mut cluster = Cluster::of(3, &[]).await;
+    let restart = async |nodes: &[&str], api: String| {
+        let command = [&["rollout", "restart", "-o", "json", "--patience", "40s"], nodes].concat();
+        Command::new(env!("CARGO_BIN_EXE_odeum"))
+            .args(command)
+            .env("ODEUM_API", api)
+            .kill_on_drop(true)
+            .output()
+            .await
+            .expect("the command runs")
+    };
+    let api = cluster.api("n1").url().to_string();
+    let unknown = restart(&["n2", "n9"], api.clone()).await;
+    assert_eq!(unknown.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&unknown.stderr);
+    assert_eq!(said, "error: no node is called n9; `odeum get nodes` shows all of them\n");
+    let nodes = cluster.api("n1").nodes().await.expect("it answers");
+    assert!(nodes.iter().all(|node| node.incarnation == Incarnation(1)), "{nodes:?}");
+
+    let restarted = restart(&["n1"], api).await;
+    let said = String::from_utf8_lossy(&restarted.stderr);
+    assert!(restarted.status.success(), "{said}\n{}", cluster.last_words());
+    let told: Value = serde_json::from_slice(&restarted.stdout).expect("JSON");
+    let wanted = json!([{ "node": "n1", "former": 1, "incarnation": 2 }]);
+    assert_eq!(told, json!({ "restarted": wanted, "moves": 0 }));
+    cluster.rebound("n1");
+    cluster.whole().await;
 }

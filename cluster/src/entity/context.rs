@@ -13,6 +13,7 @@ use super::envelope::{Envelope, Payload};
 use super::runner::Runner;
 use super::slot::{Held, Slot};
 use super::{Entity, EntityMessage, EntityRef};
+use crate::store::StoreHandle;
 
 /// An entity's view of itself. What it owns here ends with this activation.
 pub struct EntityContext<'a, E: Entity> {
@@ -82,6 +83,13 @@ impl<'a, E: Entity> EntityContext<'a, E> {
     #[must_use]
     pub fn entity<M: EntityMessage>(&self, id: EntityId) -> Option<EntityRef<M>> {
         self.slot.host.hub().map(|hub| EntityRef::new(hub, id))
+    }
+
+    /// The replicated store, for what must survive the crash of the node: what was written there
+    /// before a reply is there wherever the entity is made next. `None` while the node is stopping.
+    #[must_use]
+    pub fn store(&self) -> Option<StoreHandle> {
+        self.slot.host.hub().map(|hub| hub.store().clone())
     }
 
     /// Tells the entity something after `wait`, behind what is in its queue then.

@@ -61,11 +61,12 @@ pub(crate) fn entities(parts: HubParts) -> (EntitiesHandle, SupervisorSpec) {
         kinds.iter().map(|kind| (kind.name().clone(), host(kind))).collect();
     let slot = Arc::new(std::sync::OnceLock::<Arc<Hub>>::new());
     let made = Arc::clone(&slot);
-    let sources = Sources { store, live, lease: lease.watch() };
+    let sources = Sources { store: store.clone(), live, lease: lease.watch() };
     let (actor, spec) = child("Shards", move || Shards::new(made.get().cloned(), sources.clone()));
     let hub = Arc::new_cyclic(|me| Hub {
         me: Weak::clone(me),
         node,
+        store,
         transport: transport.clone(),
         hosts,
         tenure,
@@ -146,6 +147,7 @@ struct Fence {
 pub(super) struct Hub {
     me: Weak<Self>,
     node: NodeId,
+    store: StoreHandle,
     transport: TransportHandle,
     hosts: BTreeMap<EntityKind, Arc<dyn Host>>,
     tenure: Arc<Tenure>,
@@ -162,6 +164,10 @@ pub(super) struct Hub {
 impl Hub {
     pub(super) fn node(&self) -> &NodeId {
         &self.node
+    }
+
+    pub(super) fn store(&self) -> &StoreHandle {
+        &self.store
     }
 
     pub(super) fn tenure(&self) -> &Tenure {

@@ -125,11 +125,8 @@ impl Cluster {
 
     /// The same with more arguments.
     pub(crate) async fn start_with(&mut self, id: &str, join: Option<&str>, more: &[&str]) {
-        let [certs, data, log] =
-            ["certs", "data", "log"].map(|part| self.folder.path().join(format!("{id}.{part}")));
-        if !certs.exists() {
-            self.authority.issue(&id.parse().expect("a name"), &certs).expect("a certificate");
-        }
+        let (certs, data) = (self.certs(id), self.data(id));
+        let log = self.folder.path().join(format!("{id}.log"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_odeum"));
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
@@ -192,6 +189,15 @@ impl Cluster {
     /// The data folder of a node.
     pub(crate) fn data(&self, id: &str) -> PathBuf {
         self.folder.path().join(format!("{id}.data"))
+    }
+
+    /// The folder with the certificate of a node, which is issued when it is wanted first.
+    pub(crate) fn certs(&self, id: &str) -> PathBuf {
+        let certs = self.folder.path().join(format!("{id}.certs"));
+        if !certs.exists() {
+            self.authority.issue(&id.parse().expect("a name"), &certs).expect("a certificate");
+        }
+        certs
     }
 
     pub(crate) fn pid(&self, id: &str) -> u32 {

@@ -2,7 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use odeum_proto::session::{SessionSettings, Value};
+
 use super::*;
+use crate::store::{Consistency, SessionHandle};
 
 /// Sends to eight entities from a node until told to stop; how many each was sent.
 async fn send_until(node: &RunningNode, sender: u32, stop: &AtomicBool) -> u32 {
@@ -96,6 +99,62 @@ async fn entities_of_a_node_that_crashed_are_active_elsewhere() {
     let key = "r-1".parse().expect("valid");
     let answer = entity.ask_once(key, Note::Where, PATIENCE).await.expect("answers");
     assert_ne!(answer, Answer::Where(id("c")));
+    stop(nodes).await;
+}
+
+/// Adds up in the replicated store.
+struct Ledger(Option<SessionHandle>);
+
+/// Answered by the sum, and the node that it was made on.
+#[derive(Serialize, Deserialize)]
+struct Add(i64);
+
+impl EntityMessage for Add {
+    type Reply = (i64, NodeId);
+}
+
+impl Entity for Ledger {
+    type Message = Add;
+
+    async fn activated(&mut self, ctx: &mut EntityContext<'_, Self>) -> Result<(), ActorError> {
+        let store = ctx.store().ok_or_else(|| ActorError::msg("the node is stopping"))?;
+        let session = store.session(ctx.id().key().as_str().parse()?);
+        session.create(SessionSettings::default()).await?;
+        self.0 = Some(session);
+        Ok(())
+    }
+
+    async fn handle(
+        &mut self,
+        ctx: &mut EntityContext<'_, Self>,
+        Add(more): Add,
+    ) -> Result<(i64, NodeId), ActorError> {
+        let session = self.0.as_ref().ok_or_else(|| ActorError::msg("it was not activated"))?;
+        let known = session.get("sum", Consistency::Linearizable).await?;
+        let sum = match known.map(|sum| sum.value().clone()) {
+            Some(Value::Integer(sum)) => sum + more,
+            _ => more,
+        };
+        session.set("sum", Value::Integer(sum)).await?;
+        Ok((sum, ctx.node().clone()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_entity_wrote_to_the_store_is_there_when_its_node_has_crashed() {
+    let realm = Realm::new();
+    let kind = || Kind::new("ledger".parse().expect("valid"), |_: &EntityId| Ledger(None));
+    let mut nodes = realm.nodes(&["a", "b", "c"], kind).await;
+    let ledger = |node: &RunningNode| node.entity::<Add>("ledger/k".parse().expect("valid"));
+    let (sum, owner) = ledger(&nodes[0]).ask(Add(70), PATIENCE).await.expect("answers");
+    assert_eq!(sum, 70);
+    let place = nodes.iter().position(|node| *node.id() == owner).expect("one of them");
+    let lost = nodes.remove(place);
+    lost.root().kill();
+    let key = "r-1".parse().expect("valid");
+    let (sum, next) = ledger(&nodes[0]).ask_once(key, Add(1), PATIENCE).await.expect("answers");
+    assert_eq!(sum, 71);
+    assert_ne!(next, owner);
     stop(nodes).await;
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use odeum_cluster::placement::planner::Wish;
-use odeum_proto::{moves::MoveReport, store::Command};
+use odeum_proto::{EntityId, NodeId, moves::MoveReport, store::Command};
 
 use super::{NodeFacade, placement::why_unfit};
 use crate::api::{
@@ -19,35 +19,59 @@ impl NodeFacade {
     pub(super) async fn migrate(&self, body: MoveBody) -> Result<MoveBegun, Problem> {
         let MoveBody { entity, to } = body;
         self.fresh().await?;
-        let kinds = self.store.view(|state| state.kinds().contains_key(entity.kind()));
-        if kinds {
-            let kind = entity.kind();
-            let reason = format!("entities of kind {kind} move by shard, not one by one");
-            return Err(Problem::Conflict { reason: reason.into() });
+        if self.store.view(|state| state.kinds().contains_key(entity.kind())) {
+            return Err(self.goes_with_its_shard(&entity));
         }
         let place = self.store.view(|state| state.placements().get(&entity).cloned());
         let Some(place) = place else {
             if let Some(replica) = entity.replica() {
-                self.check_deployed(replica.firmware())?;
+                self.check_replica(&replica)?;
                 let reason = format!("{entity} is not placed on a node yet");
                 return Err(Problem::Unavailable { reason: reason.into() });
             }
             return Err(Problem::NotFound { what: entity.to_string().into() });
         };
-        // It would go from there at once.
-        let unfit = self.store.view(|state| {
-            let spec = state.spec_of(&entity.replica()?)?;
-            let wish = Wish::of(entity.clone(), &spec.policy);
-            Some(why_unfit(wish.unfit(state.nodes().get(&to)?)?, &wish))
-        });
-        if let Some(why) = unfit {
-            let reason = format!("{to} may not have {entity}: {why}");
-            return Err(Problem::Conflict { reason: reason.into() });
-        }
+        self.check_target(&entity, &to)?;
         let (from, epoch) = (place.node, place.epoch);
         let (moved, there) = (entity.clone(), to.clone());
         self.write(Command::BeginMove { entity: moved, to: there, expected: epoch }).await?;
         Ok(MoveBegun { entity, from, to, epoch })
+    }
+
+    /// Refuses a node that is none, or from which it would go at once.
+    fn check_target(&self, entity: &EntityId, to: &NodeId) -> Result<(), Problem> {
+        let reason = self.store.view(|state| {
+            let may_not = |why: &str| Some(format!("{to} may not have {entity}: {why}"));
+            let Some(record) = state.nodes().get(to) else {
+                let all = "`odeum get nodes` shows all of them";
+                return Some(format!("no node is called {to}; {all}"));
+            };
+            if state.leaving().contains(to) {
+                return may_not("it is leaving");
+            }
+            if state.draining().contains(to) {
+                return may_not(&format!("it is drained, until `odeum drain {to} --undo`"));
+            }
+            let spec = state.spec_of(&entity.replica()?)?;
+            let wish = Wish::of(entity.clone(), &spec.policy);
+            may_not(&why_unfit(wish.unfit(record)?, &wish))
+        });
+        match reason {
+            Some(reason) => Err(Problem::Conflict { reason: reason.into() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses to move an entity of a program's own kind: what is placed is its shard.
+    fn goes_with_its_shard(&self, entity: &EntityId) -> Problem {
+        let kind = entity.kind();
+        let at = self.store.view(|state| state.placement(entity).map(|place| place.node.clone()));
+        let how = match at {
+            Some(node) => format!("; `odeum drain {node}` moves all that {node} has"),
+            None => String::new(),
+        };
+        let reason = format!("entities of kind {kind} move with their shards, not one by one{how}");
+        Problem::Conflict { reason: reason.into() }
     }
 
     /// The moves that began lately at any node that answers, the oldest first.

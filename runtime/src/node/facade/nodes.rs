@@ -96,7 +96,10 @@ impl NodeFacade {
 fn left_problem(error: LeaveError) -> Problem {
     let reason = error.to_string().into();
     match error {
-        LeaveError::Unknown { node } => Problem::NotFound { what: format!("node {node}").into() },
+        LeaveError::Unknown { node } => {
+            let what = format!("node {node}; `odeum get nodes` shows all of them");
+            Problem::NotFound { what: what.into() }
+        }
         LeaveError::Refused(refusal) => refusal.into(),
         LeaveError::StillHolds { .. } | LeaveError::NotEmpty { .. } => {
             Problem::Unavailable { reason }

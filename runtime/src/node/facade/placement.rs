@@ -72,11 +72,9 @@ impl NodeFacade {
         self.fresh().await?;
         let replica = entity.replica();
         let Some(replica) = replica else {
-            let kind = entity.kind();
-            let reason = format!("entities of kind {kind} are placed by shard, not one by one");
-            return Err(Problem::Conflict { reason: reason.into() });
+            return Err(self.placed_by_shard(&entity));
         };
-        self.check_deployed(replica.firmware())?;
+        self.check_replica(&replica)?;
         let explained = self.with_hosts(|state, hosts, leased| {
             let spec = state.spec_of(&replica)?;
             let wish = Wish::of(entity.clone(), &spec.policy);
@@ -115,6 +113,18 @@ impl NodeFacade {
             })
         });
         explained.ok_or_else(|| Problem::NotFound { what: entity.to_string().into() })
+    }
+
+    /// Refuses to explain where an entity of a program's own kind is: what is placed is its shard.
+    fn placed_by_shard(&self, entity: &EntityId) -> Problem {
+        let kind = entity.kind();
+        if !self.store.view(|state| state.kinds().contains_key(kind)) {
+            return Problem::NotFound { what: entity.to_string().into() };
+        }
+        let at = self.store.view(|state| state.placement(entity).map(|place| place.node.clone()));
+        let at = at.map(|node| format!("; {entity} is on {node}")).unwrap_or_default();
+        let reason = format!("entities of kind {kind} are placed by shard, not one by one{at}");
+        Problem::Conflict { reason: reason.into() }
     }
 
     pub(super) async fn evened_out(

@@ -14,16 +14,25 @@ impl NodeFacade {
     /// Those that are meant by a name, with a number or without.
     pub(super) fn meant(&self, of: &odeum_proto::Recipient) -> Result<Vec<ReplicaId>, Problem> {
         let name = of.firmware();
+        match of.replica() {
+            None => {
+                self.check_deployed(name)?;
+                Ok(ReplicaId::all(name, self.replicas(name)).collect())
+            }
+            Some(replica) => self.check_replica(&replica).map(|()| vec![replica]),
+        }
+    }
+
+    /// Refuses a replica that there is not.
+    pub(super) fn check_replica(&self, replica: &ReplicaId) -> Result<(), Problem> {
+        let (name, number) = (replica.firmware(), replica.number());
         self.check_deployed(name)?;
         let replicas = self.replicas(name);
-        match of.replica() {
-            None => Ok(ReplicaId::all(name, replicas).collect()),
-            Some(replica) if replica.number() <= replicas => Ok(vec![replica]),
-            Some(_) => {
-                let what = format!("replica {of}: {name} has {replicas} of them");
-                Err(Problem::NotFound { what: what.into() })
-            }
+        if number <= replicas {
+            return Ok(());
         }
+        let what = format!("replica {name}.{number}: {name} has {replicas} of them");
+        Err(Problem::NotFound { what: what.into() })
     }
 
     pub(super) async fn scale(&self, name: Name, replicas: u32) -> Result<Scaled, Problem> {
