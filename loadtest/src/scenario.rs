@@ -30,6 +30,7 @@ mod collect;
 pub mod compare;
 mod director;
 pub mod generator;
+mod growth;
 mod html;
 mod junit;
 pub mod library;
