@@ -60,8 +60,6 @@ mod handoff;
 mod host;
 mod hub;
 mod kind;
-#[cfg(feature = "testing")]
-pub mod mishap;
 mod pending;
 mod reference;
 mod route;
