@@ -78,8 +78,6 @@ mod handoff;
 mod host;
 mod hub;
 mod kind;
-#[cfg(feature = "testing")]
-pub mod mishap;
 mod pending;
 mod reference;
 mod route;

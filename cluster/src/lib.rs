@@ -173,6 +173,8 @@ pub mod lease;
 pub mod membership;
 pub mod migration;
 #[cfg(feature = "testing")]
+pub mod mishap;
+#[cfg(feature = "testing")]
 pub mod netns;
 pub mod network;
 pub mod node;

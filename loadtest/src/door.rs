@@ -5,14 +5,15 @@
 //!
 //! ```text
 //! 17 ask 4711 g0 12 xxxx     entity 4711 counts message 12 of sender g0
-//! 17 ok 31 n2 815 12 0 0     it has counted 31, on n2, in life 815; of g0 it had 12 last, missed 0, had 0 twice
+//! 17 ok 31 n2 815 12 0 0 0   it has counted 31, on n2, in life 815; of g0 it had 12 last, missed 0, had 0
+//!                            twice and 0 behind later ones
 //! 18 tell 4711 g0 13 xxxx    the same without waiting for it
 //! 18 ok
 //! 19 err unavailable
 //! ```
 //! What is told comes to an entity in the order of the lines of one connection.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,6 +42,9 @@ pub(crate) const NOBODY: &str = "-";
 
 /// How long an entity may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Missed messages of a sender that an entity remembers, to know a late one: far more than are under way.
+const MISSING: u64 = 1_000;
 
 /// Lines that wait to be written to a connection.
 const LINES: usize = 4_096;
@@ -72,16 +76,58 @@ pub(crate) struct Counted {
     pub(crate) last: u64,
     /// Messages of the sender that should have come between those that came.
     pub(crate) missed: u64,
-    /// Messages of the sender that came again, or behind later ones.
+    /// Messages of the sender that came again.
     pub(crate) again: u64,
+    /// Messages of the sender that came behind later ones.
+    pub(crate) late: u64,
 }
 
 /// What an entity has of one sender.
 #[derive(Debug, Default)]
 struct Sender {
     last: u64,
+    /// None as long as each message came behind the one before it: there may be a million senders.
+    gaps: Option<Box<Gaps>>,
+}
+
+/// What came otherwise.
+#[derive(Debug, Default)]
+struct Gaps {
     missed: u64,
     again: u64,
+    late: u64,
+    /// The latest of those that were missed.
+    missing: BTreeSet<u64>,
+}
+
+impl Sender {
+    /// A message came.
+    fn had(&mut self, number: u64) {
+        // The first one of a life may be any: those before were another life's.
+        let expected = if self.last == 0 { number } else { self.last + 1 };
+        if number != expected {
+            self.gaps.get_or_insert_default().had(number, expected);
+        }
+        self.last = self.last.max(number);
+    }
+}
+
+impl Gaps {
+    fn had(&mut self, number: u64, expected: u64) {
+        if number > expected {
+            self.missed += number - expected;
+            let remembered = number.saturating_sub(MISSING).max(expected);
+            self.missing.extend(remembered..number);
+            while self.missing.len() as u64 > MISSING {
+                self.missing.pop_first();
+            }
+        } else if self.missing.remove(&number) {
+            self.missed -= 1;
+            self.late += 1;
+        } else {
+            self.again += 1;
+        }
+    }
 }
 
 /// An entity that counts.
@@ -100,29 +146,26 @@ impl Entity for Counter {
         ctx: &mut EntityContext<'_, Self>,
         Count { sender, number, .. }: Count,
     ) -> Result<Counted, ActorError> {
-        if &*sender == NOBODY {
-            self.count += 1;
-        }
+        let has_order = &*sender != NOBODY;
         let of = self.senders.entry(sender).or_default();
         if number > 0 {
             self.count += 1;
-            // The first one of a life may be any: those before were another life's.
-            if of.last > 0 && number <= of.last {
-                of.again += 1;
-            } else {
-                if of.last > 0 {
-                    of.missed += number - of.last - 1;
-                }
-                of.last = number;
+            if has_order {
+                of.had(number);
             }
         }
+        let (missed, again, late) = match &of.gaps {
+            None => (0, 0, 0),
+            Some(gaps) => (gaps.missed, gaps.again, gaps.late),
+        };
         Ok(Counted {
             count: self.count,
             node: ctx.node().to_string(),
             life: self.life,
             last: of.last,
-            missed: of.missed,
-            again: of.again,
+            missed,
+            again,
+            late,
         })
     }
 }
@@ -178,8 +221,8 @@ async fn serve(entities: EntitiesHandle, stream: TcpStream) {
             let answers = answers.clone();
             work.spawn(async move {
                 let line = match entity.ask(message, PATIENCE).await {
-                    Ok(Counted { count, node, life, last, missed, again }) => {
-                        format!("{id} ok {count} {node} {life} {last} {missed} {again}\n")
+                    Ok(Counted { count, node, life, last, missed, again, late }) => {
+                        format!("{id} ok {count} {node} {life} {last} {missed} {again} {late}\n")
                     }
                     Err(error) => format!("{id} err {}\n", word_for(&error)),
                 };
@@ -396,6 +439,7 @@ fn counted(said: &str) -> Option<Counted> {
         last: word()?.parse().ok()?,
         missed: word()?.parse().ok()?,
         again: word()?.parse().ok()?,
+        late: word()?.parse().ok()?,
     })
 }
 
@@ -409,7 +453,25 @@ mod tests {
         assert!(request.is_tell && request.id == 17 && request.number == 12);
         assert_eq!((request.entity, request.sender, request.payload), ("4711", "g0", "x x"));
         assert!(Request::parse("17 shout 4711 g0 12").is_none());
-        let said = counted("ok 31 n2 815 12 0 1").expect("an answer");
-        assert_eq!((said.count, said.life, said.again), (31, 815, 1));
+        let said = counted("ok 31 n2 815 12 0 1 2").expect("an answer");
+        assert_eq!((said.count, said.life, said.again, said.late), (31, 815, 1, 2));
+    }
+
+    #[test]
+    fn what_is_missed_comes_late_or_comes_again_is_told_apart() {
+        let gaps = |numbers: &[u64]| {
+            let mut sender = Sender::default();
+            numbers.iter().for_each(|number| sender.had(*number));
+            let Gaps { missed, again, late, .. } = sender.gaps.map(|it| *it).unwrap_or_default();
+            (missed, again, late)
+        };
+        assert_eq!(gaps(&[5, 6, 7]), (0, 0, 0));
+        assert_eq!(gaps(&[5, 6, 9]), (2, 0, 0));
+        assert_eq!(gaps(&[5, 6, 6, 7]), (0, 1, 0));
+        assert_eq!(gaps(&[5, 7, 6, 8]), (0, 0, 1));
+        assert_eq!(gaps(&[5, 7, 6, 6]), (0, 1, 1));
+        assert_eq!(gaps(&[5, 6, 4]), (0, 1, 0));
+        // Of very many only the latest ones are known.
+        assert_eq!(gaps(&[1, 1_000_000, 999_999, 2]), (999_997, 1, 1));
     }
 }

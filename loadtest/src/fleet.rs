@@ -27,6 +27,7 @@ use tokio::time::{sleep, timeout};
 use tracing_subscriber::EnvFilter;
 
 use crate::door;
+use crate::fault::defect::Defect;
 use crate::fault::disk::Disk;
 use crate::fault::shim::Shim;
 
@@ -74,9 +75,9 @@ pub struct NodeArgs {
     /// Where it lets generators in to its entities.
     #[arg(long)]
     door: Option<SocketAddr>,
-    /// Drops one of so many messages to entities: a defect that checks must find.
-    #[arg(long)]
-    drop_one_in: Option<u64>,
+    /// Defects that checks must find.
+    #[arg(long = "defect")]
+    defects: Vec<Defect>,
     /// The folder of the sockets at which its moves wait.
     #[arg(long)]
     steps: Option<PathBuf>,
@@ -94,7 +95,7 @@ pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
         .with_ansi(false)
         .with_writer(std::io::stderr)
         .init();
-    let NodeArgs { name, data, certs, api, cluster, at, door, drop_one_in, steps } = args;
+    let NodeArgs { name, data, certs, api, cluster, at, door, defects, steps } = args;
     let mut config = NodeConfig::default();
     config.node.name = Some(name.parse()?);
     config.node.data_dir = data;
@@ -106,9 +107,7 @@ pub async fn node(args: NodeArgs) -> anyhow::Result<()> {
     config.cluster.certs = Some(certs);
     config.cluster.join = at.into_iter().collect();
     config.packages.allow_unsigned = Some(true);
-    if let Some(every) = drop_one_in {
-        odeum_cluster::entity::mishap::drop_one_in(every);
-    }
+    defects.into_iter().for_each(Defect::order);
     if let Some(folder) = steps {
         odeum_cluster::migration::halt::by_sockets_in(folder);
     }
@@ -152,8 +151,8 @@ pub(crate) struct FleetOptions {
     pub(crate) shim: bool,
     /// Whether they let generators in to their entities.
     pub(crate) doors: bool,
-    /// One of so many messages to entities is dropped.
-    pub(crate) drop_one_in: Option<u64>,
+    /// What goes wrong in them.
+    pub(crate) defects: Vec<Defect>,
     /// Whether their moves can be made to wait at a step.
     pub(crate) steps: bool,
 }
@@ -170,7 +169,7 @@ pub(crate) struct Fleet {
     net: Option<Net>,
     disk: Option<(usize, Disk)>,
     shim: Option<Shim>,
-    drop_one_in: Option<u64>,
+    defects: Vec<Defect>,
     has_steps: bool,
     authority: Authority,
     stage: TempDir,
@@ -197,7 +196,7 @@ impl Fleet {
     /// # Errors
     /// If they do not come to be one.
     pub(crate) async fn start(options: FleetOptions) -> anyhow::Result<Self> {
-        let FleetOptions { names, net, small_disk, shim, doors, drop_one_in, steps: has_steps } =
+        let FleetOptions { names, net, small_disk, shim, doors, defects, steps: has_steps } =
             options;
         let stage = tempfile::Builder::new().prefix("odeum-loadtest-").tempdir()?;
         let authority = Authority::create(stage.path())?;
@@ -234,8 +233,7 @@ impl Fleet {
             });
         }
         let pids = Pids::default();
-        let mut fleet =
-            Self { seats, pids, net, disk, shim, drop_one_in, has_steps, authority, stage };
+        let mut fleet = Self { seats, pids, net, disk, shim, defects, has_steps, authority, stage };
         for place in 0..fleet.seats.len() {
             fleet.run(place).await?;
         }
@@ -431,7 +429,7 @@ impl Fleet {
         let joined = data.exists();
         let others = self.seats.iter().find(|seat| seat.child.is_some());
         let join = others.map(|seat| seat.cluster).filter(|_| !joined);
-        let drop_one_in = self.drop_one_in;
+        let defects = self.defects.clone();
         let steps = self.has_steps.then(|| self.steps(place)).transpose()?;
         let seat = self.seat_mut(place)?;
         command.args(["fleet-node", &name, "--data"]).arg(&data).arg("--certs").arg(certs);
@@ -443,11 +441,11 @@ impl Fleet {
         if let Some(door) = seat.door {
             command.arg("--door").arg(door.to_string());
         }
-        if let Some(every) = drop_one_in {
-            command.arg("--drop-one-in").arg(every.to_string());
-        }
         if let Some(steps) = steps {
             command.arg("--steps").arg(steps);
+        }
+        for defect in defects {
+            command.arg("--defect").arg(defect.to_string());
         }
         seat.starts += 1;
         let start = seat.starts;

@@ -30,6 +30,7 @@ mod collect;
 pub mod compare;
 mod director;
 pub mod generator;
+mod growth;
 mod html;
 mod junit;
 pub mod library;
@@ -54,6 +55,7 @@ use self::read::ScenarioError;
 pub use self::schema::schema;
 use self::spec::{Fault, Network, Scenario, Sizes};
 use self::torment::{Able, can_delay};
+use crate::fault::defect::Defect;
 
 /// Exit code when a budget does not hold or something was found wrong.
 const BREACHED: u8 = 99;
@@ -84,9 +86,10 @@ pub struct LoadArgs {
     /// Lines instead of a picture, also where the output is a terminal
     #[arg(long)]
     plain: bool,
-    /// Nodes drop one of so many messages that are told to entities: a defect, to see it found
-    #[arg(long, value_name = "NUMBER", hide = true)]
-    drop_one_in: Option<u64>,
+    /// A defect of the nodes that are started, to see it found: `drop:50`, `double`, `swap` (messages told
+    /// to entities), `forget` (writes), `omit` (what watches tell)
+    #[arg(long = "defect", value_name = "WORD:NUMBER", hide = true)]
+    defects: Vec<Defect>,
 }
 
 /// One load test, as it was asked for.
@@ -143,7 +146,7 @@ pub fn run(test: &LoadTest) -> anyhow::Result<ExitCode> {
                 scenario: scenario.clone(),
                 size: *size,
                 able,
-                drop_one_in: test.args.drop_one_in,
+                defects: test.args.defects.clone(),
                 findings: test.args.reports.join(format!("{name}-findings")),
                 began,
                 command: command(seed),
@@ -175,7 +178,7 @@ pub(crate) async fn against(text: &str, urls: Vec<String>) -> anyhow::Result<Out
         scenario,
         size: 0,
         able: Able { is_foreign: true, ..Able::default() },
-        drop_one_in: None,
+        defects: Vec::new(),
         findings: PathBuf::new(),
         began: String::new(),
         command: String::new(),

@@ -3,6 +3,7 @@
 //! budgets is for a release build on a machine with nothing else to do.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Mutex;
@@ -96,7 +97,7 @@ phases:
     std::fs::write(temporary.path().join("tells.yaml"), scenario).unwrap();
     let output = loadtest(temporary.path(), &["run", "tells.yaml"]);
     assert!(output.status.success(), "{output:?}");
-    let output = loadtest(temporary.path(), &["run", "tells.yaml", "--drop-one-in", "50"]);
+    let output = loadtest(temporary.path(), &["run", "tells.yaml", "--defect", "drop:50"]);
     assert_eq!(output.status.code(), Some(99), "{output:?}");
     let outcome = report(temporary.path(), "tells.json");
     let found = outcome["found"].as_array().unwrap();
@@ -104,6 +105,46 @@ phases:
     let folder = temporary.path().join("odeum-loadtest-reports");
     assert!(folder.join("tells-findings").join("finding-1.txt").exists());
     assert!(std::fs::read_to_string(folder.join("tells.xml")).unwrap().contains("<failure"));
+}
+
+/// What the checks find where nodes have these defects.
+fn found(defects: &[&str]) -> BTreeSet<String> {
+    let temporary = tempfile::tempdir().unwrap();
+    let scenario = "\
+name: defects
+deadline: 2s
+targets:
+  tells:
+    tell: { entities: 20 }
+  writes:
+    write: { sessions: 8 }
+  reads:
+    read: { sessions: 8 }
+phases:
+  - hold: { rate: 240, for: 3s }
+";
+    std::fs::write(temporary.path().join("defects.yaml"), scenario).unwrap();
+    let defects = defects.iter().flat_map(|defect| ["--defect", *defect]);
+    let arguments: Vec<&str> = ["run", "defects.yaml"].into_iter().chain(defects).collect();
+    let output = loadtest(temporary.path(), &arguments);
+    assert_eq!(output.status.code(), Some(99), "{output:?}");
+    let outcome = report(temporary.path(), "defects.json");
+    let found = outcome["found"].as_array().unwrap().iter();
+    found.map(|found| found["check"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_message_that_comes_twice_or_late_and_a_change_that_no_watch_tells_are_found() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let found = found(&["double:10", "swap:10", "omit:10"]);
+    assert_eq!(found, BTreeSet::from(["doubled", "reordered", "watch"].map(str::to_owned)));
+}
+
+#[test]
+fn a_write_that_is_acknowledged_and_not_made_is_found() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let found = found(&["forget:10"]);
+    assert_eq!(found, BTreeSet::from(["linearizability", "watch"].map(str::to_owned)));
 }
 
 #[test]

@@ -345,7 +345,7 @@ impl LaneSink for Hub {
                         run.push_back(next);
                     }
                     #[cfg(feature = "testing")]
-                    super::mishap::befall(&mut run);
+                    crate::mishap::befall(&path, &mut run);
                     self.accept(&source, &path, &mut run);
                     run.clear();
                 }

@@ -9,6 +9,7 @@
 //! | a count at the end that is above that and all that may have been made | requests were made twice |
 //! | an epoch that is older than one that had answered before the request was sent | an activation goes on that has a successor |
 //! | two nodes that answer in one epoch | two activations |
+//! | a count that is told in an earlier epoch than a lower one | the same |
 //!
 //! Pure. Memory is bounded by the requests of which nobody knows what came of them.
 
@@ -34,6 +35,14 @@ pub(crate) struct Told<'a> {
     pub(crate) replayed: bool,
 }
 
+/// Who answered in an epoch, and the lowest and the highest count that it told first.
+#[derive(Debug)]
+struct Reign {
+    node: String,
+    lowest: u64,
+    highest: u64,
+}
+
 /// What is known of one counter.
 #[derive(Debug, Default)]
 pub(crate) struct Counter {
@@ -44,8 +53,8 @@ pub(crate) struct Counter {
     highest: Floor,
     /// Counts that were told, as ranges: the first and the last of each, by (life, first).
     told: BTreeMap<(u64, u64), u64>,
-    /// Who answered in the latest epochs.
-    nodes: BTreeMap<u64, String>,
+    /// Those of the latest epochs.
+    reigns: BTreeMap<u64, Reign>,
 }
 
 impl Counter {
@@ -97,15 +106,39 @@ impl Counter {
                 floor.epoch
             ));
         }
-        let known = self.nodes.entry(epoch).or_insert_with(|| node.to_owned());
-        if known != node {
-            return Err(format!("double activation: {known} and {node} answered in epoch {epoch}"));
-        }
-        if self.nodes.len() > EPOCHS {
-            self.nodes.pop_first();
-        }
+        self.reigns(epoch, node, count)?;
         self.highest.epoch = self.highest.epoch.max(epoch);
         Ok(())
+    }
+
+    /// Who told a count in an epoch reigns in it, alone, after all before it and before all after it.
+    fn reigns(&mut self, epoch: u64, node: &str, count: u64) -> Result<(), String> {
+        let new = || Reign { node: node.to_owned(), lowest: count, highest: count };
+        let reign = self.reigns.entry(epoch).or_insert_with(new);
+        if reign.node != node {
+            let known = &reign.node;
+            return Err(format!("double activation: {known} and {node} answered in epoch {epoch}"));
+        }
+        reign.lowest = reign.lowest.min(count);
+        reign.highest = reign.highest.max(count);
+        if self.reigns.len() > EPOCHS {
+            self.reigns.pop_first();
+        }
+        if self.by_epoch {
+            return Ok(());
+        }
+        let before = self.reigns.range(..epoch).next_back();
+        let before = before.filter(|(_, reign)| reign.highest > count);
+        let after = self.reigns.range(epoch + 1..).next();
+        let after = after.filter(|(_, reign)| reign.lowest < count);
+        match before.or(after) {
+            None => Ok(()),
+            Some((other, reign)) => Err(format!(
+                "double activation: {node} told {count} in epoch {epoch}, and {} told {} to {} in epoch \
+                 {other}",
+                reign.node, reign.lowest, reign.highest
+            )),
+        }
     }
 
     /// Takes a count down; whether it was not there.
@@ -136,6 +169,11 @@ impl Counter {
     /// How many requests were answered, and of how many nobody knows.
     pub(crate) fn asked(&self) -> (u64, u64) {
         (self.answered, self.unknown)
+    }
+
+    /// The highest count that was told.
+    pub(crate) fn highest(&self) -> u64 {
+        self.highest.count.1
     }
 
     /// Whether the count at the end can be, now that nothing is under way any more.
@@ -207,13 +245,28 @@ mod tests {
     fn an_activation_that_answers_after_its_successor_is_found() {
         let mut counter = Counter::new(false);
         let early = counter.sent();
-        counter.answered(early, told(1, 4, "n2")).unwrap();
+        counter.answered(early, told(5, 4, "n2")).unwrap();
         let late = counter.sent();
-        let found = counter.answered(late, told(2, 3, "n1")).unwrap_err();
+        let found = counter.answered(late, told(6, 3, "n1")).unwrap_err();
         assert!(found.starts_with("double activation"), "{found}");
         // One that was under way when the successor answered may have been answered before.
         counter.answered(early, told(3, 3, "n1")).unwrap();
         assert!(counter.answered(early, told(4, 4, "n3")).unwrap_err().contains("n2 and n3"));
+    }
+
+    #[test]
+    fn an_activation_that_counts_on_after_its_successor_has_is_found_whoever_is_told_first() {
+        let mut counter = Counter::new(false);
+        let early = counter.sent();
+        counter.answered(early, told(5, 2, "n2")).unwrap();
+        let found = counter.answered(early, told(6, 1, "n1")).unwrap_err();
+        assert!(found.starts_with("double activation") && found.contains("told 5 to 5"), "{found}");
+        let mut counter = Counter::new(false);
+        counter.answered(early, told(6, 1, "n1")).unwrap();
+        assert!(counter.answered(early, told(5, 2, "n2")).unwrap_err().contains("n1 told 6 to 6"));
+        // Who answers again for another says nothing of who counted.
+        let replayed = Told { replayed: true, ..told(3, 4, "n3") };
+        counter.answered(early, replayed).unwrap();
     }
 
     #[test]

@@ -7,7 +7,9 @@
 //! | pause, 64 MiB | the same for a guest of which 1 % is written to each second, and which is copied before | 25 ms |
 //! | move of 64 MiB | from its beginning to its end, by the median | 3 times as long as two processes take for 64 MiB with quinn alone |
 //! | drain | 1,000 guests leave a node while they are called | 5 s |
-//! | failed calls | calls that failed in all of this but the kill | none |
+//! | failed calls | calls that failed in all of this but the kills | none |
+//! | death noticed | from kill -9 of a node until both others have said that it is down | 2 s |
+//! | a guest back | from then until the one guest that it had answers elsewhere | 5 s |
 //! | failover | from kill -9 of a node with 1,000 guests until each answers elsewhere | 5 s |
 //!
 //! Answers are counted from when a question was to be asked, also when it was asked late.
@@ -15,8 +17,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use odeum_proto::{EntityId, Name};
-use odeum_runtime::api::types::{CallOptions, DeployOptions, MoveBody, MoveState, MoveSummary};
+use futures::future::try_join_all;
+use odeum_proto::{EntityId, Name, NodeId};
+use odeum_runtime::api::client::ApiClient;
+use odeum_runtime::api::types::{
+    CallOptions, DeployOptions, MoveBody, MoveState, MoveSummary, NodeState, NodeSummary,
+};
 use tokio::time::sleep;
 
 mod fleet;
@@ -24,6 +30,7 @@ mod stream;
 
 use self::fleet::Fleet;
 use self::stream::Stream;
+use crate::guests;
 use crate::remote::pair::Pair;
 use crate::remote::process::Side;
 use crate::remote::workload::Workload;
@@ -48,6 +55,8 @@ const COPIES: f64 = 3.0;
 const MANY: usize = 1_000;
 /// What draining it may take, and what the failover may, in seconds.
 const BUDGET: f64 = 5.0;
+/// How long the others may take to notice that a node is dead, in seconds.
+const NOTICED: f64 = 2.0;
 /// How long anything may take that has no budget.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often is looked whether something has come.
@@ -89,10 +98,11 @@ fn guest(bytes: usize) -> Vec<u8> {
 pub async fn run(rounds: usize, quick: usize) -> anyhow::Result<Report> {
     let moves = (MOVES / quick).max(3);
     let many = (MANY / quick).max(10);
-    let [mut small, mut large, mut copies, mut drains, mut failed, mut wrong, mut failovers] =
-        [const { Vec::new() }; 7];
+    let [mut small, mut large, mut copies, mut drains, mut failed, mut wrong] =
+        [const { Vec::new() }; 6];
+    let [mut noticed, mut backs, mut failovers] = [const { Vec::new() }; 3];
     for _ in 0..rounds {
-        let fleet = Fleet::start().await?;
+        let mut fleet = Fleet::start().await?;
         let (pauses, usual, of_small) =
             paused(&fleet, "small", 1 << 20, moves).await.context("the small guest")?;
         small.push((pauses.p99, PAUSE + 3.0 * usual.p99));
@@ -105,6 +115,9 @@ pub async fn run(rounds: usize, quick: usize) -> anyhow::Result<Report> {
         let all = [of_small, of_large, of_drain];
         failed.push((all.iter().map(|of| of.failed).sum::<usize>() as f64, 1.0));
         wrong.push((all.iter().map(|of| of.wrong).sum::<usize>() as f64, 1.0));
+        let death = bereaved(&mut fleet).await.context("the node that had one guest")?;
+        noticed.push((death.noticed, NOTICED));
+        backs.push((death.back, BUDGET));
         failovers.push((killed(fleet, many).await.context("the killed node")?, BUDGET));
     }
     let at_most = Target::AtMost(1.0);
@@ -122,6 +135,8 @@ pub async fn run(rounds: usize, quick: usize) -> anyhow::Result<Report> {
             Row::new(format!("drain of {many} guests"), "s", at_most, &drains),
             Row::new("failed calls", "calls", Target::AtMost(0.0), &failed),
             Row::new("forgotten or handled twice", "calls", Target::AtMost(0.0), &wrong),
+            Row::new("death of a node noticed", "s", at_most, &noticed),
+            Row::new("a guest back after it", "s", at_most, &backs),
             Row::new(format!("failover of {many} guests"), "s", at_most, &failovers),
         ],
     })
@@ -151,10 +166,10 @@ async fn paused(
     moves: usize,
 ) -> anyhow::Result<(Pauses, Usual, Calls)> {
     let name: Name = guest_name.parse()?;
-    deploy(fleet, &name, guest(bytes)).await?;
+    let before = deploy(fleet, &name, guest(bytes)).await?;
     // A hundredth of the pages in a second, or one with each call.
     let pages = u32::try_from(bytes / 4_096)?;
-    let stream = Stream::start(fleet.clients(), name.clone(), RATE, pages / 100);
+    let stream = Stream::start(fleet.clients(), (name.clone(), before), RATE, pages / 100);
     sleep(Duration::from_secs(3)).await;
     let usual = Usual { p99: stream.answers().p99_between(None) };
     let mut made = Vec::with_capacity(moves);
@@ -185,18 +200,19 @@ struct Usual {
     p99: f64,
 }
 
-async fn deploy(fleet: &Fleet, name: &Name, package: Vec<u8>) -> anyhow::Result<()> {
+/// Deploys a guest and waits until it answers; what it has counted then.
+async fn deploy(fleet: &Fleet, name: &Name, package: Vec<u8>) -> anyhow::Result<u64> {
     fleet.first().put_firmware(name, package, &DeployOptions::default()).await?;
     answers(fleet, name).await
 }
 
-/// Waits until a guest answers.
-async fn answers(fleet: &Fleet, name: &Name) -> anyhow::Result<()> {
+/// Waits until a guest answers; what it has counted then.
+async fn answers(fleet: &Fleet, name: &Name) -> anyhow::Result<u64> {
     let options = CallOptions { deadline: Duration::from_secs(30), ..CallOptions::default() };
     let begin = Instant::now();
     loop {
         match fleet.first().call(name, b"get".to_vec(), &options).await {
-            Ok(_) => return Ok(()),
+            Ok(answer) => return guests::count_in(&answer.body).context("a reply without a count"),
             Err(error) if begin.elapsed() > PATIENCE => return Err(error.into()),
             Err(_) => sleep(LOOK).await,
         }
@@ -245,6 +261,49 @@ async fn drained(fleet: &Fleet, many: usize) -> anyhow::Result<(f64, Calls)> {
     fleet.first().use_again(victim).await?;
     fleet.empty(&names).await?;
     Ok((took, Calls { failed, wrong }))
+}
+
+/// What a node's death was to others, in seconds from the kill.
+struct Death {
+    /// When the last of the others had noticed it.
+    noticed: f64,
+    /// When the guest that it had answered elsewhere.
+    back: f64,
+}
+
+/// Kills a node that has one guest, and starts it again.
+async fn bereaved(fleet: &mut Fleet) -> anyhow::Result<Death> {
+    let names = fleet.fill("bereaved", 1, guest(128 << 10)).await?;
+    let others = fleet.all_but_last();
+    let begin = Instant::now();
+    fleet.kill_last().await?;
+    let noticed = try_join_all(others.iter().map(|other| noticed(other, fleet.last(), begin)));
+    let back = async {
+        stream::all_answer(fleet.first(), &names, PATIENCE).await?;
+        anyhow::Ok(begin.elapsed().as_secs_f64())
+    };
+    let (noticed, back) = tokio::try_join!(noticed, back)?;
+    let noticed = noticed.into_iter().fold(0.0, f64::max);
+    fleet.start_last_again().await?;
+    fleet.empty(&names).await?;
+    Ok(Death { noticed, back })
+}
+
+/// When a node had noticed that another one is down, by what it says of how long it has known; seconds
+/// from the kill.
+async fn noticed(other: &ApiClient, killed: &NodeId, begin: Instant) -> anyhow::Result<f64> {
+    while begin.elapsed() < PATIENCE {
+        // An error means that it is busy with something else.
+        let nodes = other.nodes().await.unwrap_or_default();
+        let so_far = begin.elapsed();
+        let is_it = |node: &&NodeSummary| node.id == *killed && node.state == NodeState::Down;
+        if let Some(node) = nodes.iter().find(is_it) {
+            let known = Duration::from_millis(node.since_ms.unwrap_or_default());
+            return Ok(so_far.saturating_sub(known).as_secs_f64());
+        }
+        sleep(LOOK).await;
+    }
+    anyhow::bail!("{} does not notice in {PATIENCE:?} that {killed} is dead", other.url())
 }
 
 /// Kills a node that has many guests; seconds until each of them answers elsewhere.

@@ -15,6 +15,7 @@ use super::sample::Samples;
 use super::spec::Scenario;
 use super::torment::{Able, Marks, WHOLE};
 use super::{lasts, machine};
+use crate::fault::defect::Defect;
 use crate::fleet::Fleet;
 
 mod ending;
@@ -37,7 +38,7 @@ pub(crate) struct Director {
     pub(crate) scenario: Scenario,
     pub(crate) size: usize,
     pub(crate) able: Able,
-    pub(crate) drop_one_in: Option<u64>,
+    pub(crate) defects: Vec<Defect>,
     /// Where findings are written.
     pub(crate) findings: PathBuf,
     pub(crate) began: String,

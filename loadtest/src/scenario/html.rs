@@ -3,7 +3,7 @@
 use odeum_runtime::config::ByteSize;
 
 use super::junit::escape;
-use super::outcome::{Outcome, TargetRow};
+use super::outcome::{GeneratorFacts, Outcome, TargetRow};
 
 mod chart;
 mod verdict;
@@ -231,6 +231,13 @@ fn classes(it: &Outcome) -> String {
     )
 }
 
+/// By how much the memory of generators has grown, if anybody has looked.
+fn grown(generators: &GeneratorFacts) -> String {
+    generators.memory_growth_bytes.map_or(String::new(), |bytes| {
+        format!(", and none grew by more than {}", ByteSize(bytes).rounded())
+    })
+}
+
 fn how(it: &Outcome) -> String {
     let machine = &it.machine;
     let generators = &it.generators;
@@ -256,13 +263,14 @@ fn how(it: &Outcome) -> String {
             "generators",
             format!(
                 "{} processes; sends were late by {} (half of them at most), {} (99 of 100), {} (the \
-                 latest); the busiest took {:.0} % of a CPU and {} of memory",
+                 latest); the busiest took {:.0} % of a CPU and {} of memory{}",
                 generators.processes,
                 micros(generators.late_p50_us),
                 micros(generators.late_p99_us),
                 micros(generators.late_max_us),
                 generators.busiest_percent,
-                ByteSize(generators.memory_bytes).rounded()
+                ByteSize(generators.memory_bytes).rounded(),
+                grown(generators)
             ),
         ),
     ];

@@ -249,6 +249,10 @@ pub struct GeneratorFacts {
     pub busiest_percent: f64,
     /// Memory of the largest, in bytes.
     pub memory_bytes: u64,
+    /// By how much that of any has grown from the second fifth of the load to the last, in bytes; `None`
+    /// when nobody has looked, because the load was too short.
+    #[serde(default)]
+    pub memory_growth_bytes: Option<u64>,
     /// Why the generators and not the cluster are the limit, if they are.
     pub bottleneck: Option<String>,
 }
@@ -306,15 +310,24 @@ impl NodeFacts {
     }
 }
 
+/// What was measured besides the requests.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen<'a> {
+    /// How long the load was.
+    pub(crate) seconds: f64,
+    pub(crate) nodes: &'a [NodeFacts],
+    pub(crate) generators: &'a GeneratorFacts,
+    pub(crate) faults: &'a [FaultMark],
+    pub(crate) longest_outage_ms: f64,
+}
+
 /// Holds what was measured against the budgets of a scenario.
 pub(crate) fn budgets(
     scenario: &Scenario,
     counts: &dyn Fn(Option<&str>) -> Counts,
-    seconds: f64,
-    nodes: &[NodeFacts],
-    faults: &[FaultMark],
-    longest_outage_ms: f64,
+    seen: Seen<'_>,
 ) -> Vec<BudgetRow> {
+    let Seen { seconds, nodes, generators, faults, longest_outage_ms } = seen;
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let row = |what: String, bound: f64, value: f64, unit: &str| BudgetRow {
         what,
@@ -355,6 +368,13 @@ pub(crate) fn budgets(
                 let most = nodes.iter().map(grown).max().unwrap_or_default();
                 row("growth of a node".to_owned(), mib(it.at_most.0), mib(most), "MiB")
             }
+            Budget::GeneratorGrowth(it) => {
+                let grown = generators.memory_growth_bytes;
+                let value = mib(grown.unwrap_or_default());
+                let row = row("growth of a generator".to_owned(), mib(it.at_most.0), value, "MiB");
+                // What nobody has looked at holds nothing.
+                BudgetRow { pass: row.pass && grown.is_some(), ..row }
+            }
             Budget::Outage(it) => {
                 let bound = it.at_most.0.as_secs_f64() * 1_000.0;
                 row("time without an answer".to_owned(), bound, longest_outage_ms, "ms")
@@ -389,11 +409,13 @@ budgets:
   - errors: { at-most-percent: 10 }
   - memory: { at-most: 100MiB }
   - growth: { at-most: 10MiB }
+  - generator-growth: { at-most: 4MiB }
   - outage: { at-most: 2s }
   - whole: { at-most: 3s }
 ";
 
-    /// After the only fault that came the cluster was whole again a second after the outage.
+    /// After the only fault that came the cluster was whole again a second after the outage. A generator
+    /// grows by 2,100 bytes for each millisecond of that.
     fn verdicts(counts: &Counts, node: &NodeFacts, outage_ms: f64) -> Vec<bool> {
         let scenario = parse("x.yaml", SCENARIO).unwrap();
         let of = |_: Option<&str>| counts.clone();
@@ -405,8 +427,17 @@ budgets:
             not_possible: reason.map(str::to_owned),
         };
         let faults = [fault(outage_ms / 1_000.0 + 0.9995, None), fault(60.0, Some("no rights"))];
-        let node = std::slice::from_ref(node);
-        let rows = budgets(&scenario, &of, 1.0, node, &faults, outage_ms);
+        let growth = Some((outage_ms * 2_100.0) as u64);
+        let generators =
+            GeneratorFacts { memory_growth_bytes: growth, ..GeneratorFacts::default() };
+        let seen = Seen {
+            seconds: 1.0,
+            nodes: std::slice::from_ref(node),
+            generators: &generators,
+            faults: &faults,
+            longest_outage_ms: outage_ms,
+        };
+        let rows = budgets(&scenario, &of, seen);
         rows.into_iter().map(|row| row.pass).collect()
     }
 
@@ -424,9 +455,9 @@ budgets:
             memory_after: 55 << 20,
             ..NodeFacts::default()
         };
-        assert_eq!(verdicts(&counts(10, 0, 3_000), &node, 100.0), [true; 7]);
+        assert_eq!(verdicts(&counts(10, 0, 3_000), &node, 100.0), [true; 8]);
         let node = NodeFacts { memory_most: 101 << 20, memory_after: 61 << 20, ..node };
-        assert_eq!(verdicts(&counts(8, 1, 6_000), &node, 2_001.0), [false; 7]);
+        assert_eq!(verdicts(&counts(8, 1, 6_000), &node, 2_001.0), [false; 8]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
+use super::growth::Growth;
 use super::machine;
 use super::outcome::{GeneratorFacts, NodeFacts};
 
@@ -24,6 +25,8 @@ pub(crate) struct Samples {
     generators: BTreeMap<u32, Clocked>,
     busiest: f64,
     generator_memory: u64,
+    /// How the memory of each generator grew.
+    grown: BTreeMap<u32, Growth>,
 }
 
 impl Samples {
@@ -72,10 +75,12 @@ impl Samples {
         }
     }
 
-    /// Looks at a generator.
-    pub(crate) fn look_at_generator(&mut self, pid: u32) {
-        self.generator_memory =
-            self.generator_memory.max(machine::memory_of(pid).unwrap_or_default());
+    /// Looks at a generator, after that share of the load.
+    pub(crate) fn look_at_generator(&mut self, pid: u32, share: f64) {
+        if let Some(bytes) = machine::memory_of(pid) {
+            self.generator_memory = self.generator_memory.max(bytes);
+            self.grown.entry(pid).or_default().take(share, bytes);
+        }
         let Some(cpu) = machine::cpu_of(pid) else { return };
         let now = Clocked { pid, cpu, at: Instant::now() };
         if let Some(last) = self.generators.insert(pid, now) {
@@ -107,6 +112,7 @@ impl Samples {
             processes: self.generators.len(),
             busiest_percent: self.busiest,
             memory_bytes: self.generator_memory,
+            memory_growth_bytes: self.grown.values().filter_map(Growth::bytes).max(),
             ..GeneratorFacts::default()
         }
     }

@@ -47,7 +47,7 @@ const DEPLOY_TIMEOUT: Duration = Duration::from_secs(180);
 const STEER_TIMEOUT: Duration = Duration::from_secs(45);
 /// What a call's answer may take longer than its deadline: the node answers at the deadline, and
 /// that answer is on its way for a while on a busy machine.
-const ANSWER_SLACK: Duration = Duration::from_secs(2);
+pub const ANSWER_SLACK: Duration = Duration::from_secs(2);
 /// What a departure may take beyond the time in which the node gives away what it has: two changes
 /// of the store's members, and an election.
 const LEAVE_SLACK: Duration = Duration::from_secs(30);

@@ -47,6 +47,11 @@ impl Fleet {
         self.clients.clone()
     }
 
+    /// The nodes that are not drained and killed.
+    pub(super) fn all_but_last(&self) -> Vec<ApiClient> {
+        self.clients.iter().take(NAMES.len() - 1).cloned().collect()
+    }
+
     /// The node behind that one.
     pub(super) fn other_than(&self, node: &NodeId) -> Option<NodeId> {
         let at = self.ids.iter().position(|id| id == node)?;
@@ -80,6 +85,13 @@ impl Fleet {
 
     pub(super) async fn kill_last(&mut self) -> anyhow::Result<()> {
         self.nodes.kill(NAMES.len() - 1).await
+    }
+
+    /// Starts the node again that was killed, and waits until it is one of them as before.
+    pub(super) async fn start_last_again(&mut self) -> anyhow::Result<()> {
+        self.nodes.run(NAMES.len() - 1).await?;
+        self.nodes.whole(PATIENCE).await?;
+        Ok(())
     }
 
     pub(super) async fn end(self) {

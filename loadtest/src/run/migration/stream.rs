@@ -1,6 +1,6 @@
 //! Calls that go on while guests move.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,9 +8,12 @@ use std::time::{Duration, Instant};
 use futures::stream::{self, StreamExt as _};
 use odeum_proto::Name;
 use odeum_runtime::api::client::ApiClient;
-use odeum_runtime::api::types::CallOptions;
+use odeum_runtime::api::types::{CallAnswer, CallOptions};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
+
+use crate::check::counts::{Counter, Floor, Told};
+use crate::guests;
 
 /// How long a call may take.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -25,36 +28,56 @@ pub(super) struct Stream {
     sending: tokio::task::JoinHandle<JoinSet<()>>,
 }
 
-/// What guests have counted, which each of them keeps in its memory alone: who forgets tells a count
-/// again, and who does something twice leaves one out.
+/// What guests have counted, which each of them keeps in its memory alone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Counts(Arc<Mutex<Told>>);
+pub(super) struct Counts(Arc<Mutex<Counted>>);
 
 #[derive(Debug, Default)]
-struct Told {
-    /// The counts that were told, by guest.
-    counts: BTreeMap<Name, BTreeSet<u64>>,
-    again: usize,
+struct Counted {
+    counters: BTreeMap<Name, Counter>,
+    /// What each had counted before the first of these calls.
+    before: u64,
+    wrong: usize,
 }
 
 impl Counts {
-    fn tell(&self, guest: &Name, reply: &[u8]) {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = reply.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
-        let counts = told.counts.entry(guest.clone()).or_default();
-        let is_new = count.is_some_and(|count| counts.insert(count));
-        told.again += usize::from(!is_new);
+    /// Of guests of which each has counted so much.
+    fn since(before: u64) -> Self {
+        Self(Arc::new(Mutex::new(Counted { before, ..Counted::default() })))
     }
 
-    /// How many counts were told twice, and how many were left out of those who were all answered.
-    pub(super) fn wrong(&self, failed: usize) -> usize {
-        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let left_out = told.counts.values().map(|counts| {
-            let span =
-                counts.first().zip(counts.last()).map_or(0, |(first, last)| last - first + 1);
-            usize::try_from(span).unwrap_or(usize::MAX) - counts.len()
-        });
-        told.again + left_out.sum::<usize>().saturating_sub(failed)
+    fn lock(&self) -> MutexGuard<'_, Counted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A guest is about to be called.
+    fn sent(&self, guest: &Name) -> Floor {
+        self.lock().counters.entry(guest.clone()).or_default().sent()
+    }
+
+    fn answered(&self, guest: &Name, floor: Floor, answer: &CallAnswer) {
+        let mut counted = self.lock();
+        let count = guests::count_in(&answer.body).unwrap_or_default();
+        let told = Told {
+            count: count.saturating_sub(counted.before),
+            epoch: answer.epoch.0,
+            node: answer.node.as_str(),
+            replayed: answer.replayed,
+        };
+        let answered = counted.counters.entry(guest.clone()).or_default().answered(floor, told);
+        counted.wrong += usize::from(answered.is_err());
+    }
+
+    fn failed(&self, guest: &Name) {
+        self.lock().counters.entry(guest.clone()).or_default().is_unknown();
+    }
+
+    /// How often something was found that was forgotten, done twice or in another order, now that all
+    /// calls are answered or have failed.
+    pub(super) fn wrong(&self) -> usize {
+        let counted = self.lock();
+        let ends = counted.counters.values().map(|counter| counter.ends_at(counter.highest()));
+        counted.wrong + ends.filter(Result::is_err).count()
     }
 }
 
@@ -96,7 +119,7 @@ impl Answers {
 
     /// How many messages were forgotten or handled twice.
     pub(super) fn wrong(&self) -> usize {
-        self.counts.wrong(self.failed())
+        self.counts.wrong()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(Instant, f64)>> {
@@ -106,9 +129,15 @@ impl Answers {
 
 impl Stream {
     /// `rate` calls a second, in turn through all `clients`, of which so many write to a page that
-    /// was not written to before.
-    pub(super) fn start(clients: Vec<ApiClient>, name: Name, rate: u64, dirtied: u32) -> Self {
-        let (answers, ended) = (Answers::default(), Arc::new(AtomicBool::new(false)));
+    /// was not written to before. The guest has counted `before`.
+    pub(super) fn start(
+        clients: Vec<ApiClient>,
+        (name, before): (Name, u64),
+        rate: u64,
+        dirtied: u32,
+    ) -> Self {
+        let answers = Answers { counts: Counts::since(before), ..Answers::default() };
+        let ended = Arc::new(AtomicBool::new(false));
         let (told, stop) = (answers.clone(), Arc::clone(&ended));
         let sending = tokio::spawn(async move {
             let mut calls = JoinSet::new();
@@ -133,13 +162,15 @@ impl Stream {
                 let (name, told) = (name.clone(), told.clone());
                 calls.spawn(async move {
                     let options = CallOptions { deadline: DEADLINE, ..CallOptions::default() };
+                    let floor = told.counts.sent(&name);
                     match client.call(&name, body, &options).await {
                         Ok(answer) => {
                             told.lock().push((due, due.elapsed().as_secs_f64() * 1_000.0));
-                            told.counts.tell(&name, &answer.body);
+                            told.counts.answered(&name, floor, &answer);
                         }
                         Err(_) => {
                             told.failed.fetch_add(1, Ordering::Relaxed);
+                            told.counts.failed(&name);
                         }
                     }
                 });
@@ -178,7 +209,7 @@ pub(super) struct Turns {
     callers: JoinSet<usize>,
 }
 
-/// Callers, each of which asks one guest after the other.
+/// Callers, each of which asks one guest after the other. Nobody has asked them before.
 pub(super) fn round_robin(clients: Vec<ApiClient>, names: Vec<Name>) -> Turns {
     let (ended, names) = (Arc::new(AtomicBool::new(false)), Arc::new(names));
     let (counts, mut callers) = (Counts::default(), JoinSet::new());
@@ -192,9 +223,13 @@ pub(super) fn round_robin(clients: Vec<ApiClient>, names: Vec<Name>) -> Turns {
                 if ended.load(Ordering::Relaxed) {
                     break;
                 }
+                let floor = counts.sent(name);
                 match client.call(name, b"get".to_vec(), &options).await {
-                    Ok(answer) => counts.tell(name, &answer.body),
-                    Err(_) => failed += 1,
+                    Ok(answer) => counts.answered(name, floor, &answer),
+                    Err(_) => {
+                        failed += 1;
+                        counts.failed(name);
+                    }
                 }
             }
             failed
@@ -211,7 +246,7 @@ impl Turns {
         while let Some(ended) = self.callers.join_next().await {
             failed += ended?;
         }
-        Ok((failed, self.counts.wrong(failed)))
+        Ok((failed, self.counts.wrong()))
     }
 }
 

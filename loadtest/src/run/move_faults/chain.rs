@@ -5,19 +5,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use odeum_proto::{Name, NodeId, RequestId, limits};
-use odeum_runtime::api::client::ApiClient;
+use odeum_proto::{Name, RequestId, limits};
+use odeum_runtime::api::client::{ANSWER_SLACK, ApiClient};
 use odeum_runtime::api::types::CallOptions;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::check::counts::{Counter, Told};
+
 /// Who tells it something, at a time.
 const SENDERS: u64 = 6;
 
-/// How long one try may take, at the node and until its client gives it up.
+/// How long one try may take at the node.
 const TRY: Duration = Duration::from_secs(2);
-/// See [`TRY`].
-const GIVEN_UP: Duration = Duration::from_secs(4);
+
+/// How long it may take until its client gives it up.
+const GIVEN_UP: Duration = TRY.saturating_add(ANSWER_SLACK);
 
 /// The pause of a sender that was answered. A node that stands still costs its senders a try or two, and
 /// a guest remembers so many requests and no more: who sends faster asks again for what is forgotten.
@@ -45,13 +48,16 @@ struct Ack {
     count: u64,
     /// All of them, folded.
     hash: u64,
-    /// Who answered, in which epoch.
-    node: NodeId,
-    epoch: u64,
-    /// Whether it is what was answered to an earlier try.
-    replayed: bool,
     sent: Instant,
     at: Instant,
+}
+
+/// All that was answered.
+#[derive(Debug, Default)]
+struct Log {
+    acks: Vec<Ack>,
+    /// Finds counts that nobody may be told, and owners that nobody may have.
+    counter: Counter,
 }
 
 fn fold(hash: u64, message: u64) -> u64 {
@@ -111,41 +117,40 @@ fn in_reply(reply: &[u8]) -> anyhow::Result<(u64, u64)> {
 pub(super) struct Senders {
     guest: Name,
     clients: Vec<ApiClient>,
-    acks: Arc<Mutex<Vec<Ack>>>,
+    log: Arc<Mutex<Log>>,
     ended: Arc<AtomicBool>,
     tasks: JoinSet<anyhow::Result<()>>,
 }
 
 impl Senders {
     pub(super) fn start(guest: Name, clients: Vec<ApiClient>) -> Self {
-        let (acks, ended) = (Arc::<Mutex<Vec<Ack>>>::default(), Arc::<AtomicBool>::default());
+        let (log, ended) = (Arc::<Mutex<Log>>::default(), Arc::<AtomicBool>::default());
         let mut tasks = JoinSet::new();
         for sender in 0..SENDERS {
-            let (acks, ended) = (Arc::clone(&acks), Arc::clone(&ended));
+            let (log, ended) = (Arc::clone(&log), Arc::clone(&ended));
             let (guest, clients) = (guest.clone(), clients.clone());
             tasks.spawn(async move {
                 for number in 0_u64.. {
                     if ended.load(Ordering::Relaxed) {
                         break;
                     }
-                    let ack = tell(&guest, &clients, (sender << 32) | number).await?;
-                    locked(&acks).push(ack);
+                    tell(&guest, &clients, (sender << 32) | number, &log).await?;
                     sleep(PACE).await;
                 }
                 Ok(())
             });
         }
-        Self { guest, clients, acks, ended, tasks }
+        Self { guest, clients, log, ended, tasks }
     }
 
     /// How many were answered.
     pub(super) fn acknowledged(&self) -> usize {
-        locked(&self.acks).len()
+        locked(&self.log).acks.len()
     }
 
     /// The longest time in which nobody was answered.
     pub(super) fn longest_gap(&self) -> Duration {
-        let mut times: Vec<Instant> = locked(&self.acks).iter().map(|ack| ack.at).collect();
+        let mut times: Vec<Instant> = locked(&self.log).acks.iter().map(|ack| ack.at).collect();
         times.sort_unstable();
         let gaps = times.iter().zip(times.iter().skip(1));
         gaps.map(|(before, after)| after.duration_since(*before)).max().unwrap_or_default()
@@ -155,7 +160,8 @@ impl Senders {
     pub(super) async fn go_on(&mut self, many: usize) -> anyhow::Result<()> {
         let began = Instant::now();
         loop {
-            let later = locked(&self.acks).iter().rev().filter(|ack| ack.sent >= began).count();
+            let is_later = |ack: &&Ack| ack.sent >= began;
+            let later = locked(&self.log).acks.iter().rev().filter(is_later).count();
             if later >= many {
                 return Ok(());
             }
@@ -181,32 +187,45 @@ impl Senders {
             anyhow::Ok(())
         };
         timeout(PATIENCE, ended).await.context("a message is not answered")??;
-        let acks = locked(&self.acks).clone();
-        have_one_owner(&acks)?;
-        let end = is_one_chain(acks)?;
         let options = CallOptions { deadline: PATIENCE, ..CallOptions::default() };
+        let mut said = Vec::new();
         for client in &self.clients {
             let reply = client.call(&self.guest, b"get".to_vec(), &options).await?;
-            let said = in_reply(&reply.body)?;
-            anyhow::ensure!(said == end, "the guest says {said:?} at the end, and not {end:?}");
+            let (count, hash) = in_reply(&reply.body)?;
+            locked(&self.log).counter.ends_at(count).map_err(anyhow::Error::msg)?;
+            said.push(hash);
         }
+        // Its counts are all there are, and each was told once; now what was counted.
+        let end = end_of_chain(locked(&self.log).acks.clone())?;
+        anyhow::ensure!(
+            said.iter().all(|hash| *hash == end),
+            "the guest says {said:x?} at the end, and not {end:x}"
+        );
         Ok(())
     }
 }
 
-/// Tells it one number until it is answered, at each node in turn.
-async fn tell(guest: &Name, clients: &[ApiClient], message: u64) -> anyhow::Result<Ack> {
+/// Tells it one number until it is answered, at each node in turn, and takes that down.
+async fn tell(
+    guest: &Name,
+    clients: &[ApiClient],
+    message: u64,
+    log: &Mutex<Log>,
+) -> anyhow::Result<()> {
     let request = Some(RequestId::random());
     let options = CallOptions { request, deadline: TRY, ..CallOptions::default() };
-    let sent = Instant::now();
+    let (sent, floor) = (Instant::now(), locked(log).counter.sent());
     let first = usize::try_from(message >> 32)?;
     for client in clients.iter().cycle().skip(first) {
         match client.call(guest, message.to_le_bytes().to_vec(), &options).await {
             Ok(answer) => {
                 let (count, hash) = in_reply(&answer.body)?;
-                let (node, epoch, replayed) = (answer.node, answer.epoch.0, answer.replayed);
+                let (epoch, node) = (answer.epoch.0, answer.node.as_str());
+                let told = Told { count, epoch, node, replayed: answer.replayed };
                 let at = Instant::now();
-                return Ok(Ack { message, count, hash, node, epoch, replayed, sent, at });
+                let mut log = locked(log);
+                log.acks.push(Ack { message, count, hash, sent, at });
+                return log.counter.answered(floor, told).map_err(anyhow::Error::msg);
             }
             Err(error) if error.is_retryable() || error.code() == Some("deadline-exceeded") => {
                 sleep(PAUSE).await;
@@ -217,47 +236,20 @@ async fn tell(guest: &Name, clients: &[ApiClient], message: u64) -> anyhow::Resu
     anyhow::bail!("there is nobody to tell it")
 }
 
-/// Whether each count was answered once, from 1 without a gap, with the hash of all before it in their
-/// order; the last count and hash.
-fn is_one_chain(mut acks: Vec<Ack>) -> anyhow::Result<(u64, u64)> {
+/// Whether each answer has the hash of all before it in the order of their counts; the last hash.
+fn end_of_chain(mut acks: Vec<Ack>) -> anyhow::Result<u64> {
     acks.sort_by_key(|ack| ack.count);
     let mut hash = 0;
-    let mut latest = std::collections::BTreeMap::new();
-    for (expected, ack) in (1..).zip(&acks) {
-        let Ack { message, count, .. } = ack;
-        anyhow::ensure!(*count >= expected, "two answers have the count {count}: {ack:?}");
-        anyhow::ensure!(*count == expected, "no answer has the count {expected}, but {ack:?}");
-        hash = fold(hash, *message);
+    for ack in &acks {
+        hash = fold(hash, ack.message);
         anyhow::ensure!(ack.hash == hash, "{ack:?} is not the chain of those before it");
-        let before = latest.insert(message >> 32, *message);
-        let in_order = before.is_none_or(|before| before < *message);
-        anyhow::ensure!(in_order, "{ack:?} comes after {before:?} of the same sender");
     }
-    Ok((acks.len() as u64, hash))
-}
-
-/// Whether in each epoch one node answered, and no count was answered in an earlier epoch than a lower
-/// one. What is answered again says who does so, and not who had the guest.
-fn have_one_owner(acks: &[Ack]) -> anyhow::Result<()> {
-    let mut first: Vec<&Ack> = acks.iter().filter(|ack| !ack.replayed).collect();
-    first.sort_by_key(|ack| ack.count);
-    let mut owners = std::collections::BTreeMap::new();
-    for ack in &first {
-        let owner = owners.entry(ack.epoch).or_insert(&ack.node);
-        anyhow::ensure!(*owner == &ack.node, "{owner} answered in the same epoch as {ack:?}");
-    }
-    for (before, after) in first.iter().zip(first.iter().skip(1)) {
-        anyhow::ensure!(
-            before.epoch <= after.epoch,
-            "{after:?} is of an earlier epoch than {before:?}"
-        );
-    }
-    Ok(())
+    Ok(hash)
 }
 
 /// What it guards is changed by single steps, so a panic while it was held did no harm.
-fn locked(acks: &Mutex<Vec<Ack>>) -> MutexGuard<'_, Vec<Ack>> {
-    acks.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
+    log.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -270,50 +262,30 @@ mod tests {
         let mut hash = 0;
         let ack = |(count, message): (u64, &u64)| {
             hash = fold(hash, *message);
-            let (node, epoch, replayed) = ("n1".parse().expect("valid"), 1, false);
-            Ack { message: *message, count, hash, node, epoch, replayed, sent: now, at: now }
+            Ack { message: *message, count, hash, sent: now, at: now }
         };
         (1..).zip(messages).map(ack).collect()
-    }
-
-    fn fault(acks: Vec<Ack>) -> String {
-        is_one_chain(acks).expect_err("it is none").to_string()
     }
 
     #[test]
     fn answers_in_any_order_are_one_chain() {
         let mut acks = chain(&[1, 2, 1 << 32, 3]);
-        let end = (4, acks[3].hash);
+        let end = acks[3].hash;
         acks.swap(0, 2);
-        assert_eq!(is_one_chain(acks).expect("it is"), end);
+        assert_eq!(end_of_chain(acks).expect("it is"), end);
     }
 
     #[test]
-    fn two_owners_are_found() {
-        let mut acks = chain(&[1, 2, 3]);
-        acks[2].node = "n2".parse().expect("valid");
-        acks[2].epoch = 2;
-        assert!(have_one_owner(&acks).is_ok(), "it has moved");
-        acks[2].epoch = 1;
-        let two = have_one_owner(&acks).expect_err("two in one epoch").to_string();
-        assert!(two.contains("n1 answered in the same epoch"), "{two}");
-        acks[1].epoch = 3;
-        acks[2].epoch = 2;
-        let back = have_one_owner(&acks).expect_err("an earlier one goes on").to_string();
-        assert!(back.contains("of an earlier epoch"), "{back}");
-    }
-
-    #[test]
-    fn what_is_lost_doubled_forgotten_or_reordered_is_found() {
-        let mut lost = chain(&[1, 2, 3]);
-        lost.remove(1);
-        assert!(fault(lost).contains("no answer has the count 2"));
-        let mut doubled = chain(&[1, 2, 3]);
-        doubled[2].count = 2;
-        assert!(fault(doubled).contains("two answers have the count 2"));
+    fn what_the_guest_forgot_or_had_otherwise_is_found() {
+        let fault = |acks| end_of_chain(acks).expect_err("it is none").to_string();
         let mut forgotten = chain(&[1, 2, 3]);
         forgotten[2].hash = fold(0, 3);
         assert!(fault(forgotten).contains("is not the chain"));
-        assert!(fault(chain(&[2, 1])).contains("of the same sender"));
+        let mut otherwise = chain(&[1, 2, 3]);
+        otherwise[1].message = 4;
+        assert!(fault(otherwise).contains("is not the chain"));
+        let mut lost = chain(&[1, 2, 3]);
+        lost.remove(1);
+        assert!(fault(lost).contains("is not the chain"));
     }
 }

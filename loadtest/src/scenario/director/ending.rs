@@ -8,7 +8,7 @@ use super::load::Load;
 use super::stage::Stage;
 use crate::scenario::measure::Times;
 use crate::scenario::outcome::{
-    CheckRow, ClusterFacts, GeneratorFacts, NodeFacts, Outcome, PhaseMark, TargetRow, budgets,
+    CheckRow, ClusterFacts, GeneratorFacts, NodeFacts, Outcome, PhaseMark, Seen, TargetRow, budgets,
 };
 use crate::scenario::schedule::Segment;
 use crate::scenario::spec::{Phase, Scenario, Target};
@@ -39,7 +39,15 @@ impl Director {
         let nodes = self.nodes(stage, load);
         let longest_outage_ms = load.longest_gap_us as f64 / 1_000.0;
         let faults = load.marks.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let budgets = budgets(&self.scenario, &counts, seconds, &nodes, &faults, longest_outage_ms);
+        let generators = self.generators(load, &whole.lateness);
+        let seen = Seen {
+            seconds,
+            nodes: &nodes,
+            generators: &generators,
+            faults: &faults,
+            longest_outage_ms,
+        };
+        let budgets = budgets(&self.scenario, &counts, seen);
         let each = targets.iter().zip(&whole.targets);
         let each = each.map(|((name, it), counts)| TargetRow::new(name, sort(it), counts, seconds));
         Outcome {
@@ -62,7 +70,7 @@ impl Director {
             timeline: load.collected.points(),
             checks: CheckRow::all(&load.looked, &load.found, nodes.len()),
             found: load.found.clone(),
-            generators: self.generators(load, &whole.lateness),
+            generators,
             longest_outage_ms,
             lost_with_a_node: load.looked.lost_with_a_node,
             pass: load.found.is_empty() && budgets.iter().all(|row| row.pass),

@@ -13,13 +13,13 @@ use crate::fleet::Pids;
 use crate::monotonic;
 use crate::scenario::collect::Collected;
 use crate::scenario::live::View;
-use crate::scenario::machine;
 use crate::scenario::outcome::FaultMark;
 use crate::scenario::protocol::{Check, Found, Looked, Order, Said};
 use crate::scenario::sample::Samples;
 use crate::scenario::spec::Fault;
 use crate::scenario::timetable::timetable;
 use crate::scenario::torment::{Marks, Torment};
+use crate::scenario::{lasts, machine};
 
 /// Between the order to begin and the first send.
 const LEAD: Duration = Duration::from_millis(300);
@@ -140,9 +140,10 @@ impl Director {
     ) {
         let elapsed = Instant::now().saturating_duration_since(began);
         let memory = look_at_nodes(&mut load.samples, pids, clients).await;
+        let share = elapsed.as_secs_f64() / lasts(&self.scenario).as_secs_f64();
         for generator in &generators.all {
             if let Some(pid) = generator.child.id() {
-                load.samples.look_at_generator(pid);
+                load.samples.look_at_generator(pid, share);
             }
         }
         let second = u32::try_from(elapsed.as_secs()).unwrap_or(u32::MAX);

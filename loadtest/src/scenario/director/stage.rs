@@ -64,7 +64,7 @@ impl Director {
             small_disk: disk.filter(|_| self.able.no_disk.is_none()),
             shim,
             doors,
-            drop_one_in: self.drop_one_in,
+            defects: self.defects.clone(),
             steps: false,
         };
         let fleet = Fleet::start(options).await.context("the cluster does not start")?;

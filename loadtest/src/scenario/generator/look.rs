@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long one try may.
 const TRY: Duration = Duration::from_secs(5);
 
+/// How many times as long as a request may take a watch may take to tell of the last write.
+const UNTOLD: u32 = 3;
+
 /// How often is looked.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -100,12 +103,12 @@ impl Work {
     }
 
     async fn look_at_watch(&self, variables: &Variables) {
-        let begin = Instant::now();
+        let (begin, patience) = (Instant::now(), UNTOLD * self.scenario.deadline.0);
         loop {
             let missing = variables.told().missing().cloned();
             match missing {
                 None => return,
-                Some(missing) if begin.elapsed() > PATIENCE / 2 => {
+                Some(missing) if begin.elapsed() > patience => {
                     let title = format!("{missing:?} was acknowledged, and no watch tells of it");
                     return self.is_wrong(Check::Watch, title);
                 }
@@ -199,11 +202,13 @@ impl Work {
             }
         };
         if counted.again > 0 {
-            let title = format!(
-                "doubled: entity {name} had {} messages again, or behind later ones",
-                counted.again
-            );
+            let title = format!("doubled: entity {name} had {} messages again", counted.again);
             self.is_wrong(Check::Doubled, title);
+        }
+        if counted.late > 0 {
+            let late = counted.late;
+            let title = format!("reordered: entity {name} had {late} messages behind later ones");
+            self.is_wrong(Check::Reordered, title);
         }
         let missing = counted.missed + told.acknowledged.saturating_sub(counted.last);
         let lost = missing.saturating_sub(told.unknown);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use humantime::format_duration;
+use odeum_runtime::config::ByteSize;
 
 use crate::scenario::outcome::{BudgetRow, FaultMark, Outcome, TargetRow};
 
@@ -101,14 +102,18 @@ fn verdicts(it: &Outcome, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 
 fn generators(it: &Outcome, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let generators = &it.generators;
+    let grown = generators
+        .memory_growth_bytes
+        .map_or(String::new(), |bytes| format!(", memory grown by {}", ByteSize(bytes).rounded()));
     writeln!(
         f,
-        "{} generators: sends late by p50 {} µs, p99 {} µs, max {} µs; busiest {:.0} % of a CPU",
+        "{} generators: sends late by p50 {} µs, p99 {} µs, max {} µs; busiest {:.0} % of a CPU{}",
         generators.processes,
         generators.late_p50_us,
         generators.late_p99_us,
         generators.late_max_us,
-        generators.busiest_percent
+        generators.busiest_percent,
+        grown
     )?;
     if let Some(bottleneck) = &generators.bottleneck {
         writeln!(f, "THE GENERATOR IS A LIMIT: {bottleneck}")?;

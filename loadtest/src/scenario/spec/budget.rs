@@ -19,6 +19,9 @@ pub enum Budget {
     Memory(Memory),
     /// By how much the memory of any node is larger at the end than after its start.
     Growth(Memory),
+    /// By how much the memory of any generator is larger in the last fifth of the load than in the second, by
+    /// the median of each: a generator keeps no more for having sent for longer.
+    GeneratorGrowth(Memory),
     /// The longest time in which nobody was answered.
     Outage(Outage),
     /// The longest time from the end of a fault until the cluster was whole again: all nodes are there, and
@@ -91,7 +94,11 @@ impl Budget {
             Self::Latency(it) => it.of.as_ref(),
             Self::Rate(it) => it.of.as_ref(),
             Self::Errors(it) => it.of.as_ref(),
-            Self::Memory(_) | Self::Growth(_) | Self::Outage(_) | Self::Whole(_) => None,
+            Self::Memory(_)
+            | Self::Growth(_)
+            | Self::GeneratorGrowth(_)
+            | Self::Outage(_)
+            | Self::Whole(_) => None,
         }
     }
 }
