@@ -96,12 +96,17 @@ pub enum PackageError {
         got: Box<str>,
     },
     /// Imports that no host function answers.
-    #[error("the module imports what Odeum does not offer to a module of the ABI {abi}: {imports}")]
+    #[error(
+        "the module imports what Odeum does not offer to a module of the ABI {abi}: {imports}{}",
+        MayTrap(*may_trap)
+    )]
     UnknownImports {
         /// Each as `module.name`, separated by commas.
         imports: Box<str>,
         /// The ABI it was taken for.
         abi: Abi,
+        /// Whether all of them are functions, so that the manifest may have them trap.
+        may_trap: bool,
     },
     /// No ABI fits it, or more than one does.
     #[error(transparent)]
@@ -140,6 +145,21 @@ pub enum PackageError {
         /// What it said.
         reason: Box<str>,
     },
+}
+
+/// How a module may do without what it imports, as the end of a sentence; nothing when it cannot.
+struct MayTrap(bool);
+
+impl fmt::Display for MayTrap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 {
+            f.write_str(
+                "; if it does its work without calling them, write `missing-imports = \"trap\"` in \
+                 its manifest",
+            )?;
+        }
+        Ok(())
+    }
 }
 
 /// A guest did not come to the end of a message. Nothing of the message was kept, and the

@@ -23,7 +23,7 @@ use super::{
         detect::detect,
         firmlet::{self, Firmlet},
         shape::{Layer, Shape},
-        wasi_p1::{self, WasiP1},
+        wasi_p1::{self, WasiP1, resources},
     },
     engine::{self, Engine},
     error::{EngineError, PackageError},
@@ -32,7 +32,7 @@ use super::{
 };
 use crate::package::{
     Package,
-    manifest::{Abi, Isolation, Manifest},
+    manifest::{Abi, Isolation, Manifest, MissingImports},
 };
 
 /// What every WebAssembly binary begins with.
@@ -276,7 +276,7 @@ fn told(wasm: &[u8], manifest: &Manifest) -> Result<(Shape, Abi), PackageError> 
     let abi = detect(&shape, manifest.abi)?;
     if layer == Layer::Core {
         check::exports(&shape, abi)?;
-        check::imports(&shape, abi)?;
+        check::imports(&shape, abi, manifest.missing_imports)?;
     }
     match beyond::beyond(manifest, abi) {
         Some(key) => Err(PackageError::Beyond { key, abi }),
@@ -328,25 +328,43 @@ fn link(
         Abi::Firmlet => {
             let mut linker = Linker::new(engine);
             firmlet::add_to_linker(&mut linker)?;
+            stand_in(&mut linker, module, manifest)?;
             Linked::Firmlet(linker.instantiate_pre(module)?)
         }
         Abi::WasiCommand => {
             let mut linker = Linker::new(engine);
             wasi_p1::add_to_linker(&mut linker, manifest)?;
+            stand_in(&mut linker, module, manifest)?;
             Linked::Command(linker.instantiate_pre(module)?)
         }
         Abi::WasiReactor => {
             let mut linker = Linker::new(engine);
             core::add_to_linker(&mut linker)?;
             wasi_p1::add_to_linker(&mut linker, manifest)?;
+            resources::add_to_linker(&mut linker, module)?;
+            stand_in(&mut linker, module, manifest)?;
             Linked::Reactor(linker.instantiate_pre(module)?)
         }
         _ => {
             let mut linker = Linker::new(engine);
             core::add_to_linker(&mut linker)?;
+            stand_in(&mut linker, module, manifest)?;
             Linked::Core(linker.instantiate_pre(module)?)
         }
     })
+}
+
+/// Puts in the place of functions that there are not such as end the guest, if `manifest` has it so. It
+/// comes last: what is denied is there by then, and says so itself.
+fn stand_in<T: 'static>(
+    linker: &mut Linker<T>,
+    module: &wasmtime::Module,
+    manifest: &Manifest,
+) -> wasmtime::Result<()> {
+    match manifest.missing_imports {
+        MissingImports::Refuse => Ok(()),
+        MissingImports::Trap => linker.define_unknown_imports_as_traps(module),
+    }
 }
 
 pub(super) fn not_compiled(error: wasmtime::Error) -> PackageError {

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use odeum_proto::ReplicaId;
-use wasmtime::{Store, Trap, UpdateDeadline, WasmBacktrace};
+use wasmtime::{Store, Trap, UnknownImportError, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::{
@@ -128,9 +128,15 @@ pub(super) fn failure<T: Metered>(store: &mut Store<T>, error: &wasmtime::Error)
     if let Some(too_many) = meter.limiter.too_many(&error.root_cause().to_string()) {
         return too_many.into();
     }
-    let reason = match error.downcast_ref::<Trap>() {
-        Some(trap) => trap.to_string().trim_start_matches("wasm trap: ").into(),
-        None => error.root_cause().to_string().into(),
+    let reason = match (error.downcast_ref::<Trap>(), error.downcast_ref::<UnknownImportError>()) {
+        (Some(trap), _) => trap.to_string().trim_start_matches("wasm trap: ").into(),
+        (None, Some(import)) => format!(
+            "it called the import {}.{}, which nothing here has",
+            import.module(),
+            import.name()
+        )
+        .into(),
+        (None, None) => error.root_cause().to_string().into(),
     };
     let backtrace = error.downcast_ref::<WasmBacktrace>();
     let name = |frame: &wasmtime::FrameInfo| match frame.func_name() {

@@ -57,7 +57,7 @@ pub use error::{ManifestError, Place};
 pub use health::{
     CpuThreshold, Health, Lasting, LivenessCheck, MemoryThreshold, Then, UrlPath, UrlPathError,
 };
-pub use kind::{Abi, Durability, Isolation};
+pub use kind::{Abi, Durability, Isolation, MissingImports};
 pub use limits::{Limits, MemoryLimit, MessageTime, StackLimit};
 pub use path::{GuestPath, HostPath, PackagePath, PathError};
 pub use policy::{Checkpoint, Restart, RestartWhen, Transient, Update};
@@ -79,6 +79,10 @@ pub struct Manifest {
     /// How the module is called and what it may import. When left out it is told from the module.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub abi: Option<Abi>,
+    /// What becomes of a core module that imports functions which there are not here, such as those of
+    /// a browser. What a capability denies is no such function. Default: `refuse`.
+    #[serde(default, skip_serializing_if = "MissingImports::is_default")]
+    pub missing_imports: MissingImports,
     /// The file of the module, `.wasm` or `.wat`, beside the manifest. Default: `module.wasm`.
     #[serde(default = "default_entry")]
     pub entry: PackagePath,
@@ -129,6 +133,7 @@ impl Manifest {
             name,
             version,
             abi: None,
+            missing_imports: MissingImports::default(),
             entry: default_entry(),
             files: Vec::new(),
             args: Vec::new(),

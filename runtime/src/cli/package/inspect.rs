@@ -13,7 +13,7 @@ use crate::{
     config::ByteSize,
     package::{
         Package,
-        manifest::{Checkpoint, Durability, Manifest},
+        manifest::{Checkpoint, Durability, Manifest, MissingImports},
         normalise::{self, Movability},
         source::Source,
     },
@@ -74,7 +74,7 @@ fn told(package: &Package, movability: &Movability) -> String {
     let signers: Vec<String> =
         package.signatures().iter().map(|one| one.key().id().to_string()).collect();
     let signed = if signers.is_empty() { "by nobody".to_owned() } else { signers.join(", ") };
-    let facts = [
+    let mut facts = vec![
         ("package", format!("{} {}", manifest.name, manifest.version)),
         ("digest", package.digest().to_string()),
         ("file", Digest::of(package.file()).to_string()),
@@ -85,6 +85,10 @@ fn told(package: &Package, movability: &Movability) -> String {
         ("isolation", manifest.isolation.to_string()),
         ("granted", granted(package)),
     ];
+    if manifest.missing_imports == MissingImports::Trap {
+        let imports = "those that a node does not have trap when they are called".to_owned();
+        facts.push(("imports", imports));
+    }
     let width = facts.iter().map(|(what, _)| what.len()).max().unwrap_or_default();
     let facts: Vec<String> =
         facts.iter().map(|(what, value)| format!("{what:width$}  {value}")).collect();

@@ -24,6 +24,13 @@ pub(in crate::firmware) struct Import {
     pub(in crate::firmware) ty: Box<str>,
 }
 
+impl Import {
+    /// Whether it is a function of a core module. Only the types of functions begin like that.
+    pub(in crate::firmware) fn is_function(&self) -> bool {
+        self.ty.starts_with('(')
+    }
+}
+
 /// What a module exports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::firmware) struct Export {

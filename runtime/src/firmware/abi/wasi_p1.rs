@@ -4,6 +4,7 @@
 //! beside it: `runtime/wit/odeum-wasi-reactor.md`.
 
 pub(super) mod by_name;
+pub(in crate::firmware) mod resources;
 
 use std::{future::Future, sync::Arc, time::Duration};
 

@@ -3,6 +3,10 @@
 
 use crate::package::manifest::{Abi, Capabilities, Durability, Manifest, Mqtt};
 
+/// Those whose imports are functions and nothing else. A component's are found by versions that fit, and
+/// a stand-in would hide those.
+const OF_CORE: &[Abi] = &[Abi::ActorCore, Abi::WasiCommand, Abi::WasiReactor, Abi::Firmlet];
+
 /// Those with the arguments, the environment, the files and the sockets of WASI.
 const OF_WASI: &[Abi] =
     &[Abi::WasiCommand, Abi::WasiReactor, Abi::WasiCli, Abi::WasiHttp, Abi::Actor];
@@ -51,6 +55,7 @@ pub(super) fn beyond(manifest: &Manifest, abi: Abi) -> Option<&'static str> {
     let is_checkpointed = manifest.durability == Durability::Checkpointed;
     let has_checkpoints = if is_checkpointed { OF_SESSIONS } else { &[] };
     let asked: &[(&str, bool, &[Abi])] = &[
+        ("missing-imports", manifest.missing_imports != usual.missing_imports, OF_CORE),
         ("args", manifest.args != usual.args, OF_WASI),
         ("environment", manifest.environment != usual.environment, OF_CONFIG),
         ("capabilities.folders", !folders.is_empty(), OF_WASI),
@@ -86,6 +91,7 @@ mod tests {
     #[test]
     fn what_an_abi_does_not_have_is_named_and_what_it_has_is_not() {
         for (lines, has, lacks) in [
+            ("missing-imports = 'trap'", Abi::WasiReactor, Some(Abi::WasiHttp)),
             ("args = ['-v']", Abi::WasiCommand, Some(Abi::Firmlet)),
             ("[environment]\nKEY = 'value'", Abi::Actor, Some(Abi::Firmlet)),
             ("[environment]\nKEY = 'value'", Abi::ActorCore, None),

@@ -8,11 +8,11 @@ use crate::{
             detect::WASI,
             firmlet,
             shape::Shape,
-            wasi_p1,
+            wasi_p1::{self, resources},
         },
         error::PackageError,
     },
-    package::manifest::Abi,
+    package::manifest::{Abi, MissingImports},
 };
 
 pub(super) fn exports(shape: &Shape, abi: Abi) -> Result<(), PackageError> {
@@ -55,7 +55,11 @@ fn heard(shape: &Shape) -> Result<(), PackageError> {
     Ok(())
 }
 
-pub(super) fn imports(shape: &Shape, abi: Abi) -> Result<(), PackageError> {
+pub(super) fn imports(
+    shape: &Shape,
+    abi: Abi,
+    missing: MissingImports,
+) -> Result<(), PackageError> {
     let offered: &[(&str, &[Import])] = match abi {
         Abi::ActorCore => &[(core::MODULE, core::IMPORTS)],
         Abi::WasiReactor => &[(core::MODULE, core::IMPORTS), (WASI, &[])],
@@ -63,7 +67,7 @@ pub(super) fn imports(shape: &Shape, abi: Abi) -> Result<(), PackageError> {
         Abi::WasiCommand => &[(WASI, &[])],
         _ => &[],
     };
-    let mut unknown = Vec::new();
+    let (mut unknown, mut may_trap) = (Vec::new(), true);
     for import in &shape.imports {
         let table = offered.iter().find(|(module, _)| *module == &*import.module);
         // WASI checks types itself when it is linked.
@@ -71,18 +75,26 @@ pub(super) fn imports(shape: &Shape, abi: Abi) -> Result<(), PackageError> {
             continue;
         }
         let known = table.and_then(|(_, names)| names.iter().find(|it| it.name == &*import.name));
+        let is_handle = abi == Abi::WasiReactor && resources::is_one(&import.module, &import.name);
+        let signature =
+            known.map(|known| known.signature).or(is_handle.then_some(resources::SIGNATURE));
         let full = format!("{}.{}", import.module, import.name);
-        match known {
-            Some(known) if known.signature == &*import.ty => {}
-            Some(known) => {
-                let (expected, got) = (known.signature, import.ty.clone());
+        match signature {
+            Some(expected) if expected == &*import.ty => {}
+            Some(expected) => {
+                let got = import.ty.clone();
                 return Err(PackageError::WrongImport { import: full.into(), expected, got });
             }
-            None => unknown.push(full),
+            None if missing == MissingImports::Trap && import.is_function() => {}
+            None => {
+                may_trap &= import.is_function();
+                unknown.push(full);
+            }
         }
     }
     if unknown.is_empty() {
         return Ok(());
     }
-    Err(PackageError::UnknownImports { imports: short(&unknown.join(", ")), abi })
+    let imports = short(&unknown.join(", "));
+    Err(PackageError::UnknownImports { imports, abi, may_trap })
 }

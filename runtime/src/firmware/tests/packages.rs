@@ -87,7 +87,8 @@ async fn every_unknown_import_is_named() {
     assert_eq!(
         error,
         "the module imports what Odeum does not offer to a module of the ABI odeum-actor-core: \
-         env.abort, odeum.teleport"
+         env.abort, odeum.teleport; if it does its work without calling them, write \
+         `missing-imports = \"trap\"` in its manifest"
     );
 }
 
@@ -102,4 +103,19 @@ async fn an_import_of_another_type_is_named_with_both_types() {
     )
     .await;
     assert_eq!(error, "the module imports `odeum.reply` as (i64), it is (i32, i32)");
+}
+
+#[tokio::test]
+async fn an_import_that_is_no_function_is_refused_whatever_the_manifest_says() {
+    let wat = br#"(module
+        (import "env" "abort" (func))
+        (import "env" "base" (global i32))
+        (memory (export "memory") 1)
+        (func (export "odeum_alloc") (param i32) (result i32) i32.const 8)
+        (func (export "odeum_handle") (param i32 i32) (result i32) i32.const 0))"#;
+    let error = refused(wat).await;
+    assert!(error.ends_with(": env.abort, env.base"), "nothing would help: {error}");
+    let engine = Engine::new().expect("an engine");
+    let error = compile(&engine, "missing-imports = 'trap'", wat).await.expect_err("is refused");
+    assert!(error.to_string().ends_with(": env.base"), "{error}");
 }

@@ -142,3 +142,72 @@ async fn an_endless_initialize_is_ended() {
     let failure = started(&text, "").await.expect_err("is ended");
     assert!(matches!(failure, GuestFailure::Limit(GuestLimit::Time { .. })), "{failure}");
 }
+
+/// Was built for another host, with bindings that name exports with their types.
+const TYPED: &str = r#"(module
+    (import "elsewhere" "paint" (func $paint (param i32)))
+    (import "canonical_abi" "resource_new_value" (func $new (param i32) (result i32)))
+    (import "wasi_snapshot_preview1" "random_get"
+      (func $random (param i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (global $next (mut i32) (i32.const 1025))
+    (global $freed (mut i32) (i32.const 0))
+    (func (export "_initialize"))
+    (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+      (local $at i32)
+      (local.set $at (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
+      (global.set $next (i32.add (local.get $at) (local.get 3)))
+      (local.get $at))
+    (func (export "echo: func(text: string) -> string") (param i32 i32) (result i32)
+      (i32.store (i32.const 16) (local.get 0)) (i32.store (i32.const 20) (local.get 1))
+      (i32.const 16))
+    (func (export "cabi_post_echo") (param i32)
+      (global.set $freed (i32.add (global.get $freed) (local.get 0))))
+    (func (export "second: func(texts: list<string>) -> string") (param i32 i32) (result i32)
+      (i32.add (local.get 0) (i32.const 8)))
+    (func (export "keep: func(text: string) -> tuple<handle<value>, s32>") (param i32 i32)
+      (result i32)
+      (i32.store (i32.const 16) (call $new (local.get 1))) (i32.store (i32.const 20) (i32.const -2))
+      (i32.const 16))
+    (func (export "far: func() -> string") (result i32) (i32.const -4))
+    (func (export "freed") (result i32) (global.get $freed))
+    (func (export "random") (result i32) (call $random (i32.const 0) (i32.const 4)))
+    (func (export "paint") (call $paint (i32.const 1))))"#;
+
+const TRAP: &str = "missing-imports = 'trap'";
+
+#[tokio::test]
+async fn texts_go_through_the_memory_of_a_guest_and_come_back() {
+    let mut typed = started(TYPED, TRAP).await.expect("starts");
+    let refused = |reason: &str| Answer::Refused { code: 1, reason: reason.into() };
+    for (message, said) in [
+        (r#"echo "a b\n""#, reply("a b\n")),
+        (r#" echo  "" "#, reply("")),
+        (r#"second ["x", "y z"]"#, reply("y z")),
+        (r#"keep "four""#, reply("4 -2")),
+        ("freed", reply("32")),
+        ("echo 1", refused("`echo` takes 2 numbers, 1 were given")),
+        (r#"freed "x""#, refused("`freed` takes 0 numbers, 2 were given")),
+    ] {
+        let (next, answer) = typed.handle(message.as_bytes(), session(&[])).await.expect("handles");
+        assert_eq!(answer, said, "{message}");
+        typed = next;
+    }
+    let (typed, answer) = typed.handle(b"echo \"open", session(&[])).await.expect("handles");
+    assert!(matches!(answer, Answer::Refused { .. }), "{answer:?}");
+    let failure = typed.handle(b"far", session(&[])).await.expect_err("there is no such text");
+    assert!(failure.to_string().contains("outside of its memory"), "{failure}");
+    let stranger = started(STRANGER, "").await.expect("starts");
+    let (_, answer) = stranger.handle(br#"add "x""#, session(&[])).await.expect("handles");
+    let Answer::Refused { reason, .. } = answer else { panic!("{answer:?}") };
+    assert!(reason.contains("`cabi_realloc: (i32, i32, i32, i32) -> i32`"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_function_that_there_is_not_ends_the_guest_that_calls_it_and_names_itself() {
+    let typed = started(TYPED, TRAP).await.expect("starts");
+    let (typed, answer) = typed.handle(b"random", session(&[])).await.expect("handles");
+    assert_eq!(answer, reply("76"), "what is denied is an error of WASI all the same");
+    let failure = typed.handle(b"paint", session(&[])).await.expect_err("traps").to_string();
+    assert!(failure.contains("the import elsewhere.paint, which nothing here has"), "{failure}");
+}

@@ -54,6 +54,30 @@ words! {
 }
 
 words! {
+    /// What becomes of a core module that imports functions which there are not here.
+    MissingImports {
+        /// It is refused, with the names of those functions.
+        Refuse => "refuse",
+        /// It runs, and ends with the name of such a function when it calls one.
+        Trap => "trap",
+    }
+}
+
+#[expect(clippy::derivable_impls, reason = "the macro makes enums without a default")]
+impl Default for MissingImports {
+    fn default() -> Self {
+        Self::Refuse
+    }
+}
+
+impl MissingImports {
+    /// Whether it is what a manifest that says nothing of it has.
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+words! {
     /// What becomes of what a guest wrote to its sessions when its node crashes. Whatever else ends it
     /// (a trap, an update, another placement, a node that stops) keeps all of it.
     Durability {

@@ -10,6 +10,7 @@ const FULL: &str = r#"
 name = "thermostat"
 version = "1.2.0-beta.1"
 abi = "wasi-reactor"
+missing-imports = "trap"
 entry = "bin/thermostat.wasm"
 files = ["LICENSE", "schemas"]
 args = ["--room", "kitchen"]

@@ -283,7 +283,8 @@ async fn instantiate<W: Send + 'static>(
         }
     }
     if instance.get_func(&mut *store, HANDLE).is_none() {
-        return Ok((instance, Entry::ByName(ByName(instance))));
+        let by_name = ByName::new(instance, pre.module());
+        return Ok((instance, Entry::ByName(by_name)));
     }
     let alloc = instance.get_typed_func(&mut *store, ALLOC)?;
     let handle = instance.get_typed_func(&mut *store, HANDLE)?;
