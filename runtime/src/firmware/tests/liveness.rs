@@ -180,7 +180,9 @@ async fn a_host_that_does_not_come_to_its_next_message_is_ended_and_another_one_
     assert_eq!(stage.said("counter", "r1", "add 1").await, "1");
     stage.shelf.set(Mood::Mute);
     let (stuck, clock) = tokio::join!(stage.try_call("counter", "r2", "add 1"), async {
+        let end = Instant::now() + PATIENCE;
         while stage.shelf.on_the_way() == 0 {
+            assert!(Instant::now() < end, "it commits nothing");
             tokio::task::yield_now().await;
         }
         stage.shelf.set(Mood::Well);
