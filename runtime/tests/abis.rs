@@ -29,6 +29,12 @@ fn package(lines: &str, module: &[u8]) -> Vec<u8> {
     build::of_folder(folder.path()).expect("a package").package.file().to_vec()
 }
 
+/// Settings of a deployment, from their JSON.
+fn settings(json: &str) -> DeployOptions {
+    let settings = serde_json::from_str(json).expect("settings");
+    DeployOptions { settings, ..DeployOptions::default() }
+}
+
 /// The HTTP port of a node.
 fn api(cluster: &Cluster, node: &str) -> String {
     let ports = fs::read(cluster.data(node).join("ports.json")).expect("ports");
@@ -150,4 +156,28 @@ async fn what_an_actor_publishes_is_heard_on_every_node() {
             })
             .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_that_nothing_would_see_to_are_refused_with_their_key() {
+    let cluster = Cluster::of(1, &[]).await;
+    let memory = r#"{"health": {"memory": {"above": "1 GiB", "lasting": "10s"}}}"#;
+    let liveness = r#"{"health": {"liveness": {"interval": "1s"}}}"#;
+    let transient = r#"{"transient": {"idle": "1m"}}"#;
+    for (file, asked, key) in [
+        ("command-component", memory, "health.memory"),
+        ("http-component", memory, "health.memory"),
+        ("command-component", liveness, "health.liveness"),
+        ("http-component", transient, "transient"),
+    ] {
+        let (api, settings) = (cluster.api("n1"), settings(asked));
+        let deployed = api.put_firmware(&name("guest"), guest(file), &settings).await;
+        let refused = deployed.expect_err("is refused");
+        assert_eq!(refused.code(), Some("bad-request"), "{refused}");
+        let said = format!("the settings ask for `{key}`, which a guest of the ABI");
+        assert!(refused.to_string().contains(&said), "{file}: {refused}");
+    }
+    assert!(cluster.api("n1").firmware().await.expect("a list").is_empty());
+    cluster.deploy_with("n1", "actor", guest("actor-component"), &settings(memory)).await;
+    cluster.deploy_with("n1", "server", guest("http-component"), &DeployOptions::default()).await;
 }

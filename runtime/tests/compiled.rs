@@ -5,9 +5,11 @@
 mod process;
 
 use std::{
+    fmt::Write as _,
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::Stdio,
 };
 
 use process::{COUNTER, Node, Up, folder, odeum, text};
@@ -40,9 +42,49 @@ fn listed(settings: &str) -> Vec<Value> {
 }
 
 /// A node of its own, with its own data folder.
-fn node(folder: &Path, name: &str, settings: &str) -> Node {
+fn up(folder: &Path, name: &str, settings: &str) -> Up {
     let data: PathBuf = folder.join(name);
-    Up { node: name.to_owned(), data, ..Up::n1(folder) }.and(&["--config", settings]).start()
+    Up { node: name.to_owned(), data, ..Up::n1(folder) }.and(&["--config", settings])
+}
+
+fn node(folder: &Path, name: &str, settings: &str) -> Node {
+    up(folder, name, settings).start()
+}
+
+/// A guest that replies with what it is told, and takes a while to compile; its file.
+fn slow_to_compile(folder: &Path) -> String {
+    let mut guest = r#"(module
+        (import "odeum" "reply" (func $reply (param i32 i32)))
+        (memory (export "memory") 1)
+        (func (export "odeum_alloc") (param i32) (result i32) (i32.const 1024))
+        (func (export "odeum_handle") (param $ptr i32) (param $len i32) (result i32)
+          (call $reply (local.get $ptr) (local.get $len))
+          (i32.const 0))"#
+        .to_owned();
+    for number in 0..2_000 {
+        write!(
+            guest,
+            "(func (param i32 i64) (result i64) (local i64)
+               (loop $again
+                 (local.set 2 (i64.xor (local.get 1) (i64.rotl (local.get 2) (i64.const {number}))))
+                 (local.set 1 (i64.sub (local.get 1) (i64.const 1)))
+                 (i64.store (i32.and (local.get 0) (i32.const 0xfff8)) (local.get 2))
+                 (br_if $again (i64.gt_s (local.get 1) (i64.load (i32.const 8)))))
+               (local.get 2))"
+        )
+        .expect("a text");
+    }
+    guest.push(')');
+    let path = folder.join("slow.wat");
+    fs::write(&path, guest).expect("is written");
+    path.display().to_string()
+}
+
+/// Names of what is in the shared folder that end so.
+fn in_cache(folder: &Path, end: &str) -> Vec<String> {
+    let Ok(files) = fs::read_dir(folder.join("cache")) else { return Vec::new() };
+    let names = files.map(|file| file.expect("a file").file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.ends_with(end)).collect()
 }
 
 fn counts(node: &Node) {
@@ -95,4 +137,55 @@ fn a_node_whose_cache_others_can_write_to_runs_without_it_and_says_once_what_to_
 
     let output = odeum(&["cache", "ls", "--config", &settings]).output().expect("runs");
     assert!(process::complaint(&output, 1).contains(&cure));
+}
+
+#[test]
+fn nodes_that_need_a_module_at_the_same_time_compile_it_once() {
+    let folder = folder();
+    let (settings, guest) = (settings(folder.path()), slow_to_compile(folder.path()));
+    let nodes = ["a", "b"].map(|name| node(folder.path(), name, &settings));
+    let deploying = nodes.each_ref().map(|node| {
+        let url = format!("http://{}", node.api_addr());
+        let mut command = odeum(&["run", &guest, "--name", "slow", "--api-url", &url]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs")
+    });
+    for deploying in deploying {
+        let output = deploying.wait_with_output().expect("ends");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+    for node in &nodes {
+        assert_eq!(node.done(&["call", "slow", "hello"]).trim_end(), "hello");
+    }
+    let logs = nodes.map(|node| node.log());
+    let times = |what: &str| logs.iter().map(|log| log.matches(what).count()).sum::<usize>();
+    assert_eq!(times("module compiled"), 1, "{logs:?}");
+    assert!(times("compiled module found") >= 1, "{logs:?}");
+    assert_eq!(listed(&settings).len(), 1);
+}
+
+#[test]
+fn a_node_that_is_killed_while_it_compiles_leaves_nothing_half_and_compiles_when_it_is_back() {
+    let folder = folder();
+    let (settings, guest) = (settings(folder.path()), slow_to_compile(folder.path()));
+    let first = node(folder.path(), "a", &settings);
+    first.done(&["run", &guest, "--name", "slow"]);
+    assert_eq!(first.done(&["call", "slow", "hello"]).trim_end(), "hello");
+    first.kill();
+    cache("clear", &settings, &[]);
+
+    // At its next start it has to compile what is deployed.
+    let mut killed = up(folder.path(), "a", &settings).begin();
+    killed.until("a compilation", || in_cache(folder.path(), ".lock").pop());
+    killed.kill();
+    assert_eq!(in_cache(folder.path(), ".native"), [""; 0], "it was at it");
+
+    let back = node(folder.path(), "a", &settings);
+    let answer = back.done(&["call", "slow", "again", "--deadline", "60s"]);
+    assert_eq!(answer.trim_end(), "again");
+    let log = back.log();
+    assert!(log.contains("module compiled") && !log.contains("is not taken"), "{log}");
+    assert_eq!(listed(&settings).len(), 1);
+    let mut left = in_cache(folder.path(), "");
+    left.retain(|name| !name.ends_with(".native"));
+    assert_eq!(left, ["seal.key"]);
 }

@@ -1,19 +1,28 @@
-//! What firmware logs is told by any node of a cluster, and goes on when its node dies.
+//! What firmware logs is told by any node of a cluster, and goes on when its node dies; and what the
+//! commands that follow print of that.
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "support/cluster.rs"]
 #[expect(dead_code, reason = "each test program uses a part of it")]
 mod cluster;
 
-use std::time::{Duration, Instant};
+use std::{
+    os::unix::process::ExitStatusExt as _,
+    process::{ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
 
 use cluster::{Cluster, PATIENCE, name};
 use odeum_runtime::api::{
     client::{ApiError, LogLines},
     types::{LogLine, LogOptions},
 };
-use rustix::process::Signal;
-use tokio::time::{sleep, timeout};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+    time::{sleep, timeout},
+};
 
 /// Logs each message and replies with it.
 const ECHO: &[u8] = br#"(module
@@ -180,4 +189,119 @@ async fn following_ends_when_the_firmware_is_deleted() {
     let end = next(&mut lines, &cluster).await;
     assert!(matches!(&end, LogLine::End { reason } if reason.contains("deleted")), "{end:?}");
     assert!(lines.next().await.expect("no error").is_none());
+}
+
+/// A command that goes on until somebody ends it. It is killed when the test ends.
+struct Follower {
+    process: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Follower {
+    fn start(cluster: &Cluster, via: &str, arguments: &[&str]) -> Self {
+        // Who starts tests in the background may have them ignore SIGINT, and so their children.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=INT", env!("CARGO_BIN_EXE_odeum")]);
+        command.args(arguments).args(["--api-url", cluster.api(via).url().as_str()]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.kill_on_drop(true).spawn().expect("the command starts");
+        let lines = BufReader::new(process.stdout.take().expect("piped")).lines();
+        Self { process, lines }
+    }
+
+    /// Reads up to the line that has `text` in it.
+    async fn until(&mut self, text: &str, cluster: &Cluster) {
+        let mut before = Vec::new();
+        loop {
+            let line = timeout(PATIENCE, self.lines.next_line()).await;
+            let line = line.unwrap_or_else(|_| {
+                panic!("no {text:?} behind {before:?}\n{}", cluster.last_words())
+            });
+            match line.expect("text").expect("it goes on") {
+                line if line.contains(text) => return,
+                line => before.push(line),
+            }
+        }
+    }
+
+    /// What a person does with Ctrl-C.
+    fn interrupt(&self) {
+        let pid = self.process.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        kill_process(pid.expect("it runs"), Signal::INT).expect("it runs");
+    }
+
+    /// How it ends, within `patience`, with what it said beside its lines.
+    async fn end(mut self, patience: Duration) -> (ExitStatus, String) {
+        let status = timeout(patience, self.process.wait()).await.expect("it ends").expect("ours");
+        let (mut said, mut stderr) = (String::new(), self.process.stderr.take().expect("piped"));
+        stderr.read_to_string(&mut said).await.expect("text");
+        (status, said)
+    }
+}
+
+/// Both commands, which have printed what there was before.
+async fn followers(cluster: &Cluster, via: &str) -> [Follower; 2] {
+    let mut logs = Follower::start(cluster, via, &["logs", "echo", "-f"]);
+    logs.until("before", cluster).await;
+    let mut events = Follower::start(cluster, via, &["get", "events", "echo", "-f"]);
+    events.until("  running ", cluster).await;
+    [logs, events]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_commands_that_follow_print_what_comes_until_ctrl_c() {
+    let cluster = Cluster::of(1, &[]).await;
+    cluster.deploy("n1", "echo", ECHO.to_vec()).await;
+    say(&cluster, "n1", "before").await;
+    let [mut logs, mut events] = followers(&cluster, "n1").await;
+    say(&cluster, "n1", "while").await;
+    logs.until("while", &cluster).await;
+    cluster.api("n1").restart_firmware(&name("echo")).await.expect("is restarted");
+    events.until("  running ", &cluster).await;
+    for follower in [logs, events] {
+        follower.interrupt();
+        let (status, said) = follower.end(PATIENCE).await;
+        assert_eq!(status.signal(), Some(Signal::INT.as_raw()), "{said}");
+        assert!(!said.contains("error"), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_commands_that_follow_go_on_when_their_node_is_back_until_the_firmware_is_deleted() {
+    let mut cluster = Cluster::of(1, &[]).await;
+    cluster.deploy("n1", "echo", ECHO.to_vec()).await;
+    say(&cluster, "n1", "before").await;
+    let [mut logs, mut events] = followers(&cluster, "n1").await;
+    let api = cluster.api("n1").url().clone();
+    let api = format!("127.0.0.1:{}", api.port().expect("a port"));
+    cluster.kill(&["n1".to_owned()]);
+    cluster.start_with("n1", None, &["--api", &api]).await;
+    cluster.running("n1", "echo").await;
+    say(&cluster, "n1", "after").await;
+    logs.until("after", &cluster).await;
+    events.until("  running ", &cluster).await;
+    cluster.api("n1").delete_firmware(&name("echo")).await.expect("is deleted");
+    for follower in [logs, events] {
+        let (status, said) = follower.end(PATIENCE).await;
+        assert!(status.success(), "{said}");
+        assert!(said.trim_end().ends_with("echo is deleted"), "{said}");
+    }
+}
+
+/// Longer than a node that has gone is looked for: a minute.
+const GONE_FOR_GOOD: Duration = Duration::from_secs(90);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_commands_that_follow_end_with_an_error_when_their_node_is_gone_for_good() {
+    let mut cluster = Cluster::of(1, &[]).await;
+    cluster.deploy("n1", "echo", ECHO.to_vec()).await;
+    say(&cluster, "n1", "before").await;
+    let followers = followers(&cluster, "n1").await;
+    assert_eq!(cluster.stop("n1").await, Some(0));
+    for follower in followers {
+        let (status, said) = follower.end(GONE_FOR_GOOD).await;
+        assert_eq!(status.code(), Some(1), "{said}");
+        let last = said.lines().last().unwrap_or_default();
+        assert!(last.starts_with("error: no node answers at "), "{said}");
+    }
 }

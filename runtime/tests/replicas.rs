@@ -388,3 +388,42 @@ async fn zones_named_nodes_and_what_is_to_be_apart_are_kept_to_and_explained() {
     until(&cluster, "n1", "both zones again", |it| is_whole(it) && nodes(it).contains("n3")).await;
     assert_eq!(cluster.running("n1", "stock").await, stock, "it stayed");
 }
+
+fn on_disks(disk: &str, number: u64) -> FirmwareSettings {
+    let label = |text: &str| text.parse().expect("a label");
+    FirmwareSettings {
+        labels: [(label("disk"), label(disk))].into(),
+        replicas: Some(replicas(number)),
+        ..FirmwareSettings::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn labels_are_kept_to_when_nodes_die_and_replicas_are_added_and_waited_for() {
+    let mut cluster = Cluster::empty(&[]).await;
+    cluster.start("n1", None).await;
+    for id in ["n2", "n3"] {
+        cluster.start_with(id, Some("n1"), &["--label", "disk=ssd"]).await;
+    }
+    cluster.whole().await;
+    put(&cluster, "shop", on_disks("ssd", 2)).await.expect("deployed");
+    let shop = until(&cluster, "n1", "a replica on each node with the label", is_whole).await;
+    assert_eq!(nodes(&shop), BTreeSet::from(["n2".to_owned(), "n3".to_owned()]));
+
+    // Rather two on one node than one on a node without it, though that has nothing to do.
+    cluster.kill(&["n2".to_owned()]);
+    let n3 = BTreeSet::from(["n3".to_owned()]);
+    let on_n3 = |it: &FirmwareSummary| is_whole(it) && nodes(it) == n3;
+    until(&cluster, "n1", "both on the other one", &on_n3).await;
+    let body = ScaleBody { replicas: replicas(3) };
+    cluster.api("n1").scale_firmware(&name("shop"), &body).await.expect("scaled");
+    until(&cluster, "n1", "a third one there", |it| it.replicas == 3 && on_n3(it)).await;
+
+    // What no node can have begins when there is one that can.
+    put(&cluster, "archive", on_disks("tape", 1)).await.expect("deployed");
+    let archive = cluster.api("n1").describe_firmware(&name("archive")).await.expect("is there");
+    assert_eq!(archive.waits_for.as_deref(), Some("no node has the labels disk=tape"));
+    cluster.start_with("n4", Some("n1"), &["--label", "disk=tape"]).await;
+    assert_eq!(cluster.running("n1", "archive").await, "n4");
+    until(&cluster, "n1", "the others where they were", &on_n3).await;
+}

@@ -83,13 +83,31 @@ pub(super) async fn logs(invocation: &Invocation, args: LogsArgs) -> Result<(), 
         match (last_seen.map(|seen| seen.elapsed()), error) {
             // Not even once, or not to be gone on with.
             (None, Some(error)) => return Err(error.into()),
-            (Some(away), Some(error)) if !follow || away > AWAY || !error.is_retryable() => {
-                return Err(error.into());
+            (Some(away), Some(error)) => {
+                let is_unknown = is_unknown(&error);
+                if follow && is_unknown && is_deleted(&api, &name).await {
+                    invocation.out.note(&format!("firmware {name} is deleted"));
+                    return Ok(());
+                }
+                if !follow || away > AWAY || !(is_unknown || error.is_retryable()) {
+                    return Err(error.into());
+                }
             }
-            (Some(_), _) | (None, None) => {}
+            (_, None) => {}
         }
         sleep(LOOK_EVERY).await;
     }
+}
+
+/// Whether the asked node knows of no such firmware.
+pub(super) fn is_unknown(error: &ApiError) -> bool {
+    error.code() == Some("not-found")
+}
+
+/// Whether there is no such firmware any more. A node that has just started knows of none.
+pub(super) async fn is_deleted(api: &ApiClient, name: &Recipient) -> bool {
+    // In this order: what it does not know once it is ready is not there.
+    api.ready().await.is_ok() && api.firmware_of(name).await.is_err_and(|error| is_unknown(&error))
 }
 
 /// The lines that there are, of all nodes. They are bounded by what nodes keep.
@@ -134,7 +152,10 @@ async fn read(
         Err(error) => return Ok(Ended::Away(Some(error))),
     };
     *last_seen = Some(Instant::now());
-    let firmware = api.firmware_of(name.firmware()).await?;
+    let firmware = match api.firmware_of(name.firmware()).await {
+        Ok(firmware) => firmware,
+        Err(error) => return Ok(Ended::Away(Some(error))),
+    };
     let several = Some(name.firmware()).filter(|_| firmware.replicas > 1);
     loop {
         let line = match lines.next().await {
@@ -156,9 +177,8 @@ async fn read(
         }
         if let LogLine::End { .. } = line {
             // A firmware that is deleted has no more; a node that stops comes back.
-            let is_deleted = api.firmware_of(name).await;
-            let is_deleted = is_deleted.is_err_and(|error| error.code() == Some("not-found"));
-            return Ok(if is_deleted { Ended::Enough } else { Ended::Away(None) });
+            let is_over = is_deleted(api, name).await;
+            return Ok(if is_over { Ended::Enough } else { Ended::Away(None) });
         }
     }
 }

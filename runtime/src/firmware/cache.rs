@@ -29,9 +29,13 @@ use self::eviction::evicted;
 use super::{
     engine::Engine,
     error::{CacheError, PackageError},
-    module::Module,
+    module::{Module, beyond::beyond},
 };
-use crate::package::{Package, build, manifest::Manifest, trust::Trust};
+use crate::package::{
+    Package, build,
+    manifest::{Abi, Manifest},
+    trust::Trust,
+};
 
 /// Compiled modules kept beyond those in use. A module is some times its package's size.
 const SPARE_MODULES: usize = 16;
@@ -72,6 +76,17 @@ pub struct Checked {
     pub file: Bytes,
     /// What it says of itself.
     pub manifest: Manifest,
+    /// Its ABI, be it said or found out.
+    pub abi: Abi,
+}
+
+impl Checked {
+    /// The first key of `manifest`, which is its own with what is said beside it, that nothing here
+    /// would see to.
+    #[must_use]
+    pub fn beyond(&self, manifest: &Manifest) -> Option<&'static str> {
+        beyond(manifest, self.abi)
+    }
 }
 
 /// What the cache works with.
@@ -110,8 +125,8 @@ impl CacheHandle {
         let package = blocking(move || opened(name, file, &trust)).await?;
         let (digest, file) = (Digest::of(package.file()), package.file().clone());
         let manifest = package.manifest().clone();
-        self.load_given(digest, Some(package)).await?;
-        Ok(Checked { digest, file, manifest })
+        let abi = self.load_given(digest, Some(package)).await?.abi();
+        Ok(Checked { digest, file, manifest, abi })
     }
 
     /// The compiled module of a package, fetched if it is not in memory.

@@ -40,6 +40,16 @@ impl Denials {
         self.say(&addr.to_string(), "[capabilities]", &format!("sockets = [\"{addr}\"]"));
     }
 
+    /// An address to be connected to, which no line would allow.
+    pub(super) fn listening(&self, addr: SocketAddr) {
+        const NEVER: &str = "a guest may connect, and nothing can connect to it";
+        if self.may_say() {
+            let firmware = self.log.firmware();
+            tracing::warn!(target: "odeum::guest", %firmware, what = %addr, "denied: {NEVER}");
+            self.log.keep(Level::Warn, Stream::Node, &format!("denied {addr}: {NEVER}"));
+        }
+    }
+
     /// A server that is not who it should be, or that nobody knows.
     pub(super) fn untrusted(&self, host: &str, error: &dyn std::error::Error) {
         if self.may_say() {

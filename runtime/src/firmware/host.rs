@@ -358,9 +358,16 @@ impl Actor for HostActor {
 
 impl HostActor {
     fn prepare(&mut self, ctx: &mut Context<Self>) {
+        self.prepare_after(ctx, Duration::ZERO);
+    }
+
+    fn prepare_after(&mut self, ctx: &mut Context<Self>, pause: Duration) {
         self.parts.facts.starting();
         let (parts, actor) = (self.parts.clone(), ctx.handle().clone());
         ctx.spawn(async move {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
             let module = parts.prepared().await;
             // Before the messages that wait: they would all be turned away. An error means that
             // the actor ended.
@@ -408,7 +415,7 @@ impl HostActor {
             Kind::Job => self.begin_job(ctx, module),
             Kind::Http => match self.parts.runner(module).server().await {
                 Ok(server) => {
-                    self.outstanding.renew(ctx, false);
+                    self.outstanding.renew(false);
                     self.parts.facts.running(0, server.pid());
                     self.watch(ctx, server.process_end());
                     self.stands = Stands::Http(Serving::new(server));
@@ -446,7 +453,7 @@ impl HostActor {
         let started = tokio::time::timeout(allowed, runner.start(publisher)).await;
         match started.unwrap_or_else(|_| Err(GuestLimit::Boot { allowed }.into())) {
             Ok(instance) => {
-                self.outstanding.renew(ctx, module.carries());
+                self.outstanding.renew(module.carries());
                 self.recent = Window::default();
                 self.watch(ctx, instance.process_end());
                 let hears = instance.hears_of_its_start();

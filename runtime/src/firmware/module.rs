@@ -3,7 +3,7 @@
 //! Everything that can be wrong with a file is found here, before it is replicated or placed, and
 //! told in one sentence that names what is wrong and what was expected.
 
-mod beyond;
+pub(super) mod beyond;
 mod check;
 
 use std::{fs::File, io, sync::Arc, time::Instant};

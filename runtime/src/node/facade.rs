@@ -149,7 +149,11 @@ impl NodeFacade {
         let bad = |error: SettingsError| Problem::BadRequest { reason: error.to_string().into() };
         deployment.settings.check(&deployment.name).map_err(bad)?;
         let checked = self.firmware.cache.check(deployment.name.clone(), deployment.package).await;
-        let Checked { digest, file, manifest } = checked.map_err(package_problem)?;
+        let checked = checked.map_err(package_problem)?;
+        if let Some(key) = checked.beyond(&deployment.settings.over(&checked.manifest)) {
+            return Err(bad(SettingsError::Beyond { key, abi: checked.abi }));
+        }
+        let Checked { digest, file, manifest, .. } = checked;
         let size = file.len() as u64;
         let has_it = |state: &State| {
             state.firmware().get(&deployment.name).is_some_and(|spec| spec.digest == digest)

@@ -136,9 +136,13 @@ impl Cluster {
         }
         // Compiled modules are shared by the tests, and kept from the user's.
         command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
-        let any = "127.0.0.1:0";
+        command.args(["up", "--exit-with-stdin", "--node", id]);
+        for flag in ["--api", "--cluster"] {
+            if !more.contains(&flag) {
+                command.args([flag, "127.0.0.1:0"]);
+            }
+        }
         command
-            .args(["up", "--exit-with-stdin", "--node", id, "--api", any, "--cluster", any])
             .arg("--data-dir")
             .arg(&data)
             .arg("--certs")

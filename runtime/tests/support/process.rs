@@ -132,12 +132,18 @@ impl Up {
         complaint(&output, 1)
     }
 
+    /// Starts the node and waits for nothing: it can be killed at any moment of its start.
+    pub(crate) fn begin(&self) -> Node {
+        let log = self.data.with_extension("log");
+        // Left by an earlier life of the node.
+        let _ = fs::remove_file(self.data.join("ports.json"));
+        Node { process: self.spawn(&log), url: String::new(), log }
+    }
+
     /// Starts the node and waits until it takes requests as a member of its cluster.
     pub(crate) fn start(&self) -> Node {
-        let (ports, log) = (self.data.join("ports.json"), self.data.with_extension("log"));
-        // Left by an earlier life of the node.
-        let _ = fs::remove_file(&ports);
-        let mut node = Node { process: self.spawn(&log), url: String::new(), log };
+        let ports = self.data.join("ports.json");
+        let mut node = self.begin();
         node.url = node.until("its address", || {
             let ports: Value = serde_json::from_slice(&fs::read(&ports).ok()?).ok()?;
             Some(format!("http://{}", ports["api"].as_str()?))
@@ -165,7 +171,7 @@ pub(crate) struct Node {
 
 impl Node {
     /// Looks until `found` has something, for a bounded time.
-    fn until<T>(&mut self, what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    pub(crate) fn until<T>(&mut self, what: &str, mut found: impl FnMut() -> Option<T>) -> T {
         let start = Instant::now();
         loop {
             if let Some(found) = found() {

@@ -14,7 +14,7 @@ use serde::{
 
 use super::text;
 use crate::package::manifest::{
-    Count, Health, Manifest, MemoryLimit, MessageTime, Time, Transient,
+    Abi, Count, Health, Manifest, MemoryLimit, MessageTime, Time, Transient,
 };
 
 /// Header of `PUT /v1/firmware/{name}`: a [`FirmwareSettings`] as JSON.
@@ -91,6 +91,16 @@ pub enum SettingsError {
     ApartFromItself {
         /// What is deployed.
         name: Name,
+    },
+    /// They ask for something that nothing here would see to.
+    #[error(
+        "the settings ask for `{key}`, which a guest of the ABI {abi} cannot have here: leave it out"
+    )]
+    Beyond {
+        /// Its key.
+        key: &'static str,
+        /// The guest's ABI.
+        abi: Abi,
     },
 }
 

@@ -11,7 +11,11 @@ use std::{
 use odeum_proto::{Epoch, NodeId, Recipient};
 use tokio::time::sleep;
 
-use super::super::{CliError, Invocation, out::single_line};
+use super::super::{
+    CliError, Invocation,
+    out::single_line,
+    tail::{is_deleted, is_unknown},
+};
 use crate::api::{client::ApiClient, types::FirmwareEvent};
 
 /// Pause between two looks: sooner than people read, and a question to each node.
@@ -72,15 +76,18 @@ pub(super) async fn follow(
                     }
                 }
             }
-            // It was there before: there is no more to come.
-            Err(error) if error.code() == Some("not-found") && last_seen.is_some() => {
-                invocation.out.note(&format!("firmware {name} is deleted"));
-                return Ok(());
+            Err(error) => {
+                let Some(at) = last_seen else { return Err(error.into()) };
+                let is_unknown = is_unknown(&error);
+                if is_unknown && is_deleted(api, name).await {
+                    // It was there before: there is no more to come.
+                    invocation.out.note(&format!("firmware {name} is deleted"));
+                    return Ok(());
+                }
+                if at.elapsed() > AWAY || !(is_unknown || error.is_retryable()) {
+                    return Err(error.into());
+                }
             }
-            Err(error) => match last_seen {
-                Some(at) if error.is_retryable() && at.elapsed() <= AWAY => {}
-                _ => return Err(error.into()),
-            },
         }
         sleep(LOOK_EVERY).await;
     }

@@ -6,15 +6,17 @@
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use odeum_actors::{ActorError, Context};
+use odeum_actors::{ActorError, Context, Handle, TellError};
 use odeum_proto::{
     Recipient, RequestId,
     call::{CallError, CallRequest},
 };
+use tokio::task::AbortHandle;
 
 use super::{
     HostActor, HostMessage, STORE_DEADLINE, Stands,
     message::{Next, Outcome},
+    saving::TRY_AGAIN,
 };
 use crate::firmware::{
     bridge::{Publication, Publisher, bridge},
@@ -94,17 +96,22 @@ impl HostActor {
     ) -> Result<(), ActorError> {
         let Some(event) = self.travel.keep_event(life, event) else { return Ok(()) };
         let is_present = life == ANY_LIFE || life == self.outstanding.life();
-        if is_present && !self.outstanding.came(&event) {
-            // A timer that was taken back when its end was on its way already.
+        // A timer may have been taken back when its end was on its way already.
+        if !is_present || !self.outstanding.waits_for(&event) {
             return Ok(());
         }
-        if is_present {
-            if let Err((error, next)) = self.catch_up().await {
-                tracing::warn!(entity = %self.parts.entity, ?event, %error, "dropped");
-                return next.map_or(Ok(()), |next| self.go_on(ctx, next));
+        match self.catch_up().await {
+            Ok(()) => {}
+            Err((error, None)) => {
+                self.put_off(ctx, event, &error);
+                return Ok(());
             }
-            self.wake(ctx).await?;
+            Err((error, Some(next))) => {
+                tracing::warn!(entity = %self.parts.entity, ?event, %error, "dropped");
+                return self.go_on(ctx, next);
+            }
         }
+        self.wake(ctx).await?;
         let parts = &self.parts;
         let call = CallRequest {
             entity: parts.entity.clone(),
@@ -113,7 +120,13 @@ impl HostActor {
             body: Vec::new(),
             remaining: STORE_DEADLINE,
         };
-        let session = parts.check(&call).ok().filter(|_| is_present);
+        let session = match parts.check(&call) {
+            Err(Err(error)) if error.is_retryable() => {
+                self.put_off(ctx, event, &error);
+                return Ok(());
+            }
+            checked => checked.ok(),
+        };
         let stands = std::mem::replace(&mut self.stands, Stands::Away);
         let (instance, session) = match (stands, session) {
             (Stands::Ready(instance), Some(session)) => (instance, session),
@@ -123,6 +136,7 @@ impl HostActor {
                 return Ok(());
             }
         };
+        self.outstanding.came(&event);
         let arrival = Some(event.arrival());
         let outcome = parts.run(instance, call, session, arrival).await;
         let Outcome { answered, next, deeds, .. } = Box::pin(parts.confirm(outcome)).await;
@@ -145,15 +159,35 @@ impl HostActor {
         self.go_on(ctx, next)
     }
 
+    /// Nothing may be begun at present: the lease of the node is over, or what is to be saved before
+    /// cannot be. The guest is told later, if it is still there then.
+    fn put_off(&mut self, ctx: &mut Context<Self>, event: Event, error: &CallError) {
+        let entity = &self.parts.entity;
+        match event {
+            // These are no more than the guest may wait for. It still does: one that moves meanwhile
+            // takes them with it.
+            Event::TimedOut(_) | Event::Answered { .. } => {
+                tracing::debug!(%entity, ?event, %error, "put off");
+                self.tell_later(ctx, TRY_AGAIN, event);
+            }
+            // As a subscriber that is slow.
+            Event::Published(_) => tracing::warn!(%entity, ?event, %error, "dropped"),
+            // Nothing may come to it before that: it begins anew.
+            Event::Started => {
+                tracing::warn!(%entity, %error, "guest not told of its start");
+                self.stands = Stands::Away;
+                self.prepare_after(ctx, TRY_AGAIN);
+            }
+        }
+    }
+
     /// Does what a committed message does to others.
     pub(super) fn do_deeds(&mut self, ctx: &mut Context<Self>, deeds: Vec<Deed>) {
         for deed in deeds {
             match deed {
                 Deed::SetTimer { number, after } => self.set_timer(ctx, number, after),
                 Deed::CancelTimer { number } => {
-                    if let Some(timer) = self.outstanding.timer_cancelled(number) {
-                        ctx.cancel(timer);
-                    }
+                    self.outstanding.cancel_timer(number);
                 }
                 Deed::Tell { to, body } => {
                     let told = self.parts.reach.call(self.message(&to, body, LONGEST_ASK));
@@ -182,10 +216,17 @@ impl HostActor {
     }
 
     fn set_timer(&mut self, ctx: &mut Context<Self>, number: u64, after: Duration) {
-        let life = self.outstanding.life();
-        let timer =
-            ctx.tell_after(after, HostMessage::Happened { life, event: Event::TimedOut(number) });
-        self.outstanding.timer_set(number, timer, after);
+        let task = self.tell_later(ctx, after, Event::TimedOut(number));
+        self.outstanding.timer_set(number, task, after);
+    }
+
+    /// Tells the present instance of something after that time.
+    fn tell_later(&self, ctx: &mut Context<Self>, after: Duration, event: Event) -> AbortHandle {
+        let (life, actor) = (self.outstanding.life(), ctx.handle().clone());
+        ctx.spawn(async move {
+            tokio::time::sleep(after).await;
+            happened(&actor, life, event).await;
+        })
     }
 
     fn ask(&mut self, ctx: &mut Context<Self>, number: u64, message: Message) {
@@ -207,9 +248,7 @@ impl HostActor {
         let (life, actor) = (self.outstanding.life(), ctx.handle().clone());
         ctx.spawn(async move {
             let outcome = outcome.await.map_err(Box::from);
-            let event = Event::Answered { number, outcome };
-            // An error means that the actor ended, and the instance with it.
-            let _ = actor.tell(HostMessage::Happened { life, event }).await;
+            happened(&actor, life, Event::Answered { number, outcome }).await;
         });
     }
 
@@ -294,5 +333,15 @@ impl HostActor {
             self.on_happened(ctx, life, Event::Answered { number, outcome }).await?;
         }
         Ok(())
+    }
+}
+
+/// Has an instance told of what it waits for, however many messages wait before.
+async fn happened(actor: &Handle<HostMessage>, life: u64, event: Event) {
+    let mut message = HostMessage::Happened { life, event };
+    // Any other error means that the actor ended, and the instance with it.
+    while let Err(TellError::Full(back)) = actor.tell(message).await {
+        actor.space().await;
+        message = back;
     }
 }

@@ -2,16 +2,12 @@
 //!
 //! They end with the instance, or go with it when it moves with its memory.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
-use odeum_actors::{Context, TimerKey};
 use tokio::{task::AbortHandle, time::Instant};
 
-use super::{HostActor, events::Event};
+use super::events::Event;
 use crate::firmware::{
     deeds::Message,
     travel::{Asked, CARRIED_BYTES, Carried},
@@ -36,7 +32,7 @@ pub(super) struct Outstanding {
 }
 
 struct Timer {
-    key: TimerKey,
+    task: AbortHandle,
     set: Instant,
     after: Duration,
 }
@@ -59,9 +55,9 @@ impl Outstanding {
     }
 
     /// A new instance begins: nothing of the last one comes to it.
-    pub(super) fn renew(&mut self, ctx: &mut Context<HostActor>, goes_with_it: bool) {
+    pub(super) fn renew(&mut self, goes_with_it: bool) {
         for (_, timer) in self.timers.drain() {
-            ctx.cancel(timer.key);
+            timer.task.abort();
         }
         for (_, task) in self.topics.drain(..) {
             task.abort();
@@ -69,13 +65,15 @@ impl Outstanding {
         *self = Self { life: self.life + 1, goes_with_it, ..Self::default() };
     }
 
-    pub(super) fn timer_set(&mut self, number: u64, key: TimerKey, after: Duration) {
-        self.timers.insert(number, Timer { key, set: Instant::now(), after });
+    pub(super) fn timer_set(&mut self, number: u64, task: AbortHandle, after: Duration) {
+        self.timers.insert(number, Timer { task, set: Instant::now(), after });
     }
 
-    /// The timer, if it has not been told yet.
-    pub(super) fn timer_cancelled(&mut self, number: u64) -> Option<TimerKey> {
-        self.timers.remove(&number).map(|timer| timer.key)
+    /// It waits for the timer no more, if it has not been told yet.
+    pub(super) fn cancel_timer(&mut self, number: u64) {
+        if let Some(timer) = self.timers.remove(&number) {
+            timer.task.abort();
+        }
     }
 
     /// An ask is made. Its message is kept as far as it could go with the guest.
@@ -98,19 +96,24 @@ impl Outstanding {
         self.topics.push((topic, task));
     }
 
-    /// Something happens to the instance; whether it still waits for that.
-    pub(super) fn came(&mut self, event: &Event) -> bool {
+    /// Whether the instance is to be told of it.
+    pub(super) fn waits_for(&self, event: &Event) -> bool {
         match event {
-            Event::TimedOut(number) => self.timers.remove(number).is_some(),
-            Event::Answered { number, .. } => match self.asks.entry(*number) {
-                Entry::Occupied(ask) => {
-                    let message = ask.remove().message;
-                    self.kept -= message.map_or(0, |message| message.call.body.len());
-                    true
-                }
-                Entry::Vacant(_) => false,
-            },
+            Event::TimedOut(number) => self.timers.contains_key(number),
+            Event::Answered { number, .. } => self.asks.contains_key(number),
             Event::Started | Event::Published(_) => true,
+        }
+    }
+
+    /// The instance is told of it now.
+    pub(super) fn came(&mut self, event: &Event) {
+        match event {
+            Event::TimedOut(number) => drop(self.timers.remove(number)),
+            Event::Answered { number, .. } => {
+                let message = self.asks.remove(number).and_then(|ask| ask.message);
+                self.kept -= message.map_or(0, |message| message.call.body.len());
+            }
+            Event::Started | Event::Published(_) => {}
         }
     }
 

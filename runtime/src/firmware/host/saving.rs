@@ -11,8 +11,8 @@ use super::{
 };
 use crate::firmware::keeping::Unsaved;
 
-/// Pause before another try to save something.
-const TRY_AGAIN: Duration = Duration::from_millis(500);
+/// Pause before another try to save something, and to tell a guest what waits for that.
+pub(super) const TRY_AGAIN: Duration = Duration::from_millis(500);
 
 impl HostActor {
     /// Saves what should have been saved by now; what comes next waits for that.

@@ -262,7 +262,7 @@ impl HostActor {
         match instance {
             Some(mut instance) => {
                 instance.publish_to(self.publisher(ctx, module.manifest()));
-                self.outstanding.renew(ctx, module.carries());
+                self.outstanding.renew(module.carries());
                 self.recent = answers;
                 self.rest(ctx, Running::inside(instance));
                 self.take_up(ctx, carried).await?;

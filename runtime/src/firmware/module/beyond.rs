@@ -37,7 +37,7 @@ const OF_TIME: &[Abi] =
     &[Abi::ActorCore, Abi::Actor, Abi::WasiReactor, Abi::Firmlet, Abi::WasiHttp];
 
 /// The first key that nothing acts on for a guest of that ABI.
-pub(super) fn beyond(manifest: &Manifest, abi: Abi) -> Option<&'static str> {
+pub(in crate::firmware) fn beyond(manifest: &Manifest, abi: Abi) -> Option<&'static str> {
     let usual = Manifest::new(manifest.name.clone(), manifest.version.clone());
     let Capabilities {
         folders,

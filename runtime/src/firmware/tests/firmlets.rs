@@ -26,6 +26,7 @@ pub(super) fn firmlet(exports: &str) -> String {
           (data (i32.const 0) "odeum/reply")
           (data (i32.const 16) "/dev/clock")
           (data (i32.const 32) "out/x")
+          (data (i32.const 84) "\ff")
           (data (i32.const 48) "\06\00\00\00b\00a\00d\00\06\00\00\00a\00.\00t\00")
           (global $started (mut i32) (i32.const -1))
           (func $say (param i32 i32)
@@ -246,6 +247,8 @@ async fn every_import_gives_the_codes_of_its_document() {
             ),
             -32,
         ),
+        ("(call $open (i32.const 84) (i32.const 1) (i32.const 0) (i32.const 0))", -22),
+        ("(call $publish (i32.const 84) (i32.const 1) (i32.const 0) (i32.const 0))", -22),
         ("(call $publish (i32.const 32) (i32.const 0) (i32.const 0) (i32.const 0))", -20),
         ("(call $publish (i32.const 32) (i32.const 5) (i32.const 0) (i32.const 1))", -32),
         ("(call $publish (i32.const 32) (i32.const 5) (i32.const 0) (i32.const -1))", -2),

@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use odeum_actors::testing::ManualClock;
 use odeum_proto::{
     chronicle::What,
+    session::DataOutcome,
     store::{FirmwarePolicy, Liveness, RestartBudget},
 };
 
 use super::bench::{session, started};
-use super::stage::{PATIENCE, Stage};
+use super::stage::{Mood, PATIENCE, Stage};
 use super::{ACTOR, COUNTER, SERVER};
 use crate::firmware::{Answer, Arrival, HostState};
 
@@ -75,6 +77,16 @@ async fn restarted(stage: &Stage, name: &str) -> String {
     }
 }
 
+/// Why it was held not to be alive, each once.
+fn not_alive(stage: &Stage, name: &str) -> Vec<String> {
+    let events = stage.handle.chronicles.events(&name.parse().expect("a name"));
+    let reasons = events.into_iter().filter_map(|event| match event.what {
+        What::NotAlive { reason } => Some(reason),
+        _ => None,
+    });
+    reasons.collect()
+}
+
 /// How often a check of it failed.
 fn failed_checks(stage: &Stage, name: &str) -> u32 {
     let events = stage.handle.chronicles.events(&name.parse().expect("a name"));
@@ -99,6 +111,7 @@ async fn one_that_does_not_come_to_an_end_or_writes_when_it_is_asked_is_not_well
     stage.said("moody", "r1", "loop").await;
     let error = restarted(&stage, "moody").await;
     assert!(error.contains("500ms"), "{error}");
+    assert_eq!(not_alive(&stage, "moody"), [error], "its events say it, too");
 
     stage.deploy("writes", MOODY.as_bytes()).await;
     stage.said("writes", "r2", "write").await;
@@ -157,4 +170,44 @@ async fn a_server_is_asked_for_its_path_and_has_to_answer_with_2xx() {
         (status.state, status.restarts, failed_checks(&stage, "good")),
         (HostState::Running, 0, 0)
     );
+}
+
+#[tokio::test]
+async fn a_host_that_does_not_come_to_its_next_message_is_ended_and_another_one_begins() {
+    let policy = FirmwarePolicy { boot_time: Duration::from_secs(1), ..checked(1, None) };
+    let stage = with(policy).await;
+    let epoch = stage.deploy("counter", COUNTER).await;
+    assert_eq!(stage.said("counter", "r1", "add 1").await, "1");
+    stage.shelf.set(Mood::Mute);
+    let (stuck, clock) = tokio::join!(stage.try_call("counter", "r2", "add 1"), async {
+        let end = Instant::now() + PATIENCE;
+        while stage.shelf.on_the_way() == 0 {
+            assert!(Instant::now() < end, "it commits nothing");
+            tokio::task::yield_now().await;
+        }
+        stage.shelf.set(Mood::Well);
+        // What takes a while takes none from here on.
+        let clock = ManualClock::stop();
+        let begin = clock.now();
+        while not_alive(&stage, "counter").is_empty() {
+            assert!(clock.since(begin) < PATIENCE, "nobody finds out");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        clock
+    });
+    drop(clock);
+    let stuck = stuck.expect_err("it has no outcome");
+    let reason = "its host does not come to its next message";
+    assert_eq!(not_alive(&stage, "counter"), [reason]);
+    let events = stage.handle.chronicles.events(&"counter".parse().expect("a name"));
+    let crashed = What::Crashed { reason: reason.to_owned() };
+    assert!(events.iter().any(|event| event.what == crashed), "{events:?}");
+
+    // What it was at is made by the retry, and what is under way comes too late.
+    let next = stage.call("counter", "r2", "add 1").await.expect("another host replies");
+    assert_eq!((&*next.body, next.replayed), (&b"2"[..], false), "{stuck}");
+    assert!(next.epoch > epoch);
+    let late = stage.shelf.arrive();
+    assert!(!matches!(late[..], [DataOutcome::Applied { .. }]), "{late:?}");
+    assert_eq!(stage.count().as_deref(), Some("2"));
 }

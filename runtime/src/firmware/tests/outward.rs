@@ -481,3 +481,35 @@ async fn a_timer_of_a_message_that_could_not_be_confirmed_runs_out_all_the_same(
     // The guest has it in memory, so it is set.
     until_variable(&stage, "guest", "heard", b"1").await;
 }
+
+/// Saved with every message.
+const SAVED_AT_ONCE: &str = "durability = 'checkpointed'\n[checkpoint]\nevery = '1h'\nmessages = 1";
+
+#[tokio::test]
+async fn what_a_guest_waits_for_is_told_when_what_was_to_be_saved_before_is() {
+    let nobody = format!("there is no {}", entity("other"));
+    let asks = format!("(drop {ASK})");
+    let waits = "(drop (call $set_timer (i64.const 20)))";
+    for (call, heard) in [(waits, "1"), (&asks, &nobody)] {
+        let stage = Stage::new().await;
+        let lines = format!("{SAVED_AT_ONCE}\n{}", granted("messages = ['other']"));
+        // It has something to save from the same message on.
+        let body = format!("{call} (drop (call $heard (local.get $ptr) (local.get $len)))");
+        stage.deploy("guest", &packaged(&lines, guest(&body))).await;
+        until_variable(&stage, "guest", "heard", b"heard").await;
+        let ears = Ears::open();
+        stage.shelf.set(Mood::Lost);
+        stage.said("guest", "r1", "a word").await;
+        let end = Instant::now() + PATIENCE;
+        while ears.lines("put off").is_empty() {
+            assert!(Instant::now() < end, "nothing comes: {}", ears.heard());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let refused = stage.try_call("guest", "r2", "another").await.expect_err("not saved yet");
+        assert!(refused.is_retryable(), "{refused}");
+        stage.shelf.set(Mood::Well);
+        until_variable(&stage, "guest", "heard", heard.as_bytes()).await;
+        let status = stage.status("guest").await.expect("it runs");
+        assert_eq!(status.restarts, 0, "the same instance");
+    }
+}

@@ -49,6 +49,8 @@ pub(super) enum Mood {
     InDoubt,
     /// Commits are on their way, and nobody knows it; they are written by [`Shelf::arrive`].
     Late,
+    /// As `Late`, and who commits is never answered, not even that it took too long.
+    Mute,
 }
 
 /// The store of one node: the real state machine, applied at once.
@@ -89,6 +91,11 @@ impl Shelf {
     pub(super) fn arrive(&self) -> Vec<DataOutcome> {
         let commits = std::mem::take(&mut *self.on_the_way.lock().expect("not poisoned"));
         commits.into_iter().map(|commit| self.change(DataAction::Commit(commit))).collect()
+    }
+
+    /// How many commits are on their way.
+    pub(super) fn on_the_way(&self) -> usize {
+        self.on_the_way.lock().expect("not poisoned").len()
     }
 
     pub(super) fn view_data<R>(&self, look: impl FnOnce(&Data) -> R) -> R {
@@ -193,11 +200,14 @@ impl Ledger for Shelf {
         let outcome = match mood {
             Mood::Well | Mood::InDoubt => Some(self.change(DataAction::Commit(commit))),
             Mood::Lost => None,
-            Mood::Late => {
+            Mood::Late | Mood::Mute => {
                 self.on_the_way.lock().expect("not poisoned").push(commit);
                 None
             }
         };
+        if mood == Mood::Mute {
+            return Box::pin(std::future::pending());
+        }
         let known = outcome.filter(|_| mood == Mood::Well).ok_or_else(|| self.unwell());
         Box::pin(async { known })
     }

@@ -20,3 +20,29 @@ pub(super) const INVALID_FORMAT: i32 = -22;
 pub(super) const NOT_FOUND: i32 = -31;
 /// It is there, and not for this guest.
 pub(super) const NO_ACCESS: i32 = -32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_those_of_their_document() {
+        let document = include_str!("../../../../wit/firmlet.md");
+        for code in [
+            OK,
+            HOST,
+            OUT_OF_MEMORY,
+            IO,
+            NOT_SUPPORTED,
+            INVALID_ARGUMENT,
+            OUT_OF_RANGE,
+            INVALID_FORMAT,
+            NOT_FOUND,
+            NO_ACCESS,
+        ] {
+            // It is written with a real minus sign.
+            let row = format!("| {} |", code.to_string().replace('-', "−"));
+            assert!(document.contains(&row), "{row}");
+        }
+    }
+}

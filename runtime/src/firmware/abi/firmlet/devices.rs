@@ -217,6 +217,16 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_without_random_numbers_is_a_failure_of_the_device() {
+        let mut devices = Devices::default();
+        let handle = devices.open("/dev/random", 0, 0, ALL).expect("opens");
+        let mut into = [0; 8];
+        let failed = devices.read(handle, &mut into, || Duration::ZERO, |_| false);
+        assert_eq!((failed, into), (code::IO, [0; 8]));
+        assert_eq!(read(&mut devices, handle, 8, 0), (8, vec![7; 8]), "it is still open");
+    }
+
+    #[test]
     fn handles_are_bounded() {
         let mut devices = Devices::default();
         for _ in 0..HANDLES {
