@@ -5,7 +5,7 @@
 pub(super) mod members;
 mod term;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -477,14 +477,16 @@ fn is_member(metrics: &Metrics, node: &NodeId) -> bool {
 
 fn members(metrics: &Metrics) -> Vec<Member> {
     let membership = metrics.membership_config.membership();
-    let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
+    // While one set of voters takes the place of another a majority of both is needed: who is in one of
+    // them only is not yet, or no longer, somebody on whom the group can go on.
+    let votes = |node| membership.get_joint_config().iter().all(|voters| voters.contains(node));
     let matched = |node: &NodeId| {
         let known = metrics.replication.as_ref()?.get(node)?.as_ref()?;
         Some(known.index())
     };
     let member = |node: &NodeId| Member {
         node: node.clone(),
-        voter: voters.contains(node),
+        voter: votes(node),
         matched: matched(node),
     };
     membership.nodes().map(|(node, ())| member(node)).collect()

@@ -30,7 +30,8 @@ pub enum Health {
 pub struct Member {
     /// The node.
     pub node: NodeId,
-    /// Whether it votes; a learner only follows.
+    /// Whether it votes; a learner only follows. While one set of voters takes the place of another,
+    /// who is in both does: of each set a majority is needed then.
     pub voter: bool,
     /// How far its log is known to match the leader's. Only the leader knows.
     pub matched: Option<u64>,

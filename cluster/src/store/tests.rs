@@ -267,7 +267,12 @@ async fn three(net: &Net, snapshot_every: u64) -> [Node; 3] {
     let all_vote = |status: StoreStatus| {
         status.leader.is_some() && status.members.iter().filter(|member| member.voter).count() == 3
     };
-    let whole = || nodes.iter().all(|node| node.store.statuses().into_iter().all(all_vote));
+    let whole = || {
+        nodes.iter().map(|node| node.store.statuses()).all(|groups| {
+            // One that a node has not heard of yet follows nobody.
+            groups.len() > usize::from(StoreConfig::GROUPS) && groups.into_iter().all(all_vote)
+        })
+    };
     eventually("the groups of sessions follow", whole).await;
     nodes
 }

@@ -46,7 +46,8 @@ pub struct GroupReport {
 pub struct MemberReport {
     /// The node.
     pub node: NodeId,
-    /// Whether it votes; else it only follows.
+    /// Whether it votes; else it only follows. While one set of voters takes the place of another,
+    /// who is in both does.
     pub voter: bool,
     /// How far its log is known to match the leader's. Only the leader knows.
     pub matched: Option<u64>,
