@@ -18,7 +18,9 @@ use crate::ids::{
     BackupId, BlobOwner, ClusterId, Digest, EntityId, EntityKind, Epoch, GroupId, LogTime,
     RequestId, Revision, SessionId,
 };
-use crate::session::{DataOutcome, Definition, Metadata, Program, Quotas, Value, metadata_weight};
+use crate::session::{
+    DataOutcome, Definition, Key, Metadata, Program, Quotas, Value, metadata_weight,
+};
 use crate::shard::{group_of, group_of_entity};
 use crate::store::FirmwareSpec;
 
@@ -154,7 +156,7 @@ pub enum Row {
         /// The session.
         session: SessionId,
         /// The variable.
-        key: Box<str>,
+        key: Key,
         /// The value.
         value: Value,
         /// The version it had.
@@ -235,7 +237,7 @@ pub struct VariableRow {
     /// The session.
     pub session: SessionId,
     /// Its name.
-    pub key: Box<str>,
+    pub key: Key,
     /// Its value.
     pub value: Value,
     /// Its version.

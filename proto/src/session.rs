@@ -32,7 +32,7 @@ pub use command::{Compare, DataAction, DataCommand, Test};
 pub use commit::{Carried, Commit, Write};
 pub use constraint::Constraints;
 pub use kind::ValueType;
-pub use name::{NameFault, Part};
+pub use name::{Key, NameFault, Part};
 pub use operation::{Definition, Operation, Program};
 pub use outcome::{DataOutcome, Done};
 pub use pattern::{Glob, Patterns};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LENGTH, Value};
+use super::{Key, LENGTH, Value};
 use crate::ids::{Revision, SessionId};
 
 /// One change to a session. Ordered by `(revision, index)`, which no two changes of a group share.
@@ -41,7 +41,7 @@ pub enum What {
     /// A variable was made or written.
     Set {
         /// Its name.
-        key: Box<str>,
+        key: Key,
         /// Its value.
         value: Value,
         /// Its version.
@@ -50,12 +50,12 @@ pub enum What {
     /// A variable has another definition; its value is the same.
     Defined {
         /// Its name.
-        key: Box<str>,
+        key: Key,
     },
     /// A variable was removed.
     Removed {
         /// Its name.
-        key: Box<str>,
+        key: Key,
     },
     /// An entry of the metadata was set or removed.
     Noted {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Carried, Commit, Operation, Origin, Quotas, SessionSettings, Value, Write, metadata_weight,
-    request_weight,
+    Carried, Commit, Key, Operation, Origin, Quotas, SessionSettings, Value, Write,
+    metadata_weight, request_weight,
 };
 use crate::backup::Import;
 use crate::ids::{EntityId, Epoch, RequestId, Revision, SessionId};
@@ -120,7 +120,7 @@ pub enum DataAction {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compare {
     /// The variable.
-    pub key: Box<str>,
+    pub key: Key,
     /// What must hold.
     pub test: Test,
 }

@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits;
 
+/// The name of a variable. One of up to 24 bytes has no memory of its own, so that maps by name find it
+/// where they look and no write allocates for it.
+pub type Key = compact_str::CompactString;
+
 /// What a name is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Part {

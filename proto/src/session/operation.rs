@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Constraints, LENGTH, Metadata, Value, ValueType, metadata_weight};
+use super::{Constraints, Key, LENGTH, Metadata, Value, ValueType, metadata_weight};
 
 /// One thing to do in a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,7 +13,7 @@ pub enum Operation {
     /// Makes a variable. One that is there with the same definition stays as it is.
     Register {
         /// Its name.
-        key: Box<str>,
+        key: Key,
         /// What it may be.
         definition: Box<Definition>,
         /// Its first value.
@@ -25,7 +25,7 @@ pub enum Operation {
     /// Writes a variable.
     Set {
         /// Its name.
-        key: Box<str>,
+        key: Key,
         /// Its new value.
         value: Value,
         /// The version it must have: 0 when it must not be there.
@@ -37,7 +37,7 @@ pub enum Operation {
     /// Removes a variable; removing what is not there is no error.
     Delete {
         /// Its name.
-        key: Box<str>,
+        key: Key,
         /// The version it must have: 0 when it must not be there.
         expected: Option<u64>,
     },

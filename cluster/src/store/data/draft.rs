@@ -4,6 +4,7 @@
 //! of the same command did. When all went well the effect is taken over, else it is dropped: so a
 //! refused command has changed nothing, and nothing ever has to be undone.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -97,7 +98,10 @@ impl<'c, V> Rows<'c, V> {
         }
     }
 
-    fn merge_into(self, table: &mut BTreeMap<Box<str>, V>) {
+    fn merge_into<K>(self, table: &mut BTreeMap<K, V>)
+    where
+        K: Ord + Borrow<str> + From<&'c str>,
+    {
         for (key, value) in self.0 {
             match (value, table.get_mut(key)) {
                 (Some(value), Some(there)) => *there = value,

@@ -3,6 +3,7 @@
 //! Replicated, and in snapshots, so that a watcher can go on at any replica, whatever became of
 //! the one that it watched.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -69,8 +70,9 @@ impl Ring {
     ) {
         let last = self.changes.back().filter(|last| last.revision == revision);
         let number = last.map_or(0, |last| last.index + 1);
-        let change = Change { revision, index: number, session: session.clone(), what };
-        index.push(self.first + self.changes.len() as u64, &change);
+        let session = index.note(self.first + self.changes.len() as u64, session);
+        let change = Change { revision, index: number, session, what };
+        index.bytes += change.weight();
         self.changes.push_back(Arc::new(change));
         while self.changes.len() > limits::RING_CHANGES || index.bytes > limits::RING_BYTES {
             let Some(oldest) = self.changes.front() else { break };
@@ -138,20 +140,27 @@ impl Ring {
     pub(super) fn index(&self) -> RingIndex {
         let mut index = RingIndex::default();
         for (number, change) in (self.first..).zip(&self.changes) {
-            index.push(number, change);
+            index.note(number, &change.session);
+            index.bytes += change.weight();
         }
         index
     }
 }
 
 impl RingIndex {
-    fn push(&mut self, number: u64, change: &Change) {
-        self.bytes += change.weight();
-        let before = match self.latest.get_mut(&change.session) {
-            Some(latest) => Some(std::mem::replace(latest, number)),
-            None => self.latest.insert(change.session.clone(), number),
+    /// Notes of whom the change with that number is. Gives the id that changes of that session share, so
+    /// that not each keeps one of its own.
+    fn note(&mut self, number: u64, session: &SessionId) -> SessionId {
+        let (shared, before) = match self.latest.entry(session.clone()) {
+            Entry::Occupied(mut latest) => (latest.key().clone(), Some(latest.insert(number))),
+            Entry::Vacant(place) => {
+                let shared = place.key().clone();
+                place.insert(number);
+                (shared, None)
+            }
         };
         self.before.push_back(before);
+        shared
     }
 
     fn forget(&mut self, number: u64, change: &Change) {

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-use odeum_proto::session::{Glob, Metadata, Program, metadata_weight};
+use odeum_proto::session::{Glob, Key, Metadata, Program, metadata_weight};
 use odeum_proto::{LogTime, Revision, SessionId};
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +38,7 @@ pub struct Session {
     pub(super) touched: LogTime,
     pub(super) ttl: Option<Duration>,
     pub(super) metadata: Metadata,
-    pub(super) variables: BTreeMap<Box<str>, Variable>,
+    pub(super) variables: BTreeMap<Key, Variable>,
     pub(super) programs: BTreeMap<Box<str>, Arc<Program>>,
     pub(super) answers: Answers,
     /// The highest version that a deleted variable had: a new one goes on from there.
@@ -112,7 +112,7 @@ impl Session {
 
     /// Its variables by name.
     #[must_use]
-    pub fn variables(&self) -> &BTreeMap<Box<str>, Variable> {
+    pub fn variables(&self) -> &BTreeMap<Key, Variable> {
         &self.variables
     }
 

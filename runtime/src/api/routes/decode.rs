@@ -94,7 +94,7 @@ impl Kinds {
         Ok(match body {
             OperationBody::Set { key, value, kind, expected, register } => {
                 let value = self.value(session, &key, kind, &value)?;
-                Operation::Set { key, value, expected, register }
+                Operation::Set { key: key.into(), value, expected, register }
             }
             OperationBody::Register {
                 key,
@@ -111,7 +111,9 @@ impl Kinds {
                     DefinitionBody { kind, value, constraints, history, metadata, replace };
                 register(session, key, definition)?
             }
-            OperationBody::Delete { key, expected } => Operation::Delete { key, expected },
+            OperationBody::Delete { key, expected } => {
+                Operation::Delete { key: key.into(), expected }
+            }
             OperationBody::SetMetadata { key, value } => {
                 Operation::Note { key, value: Some(value) }
             }
@@ -144,7 +146,7 @@ impl Kinds {
                     )));
                 }
             };
-            Ok(Compare { key, test })
+            Ok(Compare { key: key.into(), test })
         };
         bodies.into_iter().map(one).collect()
     }
@@ -177,7 +179,7 @@ pub(super) fn register(
     let definition = Box::new(Definition { kind, constraints, history, metadata });
     let initial =
         Value::from_json(kind, &value).map_err(|error| bad_value(session, &key, error))?;
-    Ok(Operation::Register { key, definition, initial, replace })
+    Ok(Operation::Register { key: key.into(), definition, initial, replace })
 }
 
 fn bad_value(session: &SessionId, key: &str, error: impl Display) -> Problem {
