@@ -111,6 +111,21 @@ impl HostActor {
         if !is_present || !self.outstanding.waits_for(&event) {
             return Ok(());
         }
+        let call = CallRequest {
+            entity: self.parts.entity.clone(),
+            request: RequestId::random(),
+            session: None,
+            body: Vec::new(),
+            remaining: STORE_DEADLINE,
+        };
+        // Before it is woken: no instance is started without the lease.
+        let session = match self.parts.check(&call) {
+            Err(Err(error)) if error.is_retryable() => {
+                self.put_off(ctx, event, &error);
+                return Ok(());
+            }
+            checked => checked.ok(),
+        };
         match self.catch_up().await {
             Ok(()) => {}
             Err((error, None)) => {
@@ -124,20 +139,6 @@ impl HostActor {
         }
         self.wake(ctx).await?;
         let parts = &self.parts;
-        let call = CallRequest {
-            entity: parts.entity.clone(),
-            request: RequestId::random(),
-            session: None,
-            body: Vec::new(),
-            remaining: STORE_DEADLINE,
-        };
-        let session = match parts.check(&call) {
-            Err(Err(error)) if error.is_retryable() => {
-                self.put_off(ctx, event, &error);
-                return Ok(());
-            }
-            checked => checked.ok(),
-        };
         let stands = std::mem::replace(&mut self.stands, Stands::Away);
         let (instance, session) = match (stands, session) {
             (Stands::Ready(instance), Some(session)) => (instance, session),
