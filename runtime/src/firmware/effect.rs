@@ -119,6 +119,14 @@ impl Buffer {
         Ok(())
     }
 
+    /// Has the reply be why the host refuses the message for the guest: no more than a refusal tells, and
+    /// whatever the guest may reply, as it may not know of that message at all.
+    pub(super) fn refuse(&mut self, reason: &str) {
+        self.reply.clear();
+        let told = &reason[..reason.floor_char_boundary(LOG_LINE_BYTES)];
+        self.reply.extend_from_slice(told.as_bytes());
+    }
+
     pub(super) fn log(&mut self, to: &GuestLog, level: Level, text: &[u8]) {
         let logged = self.logged + text.len().min(LOG_LINE_BYTES);
         if self.lines >= LOG_LINES || logged > self.log_allowed {

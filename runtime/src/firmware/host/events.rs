@@ -3,7 +3,7 @@
 //! Timers, asks and subscriptions are those of one instance (`outstanding`): what comes for an earlier
 //! one is dropped.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use futures::StreamExt as _;
 use odeum_actors::{ActorError, Context, Handle, TellError};
@@ -31,7 +31,6 @@ use crate::package::manifest::Manifest;
 pub(super) const ANY_LIFE: u64 = 0;
 
 /// Something that happens to a guest.
-#[derive(Debug)]
 pub(super) enum Event {
     /// It has started.
     Started,
@@ -41,6 +40,18 @@ pub(super) enum Event {
     TimedOut(u64),
     /// An ask has its outcome.
     Answered { number: u64, outcome: Result<Vec<u8>, Box<str>> },
+}
+
+impl fmt::Debug for Event {
+    /// Which it is, without what is in it: that is the guest's own, and may be as large as a message.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started => f.write_str("Started"),
+            Self::Published(it) => write!(f, "Published({:?})", it.topic),
+            Self::TimedOut(number) => write!(f, "TimedOut({number})"),
+            Self::Answered { number, .. } => write!(f, "Answered({number})"),
+        }
+    }
 }
 
 impl Event {
@@ -100,6 +111,21 @@ impl HostActor {
         if !is_present || !self.outstanding.waits_for(&event) {
             return Ok(());
         }
+        let call = CallRequest {
+            entity: self.parts.entity.clone(),
+            request: RequestId::random(),
+            session: None,
+            body: Vec::new(),
+            remaining: STORE_DEADLINE,
+        };
+        // Before it is woken: no instance is started without the lease.
+        let session = match self.parts.check(&call) {
+            Err(Err(error)) if error.is_retryable() => {
+                self.put_off(ctx, event, &error);
+                return Ok(());
+            }
+            checked => checked.ok(),
+        };
         match self.catch_up().await {
             Ok(()) => {}
             Err((error, None)) => {
@@ -113,20 +139,6 @@ impl HostActor {
         }
         self.wake(ctx).await?;
         let parts = &self.parts;
-        let call = CallRequest {
-            entity: parts.entity.clone(),
-            request: RequestId::random(),
-            session: None,
-            body: Vec::new(),
-            remaining: STORE_DEADLINE,
-        };
-        let session = match parts.check(&call) {
-            Err(Err(error)) if error.is_retryable() => {
-                self.put_off(ctx, event, &error);
-                return Ok(());
-            }
-            checked => checked.ok(),
-        };
         let stands = std::mem::replace(&mut self.stands, Stands::Away);
         let (instance, session) = match (stands, session) {
             (Stands::Ready(instance), Some(session)) => (instance, session),
@@ -222,11 +234,8 @@ impl HostActor {
 
     /// Tells the present instance of something after that time.
     fn tell_later(&self, ctx: &mut Context<Self>, after: Duration, event: Event) -> AbortHandle {
-        let (life, actor) = (self.outstanding.life(), ctx.handle().clone());
-        ctx.spawn(async move {
-            tokio::time::sleep(after).await;
-            happened(&actor, life, event).await;
-        })
+        let life = self.outstanding.life();
+        remind(ctx, after, HostMessage::Happened { life, event })
     }
 
     fn ask(&mut self, ctx: &mut Context<Self>, number: u64, message: Message) {
@@ -248,7 +257,8 @@ impl HostActor {
         let (life, actor) = (self.outstanding.life(), ctx.handle().clone());
         ctx.spawn(async move {
             let outcome = outcome.await.map_err(Box::from);
-            happened(&actor, life, Event::Answered { number, outcome }).await;
+            let event = Event::Answered { number, outcome };
+            told(&actor, HostMessage::Happened { life, event }).await;
         });
     }
 
@@ -336,9 +346,21 @@ impl HostActor {
     }
 }
 
-/// Has an instance told of what it waits for, however many messages wait before.
-async fn happened(actor: &Handle<HostMessage>, life: u64, event: Event) {
-    let mut message = HostMessage::Happened { life, event };
+/// Has a host given a message after that time, as [`told`] does.
+pub(super) fn remind(
+    ctx: &mut Context<HostActor>,
+    after: Duration,
+    message: HostMessage,
+) -> AbortHandle {
+    let actor = ctx.handle().clone();
+    ctx.spawn(async move {
+        tokio::time::sleep(after).await;
+        told(&actor, message).await;
+    })
+}
+
+/// Has a host given a message that it counts on, however many wait before.
+async fn told(actor: &Handle<HostMessage>, mut message: HostMessage) {
     // Any other error means that the actor ended, and the instance with it.
     while let Err(TellError::Full(back)) = actor.tell(message).await {
         actor.space().await;

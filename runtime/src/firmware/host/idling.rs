@@ -2,7 +2,7 @@
 
 use odeum_actors::{ActorError, Context};
 
-use super::{HostActor, HostMessage, Stands};
+use super::{HostActor, HostMessage, Stands, events::remind};
 
 impl HostActor {
     /// Has somebody look whether the guest idles, when it could have done so for long enough.
@@ -11,7 +11,7 @@ impl HostActor {
             self.is_watched = true;
             // One that is idle and waits for something of its own is looked at again later.
             let left = idle.saturating_sub(self.used.elapsed());
-            ctx.tell_after(if left.is_zero() { idle } else { left }, HostMessage::Rest);
+            remind(ctx, if left.is_zero() { idle } else { left }, HostMessage::Rest);
         }
     }
 

@@ -7,6 +7,7 @@ use odeum_proto::call::CallError;
 
 use super::{
     HostActor, HostMessage, HostParts, Stands,
+    events::remind,
     message::{Next, not_kept},
 };
 use crate::firmware::keeping::Unsaved;
@@ -86,7 +87,7 @@ impl HostActor {
         let Some(left) = self.parts.keeper.due_in().filter(|_| !self.will_save) else { return };
         self.will_save = true;
         // What is due already was tried just now.
-        ctx.tell_after(if left.is_zero() { TRY_AGAIN } else { left }, HostMessage::Save);
+        remind(ctx, if left.is_zero() { TRY_AGAIN } else { left }, HostMessage::Save);
     }
 }
 

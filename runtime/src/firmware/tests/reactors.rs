@@ -204,6 +204,21 @@ async fn texts_go_through_the_memory_of_a_guest_and_come_back() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_called_is_refused_however_long_it_is_and_the_guest_goes_on() {
+    let mut stranger = started(STRANGER, "").await.expect("starts");
+    // Written as text that can be printed it is more than a guest may reply.
+    let long = "\u{1}".repeat(300_000);
+    for message in [long.clone(), format!("add 1 {long}")] {
+        let handled = stranger.handle(message.as_bytes(), session(&[])).await;
+        let (next, answer) = handled.expect("it goes on");
+        assert!(matches!(answer, Answer::Refused { .. }), "{answer:?}");
+        stranger = next;
+    }
+    let (_, answer) = stranger.handle(b"add 2 40", session(&[])).await.expect("handles");
+    assert_eq!(answer, reply("42"));
+}
+
+#[tokio::test]
 async fn a_function_that_there_is_not_ends_the_guest_that_calls_it_and_names_itself() {
     let typed = started(TYPED, TRAP).await.expect("starts");
     let (typed, answer) = typed.handle(b"random", session(&[])).await.expect("handles");

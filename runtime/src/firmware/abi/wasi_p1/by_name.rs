@@ -72,7 +72,7 @@ impl ByName {
             Ok(call) => call,
             Err(refusal) => {
                 if let Some(message) = &mut store.data_mut().message {
-                    message.buffer.reply(refusal.as_bytes()).map_err(Stop::from)?;
+                    message.buffer.refuse(&refusal);
                 }
                 return Ok(REFUSED);
             }
