@@ -187,8 +187,8 @@ impl Data {
         }
     }
 
-    /// An entity, or a request that it has carried out: as if that had been when the import began, so
-    /// that none is forgotten for the time of the backup.
+    /// An entity, or a request that it has carried out: as if that had been when the import began, and
+    /// in the end as if it had been then, so that none is forgotten for the time of the backup.
     fn import_entity(&mut self, row: &Row, began: LogTime) {
         let bytes = &mut self.index.bytes;
         match row {
@@ -229,6 +229,11 @@ impl Data {
                 if lives {
                     session.touched = LogTime(session.touched.0.saturating_add(took));
                 }
+            }
+        }
+        for entity in self.state.entities.values_mut() {
+            if entity.window.bytes() > 0 {
+                Arc::make_mut(entity).window.rejuvenate(took);
             }
         }
         if let Some(import) = &mut self.state.import {

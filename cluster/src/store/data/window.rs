@@ -68,6 +68,13 @@ impl Window {
         self.oldest_first.push_back((at, request.clone()));
         self.replies.insert(request, reply);
     }
+
+    /// Makes them younger by `took` milliseconds, in which nobody could ask for them.
+    pub(super) fn rejuvenate(&mut self, took: u64) {
+        for (at, _) in &mut self.oldest_first {
+            *at = LogTime(at.0.saturating_add(took));
+        }
+    }
 }
 
 /// What is remembered of a reply.

@@ -2,7 +2,7 @@
 
 use odeum_proto::backup::{DIVISION, GroupHead, Import, ImportBegin, ImportStep, JUMP, Row};
 use odeum_proto::session::{Quotas, SessionRefusal, What};
-use odeum_proto::{BackupId, GroupId, codec};
+use odeum_proto::{BackupId, GroupId, codec, limits};
 use proptest::prelude::*;
 
 use super::*;
@@ -91,6 +91,19 @@ fn full() -> Group {
     group
 }
 
+/// A request that changes nothing.
+fn commit(epoch: u64, request_id: &str) -> DataAction {
+    DataAction::Commit(Commit {
+        entity: entity("firmware/f"),
+        epoch: Epoch(epoch),
+        request: request(request_id),
+        session: session("f/s"),
+        writes: vec![],
+        reply: vec![],
+        carried: vec![],
+    })
+}
+
 fn restored(group: &Group, at: u64) -> Group {
     let (head, rows) = rows(group);
     let mut other = Group { at, ..Group::default() };
@@ -122,20 +135,27 @@ fn requests_are_answered_again_after_a_restore() {
     let command = DataCommand { origin: None, request: Some(request("r-1")), action: asked };
     assert!(matches!(other.send(&command), DataOutcome::Operated { .. }));
     assert_eq!(other.version("m"), full().version("m"), "it was not made again");
-    let commit = |epoch, request_id: &str| {
-        DataAction::Commit(Commit {
-            entity: entity("firmware/f"),
-            epoch: Epoch(epoch),
-            request: request(request_id),
-            session: session("f/s"),
-            writes: vec![],
-            reply: vec![],
-            carried: vec![],
-        })
-    };
     assert_eq!(other.run(commit(9, "c-2")), DataOutcome::Replayed { reply: Some(vec![2]) });
     let stale = other.refused(commit(6, "c-9"));
     assert!(stale.contains("epoch 6"), "{stale}");
+}
+
+/// They were as old as the restore had taken, and those above the number that is always kept went with
+/// the next one.
+#[test]
+fn no_request_of_an_entity_is_forgotten_because_the_restore_takes_long() {
+    let mut group = Group::default();
+    for n in 0..=limits::DEDUPLICATION_WINDOW {
+        group.run(commit(7, &format!("c-{n}")));
+    }
+    let (head, rows) = rows(&group);
+    let mut other = Group::default();
+    for step in steps(BackupId::random(), &head, &rows) {
+        other.at += 60_000;
+        other.run(step);
+    }
+    other.run(commit(7, "next"));
+    assert_eq!(other.run(commit(7, "c-0")), DataOutcome::Replayed { reply: Some(vec![]) });
 }
 
 #[test]
