@@ -151,7 +151,8 @@ pub const VERSION_BYTES: usize = 64;
 
 /// Requests whose replies are remembered per entity, however old they are, so that a retry is
 /// answered instead of repeated: every caller with fewer than this many calls in flight is covered
-/// for as long as it takes.
+/// for as long as it takes. In memory, replies of more than 900 bytes on average push out some of
+/// them: [`DEDUPLICATION_BYTES`] is the bound of all there.
 pub const DEDUPLICATION_WINDOW: usize = 4_096;
 
 /// How long a request is remembered at least, however many came after it, as long as the window has
@@ -159,8 +160,9 @@ pub const DEDUPLICATION_WINDOW: usize = 4_096;
 /// another node takes to go on for one that was lost.
 pub const DEDUPLICATION_TIME: Duration = Duration::from_secs(10);
 
-/// Largest deduplication window of one entity that has more than [`DEDUPLICATION_WINDOW`] requests,
-/// in bytes: 3,000 calls a second with small replies for [`DEDUPLICATION_TIME`].
+/// Largest deduplication window of one entity, in bytes: of more than 3,000 calls a second with small
+/// replies for [`DEDUPLICATION_TIME`]. In the store [`DEDUPLICATION_WINDOW`] requests stay whatever they
+/// have.
 pub const DEDUPLICATION_BYTES: usize = 4 << 20;
 
 /// Largest remembered reply in the deduplication window, in bytes. A larger reply is

@@ -18,8 +18,8 @@ use crate::ids::{ClusterId, Incarnation, NodeId};
 /// hosts, and the key of an entity is any text. 3: sessions in groups of their own. 4: changes go to
 /// the leader of a group together. 6: firmware has replicas, and moves with what it has in memory; a
 /// commit tells of several requests. 7: firmware names nodes, and others to be apart from; of two
-/// connections the one that goes is seen out.
-pub const MAJOR: u16 = 7;
+/// connections the one that goes is seen out. 8: what entities have carried out is remembered for a time.
+pub const MAJOR: u16 = 8;
 
 /// The step within the wire version: raised when something is added.
 pub const MINOR: u16 = 0;

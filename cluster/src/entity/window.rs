@@ -1,10 +1,9 @@
 //! The replies that an activation remembers by idempotency key. Pure.
 //!
 //! What falls out is the oldest: one behind which there are [`limits::DEDUPLICATION_WINDOW`] others, once
-//! it is older than [`limits::DEDUPLICATION_TIME`] or all of them have more than
-//! [`limits::DEDUPLICATION_BYTES`], and any while the replies have more than a bound of their own. A reply
-//! that is too large to be remembered leaves its key behind, so that a retry is refused instead of
-//! repeated.
+//! it is older than [`limits::DEDUPLICATION_TIME`], and any while all of them have more than
+//! [`limits::DEDUPLICATION_BYTES`]. A reply that is too large to be remembered leaves its key behind, so
+//! that a retry is refused instead of repeated.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher as _;
@@ -15,10 +14,7 @@ use odeum_proto::handover::Answered;
 use odeum_proto::{RequestId, limits};
 use tokio::time::Instant;
 
-/// Largest sum of remembered replies of one entity, in bytes.
-const REPLY_BYTES: usize = 1 << 20;
-
-/// What a key takes, twice, in bytes, roughly.
+/// What a key takes with its place in the index, in bytes, roughly.
 const KEY_WEIGHT: usize = 128;
 
 /// What a key had as its answer.
@@ -89,14 +85,26 @@ impl Window {
             }
             self.bytes -= oldest.remembered.len();
         }
+        self.shrink();
     }
 
     /// Whether it is time for the oldest to be forgotten.
     fn is_over(&self, now: Instant) -> bool {
         let Some(oldest) = self.entries.front() else { return false };
         let many = self.entries.len() > limits::DEDUPLICATION_WINDOW;
-        let old = || now.duration_since(oldest.at) > limits::DEDUPLICATION_TIME;
-        self.bytes > REPLY_BYTES || many && (self.weight() > limits::DEDUPLICATION_BYTES || old())
+        let old = || now.duration_since(oldest.at) >= limits::DEDUPLICATION_TIME;
+        self.weight() > limits::DEDUPLICATION_BYTES || many && old()
+    }
+
+    /// Gives back the memory of a burst.
+    fn shrink(&mut self) {
+        if self.entries.capacity() / 4 > self.entries.len().max(limits::DEDUPLICATION_WINDOW) {
+            self.entries.shrink_to_fit();
+            let (entries, forgotten) = (&self.entries, self.forgotten());
+            let hash_of =
+                |number: &u64| entries.get(place(*number, forgotten)).map_or(0, |it| it.hash);
+            self.numbers.shrink_to_fit(hash_of);
+        }
     }
 
     fn push(&mut self, entry: Entry) {
@@ -226,9 +234,9 @@ mod tests {
         let began = Instant::now();
         let count = 3 * limits::DEDUPLICATION_WINDOW;
         let mut window = given(count, began);
-        window.put(key(count), Bytes::new(), began + limits::DEDUPLICATION_TIME);
+        let later = began + limits::DEDUPLICATION_TIME;
+        window.put(key(count), Bytes::new(), later - Duration::from_millis(1));
         assert_eq!(window.len(), count + 1);
-        let later = began + limits::DEDUPLICATION_TIME + Duration::from_millis(1);
         window.put(key(count + 1), Bytes::new(), later);
         assert_eq!(window.len(), limits::DEDUPLICATION_WINDOW);
         assert_eq!(window.get(&key(0)), None);
@@ -286,7 +294,7 @@ mod tests {
         for n in 1..=1_000 {
             window.put(key(n), Bytes::from(vec![0; limits::REMEMBERED_REPLY_BYTES]), now);
         }
-        assert!(window.bytes <= REPLY_BYTES);
+        assert!(window.weight() <= limits::DEDUPLICATION_BYTES);
         assert!(window.get(&key(1_000)).is_some());
         assert_eq!(window.get(&key(1)), None);
     }

@@ -89,6 +89,8 @@ pub struct Data {
 struct Index {
     /// Sessions with a time to live, the one that is due first in front.
     due: BTreeSet<(LogTime, SessionId)>,
+    /// Entities that remember more requests than they need to once these are old.
+    long_windows: BTreeSet<EntityId>,
     /// What sessions and entities count.
     bytes: u64,
     ring: RingIndex,
@@ -236,11 +238,23 @@ impl From<Snapshot> for Data {
 }
 
 impl Index {
+    /// Notes whether the window of an entity is a long one.
+    fn note_window(&mut self, id: &EntityId, is_long: bool) {
+        if is_long != self.long_windows.contains(id) {
+            match is_long {
+                true => self.long_windows.insert(id.clone()),
+                false => self.long_windows.remove(id),
+            };
+        }
+    }
+
     fn of(state: &Snapshot) -> Self {
+        let long = state.entities.iter().filter(|(_, entity)| entity.window.is_long());
         let sessions = &state.sessions;
         let due = |(id, session): (&SessionId, &Arc<Session>)| Some((session.due()?, id.clone()));
         Self {
             due: sessions.iter().filter_map(due).collect(),
+            long_windows: long.map(|(id, _)| id.clone()).collect(),
             bytes: sessions.values().map(|session| session.bytes).sum::<u64>()
                 + state.entities.iter().map(|(id, entity)| entity.bytes(id)).sum::<u64>(),
             ring: state.ring.index(),

@@ -423,6 +423,7 @@ impl Group {
             snapshot: metrics.snapshot.as_ref().map(raft::LogId::index),
             purged: metrics.purged.as_ref().map(raft::LogId::index),
             members: members(&metrics),
+            changing: metrics.membership_config.membership().get_joint_config().len() > 1,
             health: health(signs),
         }
     }
@@ -479,16 +480,14 @@ fn members(metrics: &Metrics) -> Vec<Member> {
     let membership = metrics.membership_config.membership();
     // While one set of voters takes the place of another a majority of both is needed: who is in one of
     // them only is not yet, or no longer, somebody on whom the group can go on.
-    let votes = |node| membership.get_joint_config().iter().all(|voters| voters.contains(node));
+    let votes =
+        |node: &NodeId| membership.get_joint_config().iter().all(|voters| voters.contains(node));
     let matched = |node: &NodeId| {
         let known = metrics.replication.as_ref()?.get(node)?.as_ref()?;
         Some(known.index())
     };
-    let member = |node: &NodeId| Member {
-        node: node.clone(),
-        voter: votes(node),
-        matched: matched(node),
-    };
+    let member =
+        |node: &NodeId| Member { node: node.clone(), voter: votes(node), matched: matched(node) };
     membership.nodes().map(|(node, ())| member(node)).collect()
 }
 

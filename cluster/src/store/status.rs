@@ -58,6 +58,8 @@ pub struct StoreStatus {
     pub purged: Option<u64>,
     /// The members, by name.
     pub members: Vec<Member>,
+    /// Whether one set of voters is taking the place of another.
+    pub changing: bool,
     /// Whether it can write.
     pub health: Health,
 }
@@ -76,6 +78,7 @@ impl StoreStatus {
             snapshot: None,
             purged: None,
             members: Vec::new(),
+            changing: false,
             health: Health::Stopped,
         }
     }

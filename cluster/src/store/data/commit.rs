@@ -42,8 +42,9 @@ impl Data {
             }
         }
         entity.window.remember(&commit.request, Some(&commit.reply), stamp.at);
-        let after = entity.window.bytes();
+        let (after, is_long) = (entity.window.bytes(), entity.window.is_long());
         self.index.bytes = self.index.bytes + after - before;
+        self.index.note_window(&commit.entity, is_long);
         if let Some(session) = created {
             self.insert(stamp.revision, &commit.session, session);
         }

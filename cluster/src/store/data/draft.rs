@@ -73,28 +73,35 @@ pub(super) struct Effect<'c> {
 /// What is put into a table, `None` for what is removed from it, by key. Mostly there is one, for which
 /// nothing is allocated: this is on the way of every write, on every replica.
 #[derive(Debug)]
-struct Rows<'c, V>(SmallVec<[(&'c str, Option<V>); 1]>);
+struct Rows<'c, V> {
+    rows: SmallVec<[(&'c str, Option<V>); 1]>,
+    /// Places in `rows`, by key: less to move than the rows when there are many.
+    sorted: SmallVec<[usize; 1]>,
+}
 
 impl<V> Default for Rows<'_, V> {
     fn default() -> Self {
-        Self(SmallVec::new())
+        Self { rows: SmallVec::new(), sorted: SmallVec::new() }
     }
 }
 
 impl<'c, V> Rows<'c, V> {
     fn place(&self, key: &str) -> Result<usize, usize> {
-        self.0.binary_search_by(|(other, _)| (*other).cmp(key))
+        self.sorted.binary_search_by(|at| self.rows[*at].0.cmp(key))
     }
 
     fn get(&self, key: &str) -> Option<&Option<V>> {
         let place = self.place(key).ok()?;
-        self.0.get(place).map(|(_, value)| value)
+        Some(&self.rows[self.sorted[place]].1)
     }
 
     fn put(&mut self, key: &'c str, value: Option<V>) {
         match self.place(key) {
-            Ok(there) => self.0[there].1 = value,
-            Err(place) => self.0.insert(place, (key, value)),
+            Ok(there) => self.rows[self.sorted[there]].1 = value,
+            Err(place) => {
+                self.sorted.insert(place, self.rows.len());
+                self.rows.push((key, value));
+            }
         }
     }
 
@@ -102,7 +109,7 @@ impl<'c, V> Rows<'c, V> {
     where
         K: Ord + Borrow<str> + From<&'c str>,
     {
-        for (key, value) in self.0 {
+        for (key, value) in self.rows {
             match (value, table.get_mut(key)) {
                 (Some(value), Some(there)) => *there = value,
                 (Some(value), None) => drop(table.insert(key.into(), value)),

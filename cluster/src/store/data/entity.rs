@@ -65,6 +65,7 @@ impl Data {
             entity.born = born;
             let former = std::mem::take(&mut entity.window);
             self.index.bytes -= former.bytes();
+            self.index.note_window(id, false);
         }
         Ok(DataOutcome::Applied { revision })
     }
@@ -81,6 +82,7 @@ impl Data {
             entity.gone = true;
             let former = std::mem::take(&mut entity.window);
             self.index.bytes -= former.bytes();
+            self.index.note_window(id, false);
         }
         DataOutcome::Applied { revision }
     }

@@ -134,7 +134,7 @@ impl Data {
         if got > limit { Err(too_much(Quota::Sessions, "", got, limit)) } else { Ok(()) }
     }
 
-    /// Removes sessions that are due.
+    /// Removes sessions that are due, and what entities remember of requests that are long over.
     pub(super) fn expire(&mut self, revision: Revision, max: u32) -> DataOutcome {
         let mut sessions = 0;
         while sessions < max.min(limits::EXPIRED_PER_ENTRY)
@@ -145,7 +145,26 @@ impl Data {
             self.end(revision, &id, Ended::Expired);
             sessions += 1;
         }
+        self.trim_windows(max.min(limits::EXPIRED_PER_ENTRY));
         DataOutcome::Expired { revision, sessions }
+    }
+
+    /// Shortens windows that are due, by at most so many requests.
+    fn trim_windows(&mut self, at_most: u32) {
+        let now = self.state.now;
+        let mut left = at_most;
+        for id in self.index.long_windows.clone() {
+            let Some(entity) = self.state.entities.get_mut(&id) else { continue };
+            if left == 0 || entity.window.due().is_none_or(|due| due > now) {
+                continue;
+            }
+            let window = &mut Arc::make_mut(entity).window;
+            let before = window.bytes();
+            left -= window.trim(now, left);
+            let (after, is_long) = (window.bytes(), window.is_long());
+            self.index.bytes -= before - after;
+            self.index.note_window(&id, is_long);
+        }
     }
 
     /// Ends a session that is due, before a command that names it.

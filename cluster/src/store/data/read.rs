@@ -64,14 +64,17 @@ impl Data {
             })
     }
 
-    /// When the first session is due. A leader whose clock says so proposes
-    /// [`Expire`](odeum_proto::session::DataAction::Expire).
+    /// When the first session is due, or the window of an entity that has had no request for a while. A
+    /// leader whose clock says so proposes [`Expire`](odeum_proto::session::DataAction::Expire).
     #[must_use]
     pub fn next_expiry(&self) -> Option<LogTime> {
         if self.importing().is_some() {
             return None;
         }
-        self.index.due.first().map(|(due, _)| *due)
+        let windows = self.index.long_windows.iter();
+        let window = windows.filter_map(|id| self.state.entities.get(id)?.window.due()).min();
+        let session = self.index.due.first().map(|(due, _)| *due);
+        session.into_iter().chain(window).min()
     }
 
     /// What is remembered of a request to an entity; `None` when it was never carried out or has

@@ -155,5 +155,6 @@ fn check_index(data: &Data) {
     assert_eq!(anew.state, data.state, "running totals of sessions");
     assert_eq!(anew.index.bytes, data.index.bytes, "counted bytes");
     assert_eq!(anew.index.due, data.index.due, "what is due");
+    assert_eq!(anew.index.long_windows, data.index.long_windows, "long windows");
     assert!(data.index.ring.same(&anew.index.ring, &data.state.ring), "index of the ring");
 }

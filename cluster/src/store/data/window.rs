@@ -2,13 +2,13 @@
 //!
 //! The oldest leaves first: when there are more than [`limits::DEDUPLICATION_WINDOW`], and it is older
 //! than [`limits::DEDUPLICATION_TIME`] of log time or all of them have more than
-//! [`limits::DEDUPLICATION_BYTES`]. Of a reply above [`limits::REMEMBERED_REPLY_BYTES`] only the fact is
-//! remembered.
+//! [`limits::DEDUPLICATION_BYTES`]. So it leaves with one that comes, or, when none does, with what
+//! expires in the group. Of a reply above [`limits::REMEMBERED_REPLY_BYTES`] only the fact is remembered.
 
 use std::collections::{HashMap, VecDeque};
 
 use odeum_proto::{LogTime, RequestId, limits};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// What a request costs in a snapshot beside its id and reply: lengths, a time.
 const REQUEST_OVERHEAD: u64 = 28;
@@ -16,8 +16,8 @@ const REQUEST_OVERHEAD: u64 = 28;
 /// The reply of a request that was carried out; `None` when it was too large to be remembered.
 pub type Remembered = Option<Vec<u8>>;
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Vec<Row>", into = "Vec<Row>")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "Vec<Row>")]
 pub(super) struct Window {
     oldest_first: VecDeque<(LogTime, RequestId)>,
     /// Only looked up, never iterated: its order differs between replicas.
@@ -36,19 +36,46 @@ impl Window {
     /// Remembers a request that is not in the window, and forgets those for which it is time.
     pub(super) fn remember(&mut self, request: &RequestId, reply: Option<&[u8]>, now: LogTime) {
         self.insert(request.clone(), reply.and_then(kept).map(<[u8]>::to_vec), now);
-        while self.is_over(now) {
-            let Some((_, oldest)) = self.oldest_first.pop_front() else { return };
+        self.trim(now, u32::MAX);
+    }
+
+    /// Forgets those for which it is time, at most so many; how many that were.
+    pub(super) fn trim(&mut self, now: LogTime, at_most: u32) -> u32 {
+        let mut trimmed = 0;
+        while trimmed < at_most
+            && self.is_over(now)
+            && let Some((_, oldest)) = self.oldest_first.pop_front()
+        {
             let reply = self.replies.remove(&oldest).unwrap_or_default();
             self.bytes -= request_bytes(&oldest, reply.as_deref());
+            trimmed += 1;
         }
+        if self.replies.capacity() / 4 > self.replies.len().max(limits::DEDUPLICATION_WINDOW) {
+            self.oldest_first.shrink_to_fit();
+            self.replies.shrink_to_fit();
+        }
+        trimmed
+    }
+
+    /// Whether it has more requests than are remembered however old they are.
+    pub(super) fn is_long(&self) -> bool {
+        self.oldest_first.len() > limits::DEDUPLICATION_WINDOW
+    }
+
+    /// When it should be shorter even if no other request comes. While some do, the oldest is never as
+    /// old as that.
+    pub(super) fn due(&self) -> Option<LogTime> {
+        let (at, _) = self.oldest_first.front().filter(|_| self.is_long())?;
+        Some(at.after(2 * limits::DEDUPLICATION_TIME))
     }
 
     /// Whether it is time for the oldest to be forgotten.
     fn is_over(&self, now: LogTime) -> bool {
-        let Some((at, _)) = self.oldest_first.front() else { return false };
-        self.oldest_first.len() > limits::DEDUPLICATION_WINDOW
-            && (self.bytes > limits::DEDUPLICATION_BYTES as u64
-                || now > at.after(limits::DEDUPLICATION_TIME))
+        let Some((at, _)) = self.oldest_first.front().filter(|_| self.is_long()) else {
+            return false;
+        };
+        self.bytes > limits::DEDUPLICATION_BYTES as u64
+            || now >= at.after(limits::DEDUPLICATION_TIME)
     }
 
     /// All requests, oldest first, each with what is kept of its reply.
@@ -97,12 +124,10 @@ impl From<Vec<Row>> for Window {
     }
 }
 
-impl From<Window> for Vec<Row> {
-    fn from(mut window: Window) -> Self {
-        let take = |(at, request): (LogTime, RequestId)| {
-            let reply = window.replies.remove(&request).unwrap_or_default();
-            (request, at, reply)
-        };
-        window.oldest_first.into_iter().map(take).collect()
+impl Serialize for Window {
+    /// As its [`Row`]s.
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let reply = |request: &RequestId| self.replies.get(request).and_then(Option::as_ref);
+        to.collect_seq(self.oldest_first.iter().map(|(at, request)| (request, at, reply(request))))
     }
 }

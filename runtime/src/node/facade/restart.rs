@@ -77,6 +77,12 @@ impl NodeFacade {
         let live = self.membership.now();
         let is_there = |other: &NodeId| *other == self.record.id || live.is_live(other);
         for status in self.store.statuses() {
+            if status.changing {
+                let group = status.group;
+                let reason =
+                    format!("which nodes have a vote in {group} is just changing: try again");
+                return Err(Problem::Conflict { reason: reason.into() });
+            }
             let voters: Vec<_> = status.members.iter().filter(|member| member.voter).collect();
             let others = voters.iter().filter(|it| it.node != *node && is_there(&it.node)).count();
             if voters.len() >= SEVERAL && others <= voters.len() / 2 {

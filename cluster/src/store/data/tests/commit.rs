@@ -127,7 +127,7 @@ fn the_window_forgets_the_oldest_request_first_when_it_is_old_enough() {
     for n in 0..=window {
         apply(&mut group, commit(1, &format!("r{n}"), vec![]));
     }
-    group.at = u64::try_from(limits::DEDUPLICATION_TIME.as_millis()).expect("short");
+    group.at = u64::try_from(limits::DEDUPLICATION_TIME.as_millis()).expect("short") - 1;
     apply(&mut group, commit(1, "a", vec![]));
     assert!(remembers(&group, "r0"), "however many came after it");
     group.at += 1;
@@ -137,6 +137,28 @@ fn the_window_forgets_the_oldest_request_first_when_it_is_old_enough() {
     check_index(&group.data);
     let state = codec::encode(&group.data.state).expect("encodes");
     assert_eq!(codec::decode::<Snapshot>(&state).as_ref(), Ok(&group.data.state));
+}
+
+#[test]
+fn a_long_window_is_shortened_when_no_request_comes_any_more() {
+    let mut group = Group::default();
+    let count = limits::DEDUPLICATION_WINDOW + 1_500;
+    for n in 0..count {
+        apply(&mut group, commit(1, &format!("r{n}"), vec![]));
+    }
+    let due = LogTime::default().after(2 * limits::DEDUPLICATION_TIME);
+    assert_eq!(group.data.next_expiry(), Some(due));
+    let expire = DataAction::Expire { max: u32::MAX };
+    group.run(expire.clone());
+    assert!(remembers(&group, "r0"), "it is not due");
+    group.at = due.0;
+    group.run(expire.clone());
+    assert!(!remembers(&group, "r1023") && remembers(&group, "r1024"), "a bounded part at a time");
+    check_index(&group.data);
+    group.run(expire);
+    assert!(!remembers(&group, "r1499") && remembers(&group, "r1500"));
+    assert_eq!(group.data.next_expiry(), None);
+    check_index(&group.data);
 }
 
 #[test]
