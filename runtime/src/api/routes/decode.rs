@@ -14,7 +14,8 @@ use odeum_cluster::store::Consistency;
 use odeum_proto::{
     SessionId,
     session::{
-        Compare, Constraints, Definition, Operation, Program, Test, TextError, Value, ValueType,
+        Compare, Constraints, Definition, Key, Operation, Program, Test, TextError, Value,
+        ValueType,
     },
 };
 use serde_json::Value as Json;
@@ -28,7 +29,7 @@ use crate::api::{
 
 /// The types of variables that are there.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Kinds(BTreeMap<Box<str>, ValueType>);
+pub(super) struct Kinds(BTreeMap<Key, ValueType>);
 
 impl Kinds {
     /// Those of `keys` in `session`. A type never changes while its variable is there, so what
@@ -106,7 +107,7 @@ impl Kinds {
                 replace,
             } => {
                 // What comes behind it finds the variable with this type.
-                self.0.insert(key.clone(), kind);
+                self.0.insert((*key).into(), kind);
                 let definition =
                     DefinitionBody { kind, value, constraints, history, metadata, replace };
                 register(session, key, definition)?
