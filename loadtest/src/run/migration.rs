@@ -102,7 +102,7 @@ pub async fn run(rounds: usize, quick: usize) -> anyhow::Result<Report> {
         [const { Vec::new() }; 6];
     let [mut noticed, mut backs, mut failovers] = [const { Vec::new() }; 3];
     for _ in 0..rounds {
-        let mut fleet = Fleet::start().await?;
+        let fleet = Fleet::start().await?;
         let (pauses, usual, of_small) =
             paused(&fleet, "small", 1 << 20, moves).await.context("the small guest")?;
         small.push((pauses.p99, PAUSE + 3.0 * usual.p99));
@@ -115,10 +115,10 @@ pub async fn run(rounds: usize, quick: usize) -> anyhow::Result<Report> {
         let all = [of_small, of_large, of_drain];
         failed.push((all.iter().map(|of| of.failed).sum::<usize>() as f64, 1.0));
         wrong.push((all.iter().map(|of| of.wrong).sum::<usize>() as f64, 1.0));
-        let death = bereaved(&mut fleet).await.context("the node that had one guest")?;
+        failovers.push((killed(fleet, many).await.context("the killed node")?, BUDGET));
+        let death = bereaved().await.context("the node that had one guest")?;
         noticed.push((death.noticed, NOTICED));
         backs.push((death.back, BUDGET));
-        failovers.push((killed(fleet, many).await.context("the killed node")?, BUDGET));
     }
     let at_most = Target::AtMost(1.0);
     Ok(Report {
@@ -271,8 +271,9 @@ struct Death {
     back: f64,
 }
 
-/// Kills a node that has one guest, and starts it again.
-async fn bereaved(fleet: &mut Fleet) -> anyhow::Result<Death> {
+/// Kills a node that has one guest, in a fleet of its own: one that has had a node killed is not as it was.
+async fn bereaved() -> anyhow::Result<Death> {
+    let mut fleet = Fleet::start().await?;
     let names = fleet.fill("bereaved", 1, guest(128 << 10)).await?;
     let others = fleet.all_but_last();
     let begin = Instant::now();
@@ -284,8 +285,7 @@ async fn bereaved(fleet: &mut Fleet) -> anyhow::Result<Death> {
     };
     let (noticed, back) = tokio::try_join!(noticed, back)?;
     let noticed = noticed.into_iter().fold(0.0, f64::max);
-    fleet.start_last_again().await?;
-    fleet.empty(&names).await?;
+    fleet.end().await;
     Ok(Death { noticed, back })
 }
 
