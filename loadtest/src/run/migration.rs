@@ -29,7 +29,7 @@ mod fleet;
 mod stream;
 
 use self::fleet::Fleet;
-use self::stream::Stream;
+use self::stream::{Guest, Stream};
 use crate::guests;
 use crate::remote::pair::Pair;
 use crate::remote::process::Side;
@@ -166,10 +166,10 @@ async fn paused(
     moves: usize,
 ) -> anyhow::Result<(Pauses, Usual, Calls)> {
     let name: Name = guest_name.parse()?;
-    let before = deploy(fleet, &name, guest(bytes)).await?;
+    let deployed = deploy(fleet, name.clone(), guest(bytes)).await?;
     // A hundredth of the pages in a second, or one with each call.
     let pages = u32::try_from(bytes / 4_096)?;
-    let stream = Stream::start(fleet.clients(), (name.clone(), before), RATE, pages / 100);
+    let stream = Stream::start(fleet.clients(), deployed, RATE, pages / 100);
     sleep(Duration::from_secs(3)).await;
     let usual = Usual { p99: stream.answers().p99_between(None) };
     let mut made = Vec::with_capacity(moves);
@@ -200,10 +200,11 @@ struct Usual {
     p99: f64,
 }
 
-/// Deploys a guest and waits until it answers; what it has counted then.
-async fn deploy(fleet: &Fleet, name: &Name, package: Vec<u8>) -> anyhow::Result<u64> {
-    fleet.first().put_firmware(name, package, &DeployOptions::default()).await?;
-    answers(fleet, name).await
+/// Deploys a guest and waits until it answers.
+async fn deploy(fleet: &Fleet, name: Name, package: Vec<u8>) -> anyhow::Result<Guest> {
+    fleet.first().put_firmware(&name, package, &DeployOptions::default()).await?;
+    let counted = answers(fleet, &name).await?;
+    Ok(Guest { name, counted })
 }
 
 /// Waits until a guest answers; what it has counted then.
