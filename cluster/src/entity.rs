@@ -57,6 +57,12 @@
 //! its state is whole and what of it is worth a round of the log. What must survive the crash of a node
 //! it writes to the store before it replies, and reads when it is
 //! [activated](Entity::activated); or the asker asks again with the same key.
+//!
+//! What it writes there is not fenced by its epoch, as commits of firmware are. When the lease is over it
+//! is cut off where it waits for the store, but what it has asked of that goes on: a write that was under
+//! way may be made after the next activation has begun, and has read. So it writes with the version that
+//! it has read ([`compare_and_set`](crate::store::SessionHandle::compare_and_set)), and reads again when
+//! that is another by then.
 
 use std::fmt;
 use std::future::Future;

@@ -157,8 +157,8 @@
 //! [`membership`], [`lease`], [`store`], [`topic`], [`blobs`].
 //!
 //! Not promised: anything of the above where the machine of a node is suspended or its clock runs by
-//! more than 5 % faster or slower than others' ([`lease`]). What is written to the store is fenced by
-//! epochs even then.
+//! more than 5 % faster or slower than others' ([`lease`]). What firmware commits to the store is fenced
+//! by epochs even then; what an [`entity`] writes there never is.
 
 pub mod blobs;
 pub mod builder;

@@ -87,6 +87,10 @@ impl<'a, E: Entity> EntityContext<'a, E> {
 
     /// The replicated store, for what must survive the crash of the node: what was written there
     /// before a reply is there wherever the entity is made next. `None` while the node is stopping.
+    ///
+    /// Writes are not fenced: one that was under way when the lease of the node was over may be made
+    /// after the next activation has begun. Write with the version that was read
+    /// ([`compare_and_set`](crate::store::SessionHandle::compare_and_set)).
     #[must_use]
     pub fn store(&self) -> Option<StoreHandle> {
         self.slot.host.hub().map(|hub| hub.store().clone())

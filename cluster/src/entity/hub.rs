@@ -345,7 +345,7 @@ impl LaneSink for Hub {
                         run.push_back(next);
                     }
                     #[cfg(feature = "testing")]
-                    crate::mishap::befall(&path, &mut run);
+                    crate::mishap::befall(from.node(), &path, &mut run);
                     self.accept(&source, &path, &mut run);
                     run.clear();
                 }

@@ -139,10 +139,11 @@ impl Handover {
         &self.ended
     }
 
-    /// Has the lanes go on by another connection; whether they do. They end when what was sent by them
-    /// is lost, and when the connection has ended.
+    /// Has the lanes of a connection in use, of which nothing is decided, go on by another one; whether
+    /// they do. They end when what was sent by them is lost, and when the connection has ended.
     pub(super) fn go_on(&self) -> bool {
         let mut state = self.lock();
+        debug_assert!(state.own.is_none(), "decided before: {:?}", state.own);
         let ends = state.has_ended || state.peers.is_some_and(Lanes::lose_what_came);
         let own = if ends { Lanes::End } else { Lanes::GoOn };
         *state.own.insert(own) == Lanes::GoOn
@@ -240,12 +241,13 @@ impl Handover {
 }
 
 /// Sees a connection out, once it gives way.
-pub(super) async fn run(conn: &Conn, shared: &Shared) {
+pub(super) async fn run(conn: Arc<Conn>, shared: Arc<Shared>) -> Result<(), Fault> {
     conn.handover().begun.cancelled().await;
     // Whatever became of it, the connection ends here.
-    let (code, reason) = match timeout(shared.patience, take_leave(conn)).await {
+    let (code, reason) = match timeout(shared.patience, take_leave(&conn)).await {
         Ok(Ok(())) => (settings::CLOSE_DUPLICATE, "another connection stays"),
-        Ok(Err(Gone)) => (settings::CLOSE_ORDERLY, "it gave way"),
+        // Its stream is gone.
+        Ok(Err(_)) => (settings::CLOSE_ORDERLY, "it gave way"),
         Err(_) => {
             tracing::warn!(
                 node = %shared.local, peer = %conn.peer, patience = ?shared.patience,
@@ -255,28 +257,26 @@ pub(super) async fn run(conn: &Conn, shared: &Shared) {
         }
     };
     conn.quic.close(code, reason.as_bytes());
+    Ok(())
 }
 
-/// The stream by which this side gives way is gone.
-struct Gone;
-
 /// Steps 2 to 4, and the wait for the peer's.
-async fn take_leave(conn: &Conn) -> Result<(), Gone> {
+async fn take_leave(conn: &Conn) -> Result<(), Fault> {
     let handover = conn.handover();
     let lanes = handover.begin();
-    let mut send = conn.quic.open_uni().await.map_err(|_| Gone)?;
+    let mut send = conn.quic.open_uni().await.map_err(|_| Fault::Lost)?;
     // A stream that is gone already fails at the write that follows.
     let _ = send.set_priority(settings::priority(Class::Control));
     let word = [settings::TAG_GIVE_WAY, lanes.to_wire()];
-    send.write_all(&word).await.map_err(|_| Gone)?;
+    send.write_all(&word).await.map_err(|_| Fault::Lost)?;
     if lanes != Lanes::Unused {
         for read in &handover.read {
             read.cancelled().await;
         }
     }
-    send.write_all(&[DELIVERED]).await.map_err(|_| Gone)?;
+    send.write_all(&[DELIVERED]).await.map_err(|_| Fault::Lost)?;
     conn.all_answered().await;
-    send.finish().map_err(|_| Gone)?;
+    send.finish().map_err(|_| Fault::Lost)?;
     handover.done.cancel();
     handover.peer_done.cancelled().await;
     Ok(())

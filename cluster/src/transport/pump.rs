@@ -68,11 +68,7 @@ pub(super) async fn run(end: End, queues: Queues) -> TransportError {
             tasks.spawn(lane::write(Arc::clone(&conn), lane));
         }
     }
-    let (leaving, told) = (Arc::clone(&conn), Arc::clone(&shared));
-    tasks.spawn(async move {
-        handover::run(&leaving, &told).await;
-        Ok(())
-    });
+    tasks.spawn(handover::run(Arc::clone(&conn), Arc::clone(&shared)));
     let transfers = Arc::new(Semaphore::new(settings::BULK_TRANSFERS));
     let [consensus, lanes] =
         [(); 2].map(|()| Arc::new(Semaphore::new(settings::kib(settings::WORK_BYTES))));

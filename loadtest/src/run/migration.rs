@@ -29,7 +29,7 @@ mod fleet;
 mod stream;
 
 use self::fleet::Fleet;
-use self::stream::Stream;
+use self::stream::{Guest, Stream};
 use crate::guests;
 use crate::remote::pair::Pair;
 use crate::remote::process::Side;
@@ -102,7 +102,7 @@ pub async fn run(rounds: usize, quick: usize) -> anyhow::Result<Report> {
         [const { Vec::new() }; 6];
     let [mut noticed, mut backs, mut failovers] = [const { Vec::new() }; 3];
     for _ in 0..rounds {
-        let mut fleet = Fleet::start().await?;
+        let fleet = Fleet::start().await?;
         let (pauses, usual, of_small) =
             paused(&fleet, "small", 1 << 20, moves).await.context("the small guest")?;
         small.push((pauses.p99, PAUSE + 3.0 * usual.p99));
@@ -115,10 +115,10 @@ pub async fn run(rounds: usize, quick: usize) -> anyhow::Result<Report> {
         let all = [of_small, of_large, of_drain];
         failed.push((all.iter().map(|of| of.failed).sum::<usize>() as f64, 1.0));
         wrong.push((all.iter().map(|of| of.wrong).sum::<usize>() as f64, 1.0));
-        let death = bereaved(&mut fleet).await.context("the node that had one guest")?;
+        failovers.push((killed(fleet, many).await.context("the killed node")?, BUDGET));
+        let death = bereaved().await.context("the node that had one guest")?;
         noticed.push((death.noticed, NOTICED));
         backs.push((death.back, BUDGET));
-        failovers.push((killed(fleet, many).await.context("the killed node")?, BUDGET));
     }
     let at_most = Target::AtMost(1.0);
     Ok(Report {
@@ -166,10 +166,10 @@ async fn paused(
     moves: usize,
 ) -> anyhow::Result<(Pauses, Usual, Calls)> {
     let name: Name = guest_name.parse()?;
-    let before = deploy(fleet, &name, guest(bytes)).await?;
+    let deployed = deploy(fleet, name.clone(), guest(bytes)).await?;
     // A hundredth of the pages in a second, or one with each call.
     let pages = u32::try_from(bytes / 4_096)?;
-    let stream = Stream::start(fleet.clients(), (name.clone(), before), RATE, pages / 100);
+    let stream = Stream::start(fleet.clients(), deployed, RATE, pages / 100);
     sleep(Duration::from_secs(3)).await;
     let usual = Usual { p99: stream.answers().p99_between(None) };
     let mut made = Vec::with_capacity(moves);
@@ -200,10 +200,11 @@ struct Usual {
     p99: f64,
 }
 
-/// Deploys a guest and waits until it answers; what it has counted then.
-async fn deploy(fleet: &Fleet, name: &Name, package: Vec<u8>) -> anyhow::Result<u64> {
-    fleet.first().put_firmware(name, package, &DeployOptions::default()).await?;
-    answers(fleet, name).await
+/// Deploys a guest and waits until it answers.
+async fn deploy(fleet: &Fleet, name: Name, package: Vec<u8>) -> anyhow::Result<Guest> {
+    fleet.first().put_firmware(&name, package, &DeployOptions::default()).await?;
+    let counted = answers(fleet, &name).await?;
+    Ok(Guest { name, counted })
 }
 
 /// Waits until a guest answers; what it has counted then.
@@ -271,8 +272,9 @@ struct Death {
     back: f64,
 }
 
-/// Kills a node that has one guest, and starts it again.
-async fn bereaved(fleet: &mut Fleet) -> anyhow::Result<Death> {
+/// Kills a node that has one guest, in a fleet of its own: one that has had a node killed is not as it was.
+async fn bereaved() -> anyhow::Result<Death> {
+    let mut fleet = Fleet::start().await?;
     let names = fleet.fill("bereaved", 1, guest(128 << 10)).await?;
     let others = fleet.all_but_last();
     let begin = Instant::now();
@@ -284,8 +286,7 @@ async fn bereaved(fleet: &mut Fleet) -> anyhow::Result<Death> {
     };
     let (noticed, back) = tokio::try_join!(noticed, back)?;
     let noticed = noticed.into_iter().fold(0.0, f64::max);
-    fleet.start_last_again().await?;
-    fleet.empty(&names).await?;
+    fleet.end().await;
     Ok(Death { noticed, back })
 }
 

@@ -371,7 +371,9 @@ pub(crate) fn budgets(
             Budget::GeneratorGrowth(it) => {
                 let grown = generators.memory_growth_bytes;
                 let value = mib(grown.unwrap_or_default());
-                let row = row("growth of a generator".to_owned(), mib(it.at_most.0), value, "MiB");
+                let unseen = " (the load is too short to see any)";
+                let what = format!("growth of a generator{}", grown.map_or(unseen, |_| ""));
+                let row = row(what, mib(it.at_most.0), value, "MiB");
                 // What nobody has looked at holds nothing.
                 BudgetRow { pass: row.pass && grown.is_some(), ..row }
             }
@@ -463,6 +465,23 @@ budgets:
     #[test]
     fn a_latency_that_nobody_saw_is_no_good_one() {
         assert!(!verdicts(&counts(0, 10, 0), &NodeFacts::default(), 0.0)[0]);
+    }
+
+    #[test]
+    fn a_growth_that_nobody_could_see_says_so_and_does_not_hold() {
+        let scenario = parse("x.yaml", SCENARIO).unwrap();
+        let generators = GeneratorFacts::default();
+        let seen = Seen {
+            seconds: 1.0,
+            nodes: &[],
+            generators: &generators,
+            faults: &[],
+            longest_outage_ms: 0.0,
+        };
+        let rows = budgets(&scenario, &|_: Option<&str>| Counts::default(), seen);
+        let growth = rows.iter().find(|row| row.what.starts_with("growth of a generator")).unwrap();
+        assert!(growth.what.ends_with("(the load is too short to see any)"), "{}", growth.what);
+        assert!(!growth.pass);
     }
 
     proptest! {

@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use odeum_proto::session::{SessionSettings, Value};
+use odeum_proto::session::{SessionRefusal, SessionSettings, Value};
 
 use super::*;
-use crate::store::{Consistency, SessionHandle};
+use crate::store::{Consistency, SessionError, SessionHandle};
 
 /// Sends to eight entities from a node until told to stop; how many each was sent.
 async fn send_until(node: &RunningNode, sender: u32, stop: &AtomicBool) -> u32 {
@@ -130,13 +130,22 @@ impl Entity for Ledger {
         Add(more): Add,
     ) -> Result<(i64, NodeId), ActorError> {
         let session = self.0.as_ref().ok_or_else(|| ActorError::msg("it was not activated"))?;
-        let known = session.get("sum", Consistency::Linearizable).await?;
-        let sum = match known.map(|sum| sum.value().clone()) {
-            Some(Value::Integer(sum)) => sum + more,
-            _ => more,
-        };
-        session.set("sum", Value::Integer(sum)).await?;
-        Ok((sum, ctx.node().clone()))
+        loop {
+            let known = session.get("sum", Consistency::Linearizable).await?;
+            let version = known.as_ref().map_or(0, |sum| sum.version());
+            let sum = match known.map(|sum| sum.value().clone()) {
+                Some(Value::Integer(sum)) => sum + more,
+                _ => more,
+            };
+            match session.compare_and_set("sum", version, Value::Integer(sum)).await {
+                // What an activation before this one had under way came in between.
+                Err(SessionError::Refused(SessionRefusal::VersionConflict { .. })) => {}
+                written => {
+                    written?;
+                    return Ok((sum, ctx.node().clone()));
+                }
+            }
+        }
     }
 }
 
@@ -153,7 +162,9 @@ async fn what_an_entity_wrote_to_the_store_is_there_when_its_node_has_crashed() 
     lost.root().kill();
     let key = "r-1".parse().expect("valid");
     let (sum, next) = ledger(&nodes[0]).ask_once(key, Add(1), PATIENCE).await.expect("answers");
-    assert_eq!(sum, 71);
+    // Twice when the owner has added it, too, and died before it could answer: the key was remembered in
+    // its memory alone.
+    assert!(matches!(sum, 71 | 72), "{sum}");
     assert_ne!(next, owner);
     stop(nodes).await;
 }

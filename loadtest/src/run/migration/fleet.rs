@@ -87,13 +87,6 @@ impl Fleet {
         self.nodes.kill(NAMES.len() - 1).await
     }
 
-    /// Starts the node again that was killed, and waits until it is one of them as before.
-    pub(super) async fn start_last_again(&mut self) -> anyhow::Result<()> {
-        self.nodes.run(NAMES.len() - 1).await?;
-        self.nodes.whole(PATIENCE).await?;
-        Ok(())
-    }
-
     pub(super) async fn end(self) {
         self.nodes.end().await;
     }

@@ -28,6 +28,14 @@ pub(super) struct Stream {
     sending: tokio::task::JoinHandle<JoinSet<()>>,
 }
 
+/// A guest that answers.
+#[derive(Debug)]
+pub(super) struct Guest {
+    pub(super) name: Name,
+    /// What it has counted.
+    pub(super) counted: u64,
+}
+
 /// What guests have counted, which each of them keeps in its memory alone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Counts(Arc<Mutex<Counted>>);
@@ -129,14 +137,10 @@ impl Answers {
 
 impl Stream {
     /// `rate` calls a second, in turn through all `clients`, of which so many write to a page that
-    /// was not written to before. The guest has counted `before`.
-    pub(super) fn start(
-        clients: Vec<ApiClient>,
-        (name, before): (Name, u64),
-        rate: u64,
-        dirtied: u32,
-    ) -> Self {
-        let answers = Answers { counts: Counts::since(before), ..Answers::default() };
+    /// was not written to before.
+    pub(super) fn start(clients: Vec<ApiClient>, guest: Guest, rate: u64, dirtied: u32) -> Self {
+        let Guest { name, counted } = guest;
+        let answers = Answers { counts: Counts::since(counted), ..Answers::default() };
         let ended = Arc::new(AtomicBool::new(false));
         let (told, stop) = (answers.clone(), Arc::clone(&ended));
         let sending = tokio::spawn(async move {

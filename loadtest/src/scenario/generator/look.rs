@@ -27,6 +27,10 @@ const TRY: Duration = Duration::from_secs(5);
 /// How many times as long as a request may take a watch may take to tell of the last write.
 const UNTOLD: u32 = 3;
 
+/// What it may take in any case, where requests may take less than the store does without anything wrong: a
+/// group of which the leader is lost stands for election for up to 1.26 s, and twice when votes are split.
+const UNTOLD_AT_LEAST: Duration = Duration::from_millis(2_500);
+
 /// How often is looked.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -103,7 +107,8 @@ impl Work {
     }
 
     async fn look_at_watch(&self, variables: &Variables) {
-        let (begin, patience) = (Instant::now(), UNTOLD * self.scenario.deadline.0);
+        let begin = Instant::now();
+        let patience = (UNTOLD * self.scenario.deadline.0).max(UNTOLD_AT_LEAST);
         loop {
             let missing = variables.told().missing().cloned();
             match missing {
