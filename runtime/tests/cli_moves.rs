@@ -181,7 +181,7 @@ async fn what_cannot_be_moved_stays_and_the_command_says_why() {
     let (other, already) = (cluster.other_than(&at), format!("firmware/heap is on {at} already"));
     for (entity, to, why) in [
         ("heap", at.as_str(), already.as_str()),
-        ("heap", "n9", "no node is called n9; `odeum get nodes` shows all of them"),
+        ("heap", "n9", "there is no node n9; `odeum get nodes` shows all of them"),
         ("heapp", other.as_str(), "there is no firmware heapp; the nearest is heap"),
         ("heap.2", other.as_str(), "there is no replica heap.2: heap has 1 of them"),
         ("account/ada", other.as_str(), "there is no account/ada"),

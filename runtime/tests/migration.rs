@@ -269,7 +269,7 @@ async fn a_move_that_makes_no_sense_is_refused_with_the_reason() {
     let there = refused("heap", &at).await;
     assert!(there.contains(&format!("firmware/heap is on {at} already")), "{there}");
     let nowhere = refused("heap", "n9").await;
-    assert!(nowhere.contains("no node is called n9"), "{nowhere}");
+    assert!(nowhere.contains("there is no node n9"), "{nowhere}");
     let nothing = refused("heapp", "n1").await;
     assert!(nothing.contains("there is no firmware heapp; the nearest is heap"), "{nothing}");
     let other = cluster.other_than(&at);

@@ -104,7 +104,7 @@ async fn the_asked_node_restarts_as_well_and_a_name_that_is_wrong_has_none_resta
     let unknown = restart(&["n2", "n9"], api.clone()).await;
     assert_eq!(unknown.status.code(), Some(1));
     let said = String::from_utf8_lossy(&unknown.stderr);
-    assert_eq!(said, "error: no node is called n9; `odeum get nodes` shows all of them\n");
+    assert_eq!(said, "error: there is no node n9; `odeum get nodes` shows all of them\n");
     let nodes = cluster.api("n1").nodes().await.expect("it answers");
     assert!(nodes.iter().all(|node| node.incarnation == Incarnation(1)), "{nodes:?}");
 

@@ -72,7 +72,7 @@ pub(crate) enum CliError {
         wait: HumanDuration,
     },
     /// A node that was to be restarted is none of the cluster.
-    #[error("no node is called {node}; `odeum get nodes` shows all of them")]
+    #[error("there is no node {node}; `odeum get nodes` shows all of them")]
     NoNode {
         /// Its name.
         node: NodeId,

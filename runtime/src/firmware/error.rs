@@ -105,8 +105,19 @@ pub enum PackageError {
         imports: Box<str>,
         /// The ABI it was taken for.
         abi: Abi,
-        /// Whether all of them are functions, so that the manifest may have them trap.
+        /// Whether all of them are functions, and not too many, so that the manifest may have them trap.
         may_trap: bool,
+    },
+    /// More functions that there are not than the manifest may have trap.
+    #[error(
+        "the module imports {got} functions that Odeum does not offer, at most {limit} may be missing \
+         with `missing-imports = \"trap\"`"
+    )]
+    StandIns {
+        /// How many.
+        got: usize,
+        /// The bound.
+        limit: usize,
     },
     /// No ABI fits it, or more than one does.
     #[error(transparent)]

@@ -40,13 +40,13 @@
 //!
 //! A guest that is a job runs beside the actor, which takes its end (`job`). What happens to a guest
 //! beside calls (a timer, an answer, something that was published) is a message that nobody waits
-//! for (`events`).
+//! for (`events`), and is told later when nothing may be begun (`late`).
 //!
 //! | message | from | answer |
 //! |---|---|---|
 //! | `Deliver` | [`HostHandle::deliver`] | the reply, or the error, of one message |
 //! | `Prepared`, `Fenced`, `Overtaken`, `Happened`, `JobEnded`, `Checked`, `ProcessLost` | a task of the actor | none |
-//! | `Rest`, `Save` | a timer | none |
+//! | `Rest`, `Save`, `Late` | a timer | none |
 //! | `Fail` | [`HostHandle::fail`] | none |
 //! | `Check` | [`HostHandle::check`] | that it was taken |
 //! | `Travel` | who moves the guest to another node | what was asked for |
@@ -60,6 +60,7 @@ mod deliver;
 mod events;
 mod idling;
 mod job;
+mod late;
 pub(super) mod liveness;
 mod message;
 mod outstanding;
@@ -210,6 +211,11 @@ enum HostMessage {
     },
     Rest,
     Save,
+    /// Something could not be told when it came.
+    Late {
+        /// The instance it is for.
+        life: u64,
+    },
     Fail {
         failure: GuestFailure,
     },
@@ -241,6 +247,7 @@ impl fmt::Debug for HostMessage {
             Self::JobEnded { .. } => "JobEnded",
             Self::Rest => "Rest",
             Self::Save => "Save",
+            Self::Late { .. } => "Late",
             Self::Fail { .. } => "Fail",
             Self::Check { .. } => "Check",
             Self::Checked { .. } => "Checked",
@@ -329,6 +336,7 @@ impl Actor for HostActor {
                 Ok(())
             }
             HostMessage::Save => Box::pin(self.on_save(ctx)).await,
+            HostMessage::Late { life } => Box::pin(self.on_late(ctx, life)).await,
             HostMessage::Fail { failure } => {
                 self.parts.erred(&failure);
                 self.crashed(failure)
@@ -430,10 +438,11 @@ impl HostActor {
                     Some(thawed) => self.go_on_here(ctx, &module, thawed).await?,
                     None => self.begin(ctx, &module).await?,
                 }
-                if matches!(self.stands, Stands::Failed) {
+                self.module = Some(module);
+                // What could not be told that it has started begins once more.
+                if matches!(self.stands, Stands::Away | Stands::Failed) {
                     return Ok(());
                 }
-                self.module = Some(module);
             }
         }
         let parts = &self.parts;

@@ -16,6 +16,7 @@ use super::{
     engine::TICK,
     error::{GuestFailure, GuestLimit, Hint},
     limiter::Limiter,
+    module::short,
     setting::Setting,
     usage::Usage,
 };
@@ -132,15 +133,15 @@ pub(super) fn failure<T: Metered>(store: &mut Store<T>, error: &wasmtime::Error)
         (Some(trap), _) => trap.to_string().trim_start_matches("wasm trap: ").into(),
         (None, Some(import)) => format!(
             "it called the import {}.{}, which nothing here has",
-            import.module(),
-            import.name()
+            short(import.module()),
+            short(import.name())
         )
         .into(),
         (None, None) => error.root_cause().to_string().into(),
     };
     let backtrace = error.downcast_ref::<WasmBacktrace>();
     let name = |frame: &wasmtime::FrameInfo| match frame.func_name() {
-        Some(name) => name.into(),
+        Some(name) => short(name),
         None => format!("function {}", frame.func_index()).into(),
     };
     let frames = backtrace

@@ -1,7 +1,7 @@
 //! What happens to a guest beside calls, and what it does to others.
 //!
 //! Timers, asks and subscriptions are those of one instance (`outstanding`): what comes for an earlier
-//! one is dropped.
+//! one is dropped. What comes when nothing may be begun is told later (`late`).
 
 use std::{fmt, time::Duration};
 
@@ -16,7 +16,6 @@ use tokio::task::AbortHandle;
 use super::{
     HostActor, HostMessage, STORE_DEADLINE, Stands,
     message::{Next, Outcome},
-    saving::TRY_AGAIN,
 };
 use crate::firmware::{
     bridge::{Publication, Publisher, bridge},
@@ -111,6 +110,20 @@ impl HostActor {
         if !is_present || !self.outstanding.waits_for(&event) {
             return Ok(());
         }
+        let Some(event) = self.outstanding.kept_behind(event) else { return Ok(()) };
+        if let Some((event, error)) = self.tell(ctx, event).await? {
+            self.put_off(ctx, event, &error);
+        }
+        Ok(())
+    }
+
+    /// Tells the guest of it. Gives it back, with the reason, when nothing may be begun at present: the
+    /// lease of the node is over, or what is to be saved before cannot be.
+    pub(super) async fn tell(
+        &mut self,
+        ctx: &mut Context<Self>,
+        event: Event,
+    ) -> Result<Option<(Event, CallError)>, ActorError> {
         let call = CallRequest {
             entity: self.parts.entity.clone(),
             request: RequestId::random(),
@@ -120,21 +133,15 @@ impl HostActor {
         };
         // Before it is woken: no instance is started without the lease.
         let session = match self.parts.check(&call) {
-            Err(Err(error)) if error.is_retryable() => {
-                self.put_off(ctx, event, &error);
-                return Ok(());
-            }
+            Err(Err(error)) if error.is_retryable() => return Ok(Some((event, error))),
             checked => checked.ok(),
         };
         match self.catch_up().await {
             Ok(()) => {}
-            Err((error, None)) => {
-                self.put_off(ctx, event, &error);
-                return Ok(());
-            }
+            Err((error, None)) => return Ok(Some((event, error))),
             Err((error, Some(next))) => {
                 tracing::warn!(entity = %self.parts.entity, ?event, %error, "dropped");
-                return self.go_on(ctx, next);
+                return self.go_on(ctx, next).map(|()| None);
             }
         }
         self.wake(ctx).await?;
@@ -145,7 +152,7 @@ impl HostActor {
             (other, _) => {
                 self.stands = other;
                 tracing::debug!(entity = %parts.entity, ?event, "dropped: nobody is ready for it");
-                return Ok(());
+                return Ok(None);
             }
         };
         self.outstanding.came(&event);
@@ -158,7 +165,7 @@ impl HostActor {
             (_, Err(error)) if matches!(event, Event::Started) => {
                 let failure = GuestFailure::NotStarted { reason: error.to_string().into() };
                 parts.erred(&failure);
-                return self.crashed(failure);
+                return self.crashed(failure).map(|()| None);
             }
             (_, Err(error)) => {
                 tracing::warn!(entity = %parts.entity, ?event, %error, "guest failed to handle it");
@@ -168,29 +175,7 @@ impl HostActor {
             }
         }
         let next = self.save_if_due(ctx, next).await;
-        self.go_on(ctx, next)
-    }
-
-    /// Nothing may be begun at present: the lease of the node is over, or what is to be saved before
-    /// cannot be. The guest is told later, if it is still there then.
-    fn put_off(&mut self, ctx: &mut Context<Self>, event: Event, error: &CallError) {
-        let entity = &self.parts.entity;
-        match event {
-            // These are no more than the guest may wait for. It still does: one that moves meanwhile
-            // takes them with it.
-            Event::TimedOut(_) | Event::Answered { .. } => {
-                tracing::debug!(%entity, ?event, %error, "put off");
-                self.tell_later(ctx, TRY_AGAIN, event);
-            }
-            // As a subscriber that is slow.
-            Event::Published(_) => tracing::warn!(%entity, ?event, %error, "dropped"),
-            // Nothing may come to it before that: it begins anew.
-            Event::Started => {
-                tracing::warn!(%entity, %error, "guest not told of its start");
-                self.stands = Stands::Away;
-                self.prepare_after(ctx, TRY_AGAIN);
-            }
-        }
+        self.go_on(ctx, next).map(|()| None)
     }
 
     /// Does what a committed message does to others.
@@ -228,14 +213,9 @@ impl HostActor {
     }
 
     fn set_timer(&mut self, ctx: &mut Context<Self>, number: u64, after: Duration) {
-        let task = self.tell_later(ctx, after, Event::TimedOut(number));
+        let (life, event) = (self.outstanding.life(), Event::TimedOut(number));
+        let task = remind(ctx, after, HostMessage::Happened { life, event });
         self.outstanding.timer_set(number, task, after);
-    }
-
-    /// Tells the present instance of something after that time.
-    fn tell_later(&self, ctx: &mut Context<Self>, after: Duration, event: Event) -> AbortHandle {
-        let life = self.outstanding.life();
-        remind(ctx, after, HostMessage::Happened { life, event })
     }
 
     fn ask(&mut self, ctx: &mut Context<Self>, number: u64, message: Message) {

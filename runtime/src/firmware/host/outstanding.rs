@@ -2,7 +2,10 @@
 //!
 //! They end with the instance, or go with it when it moves with its memory.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::{task::AbortHandle, time::Instant};
@@ -29,6 +32,9 @@ pub(super) struct Outstanding {
     topics: Vec<(String, AbortHandle)>,
     /// Bytes of the messages that are kept.
     kept: usize,
+    /// What came when nothing could be begun, in its order. It is no more than the instance waits for,
+    /// and what of that it has taken back since.
+    late: VecDeque<Event>,
 }
 
 struct Timer {
@@ -105,6 +111,35 @@ impl Outstanding {
         }
     }
 
+    /// The first of all that is late: nothing could be begun for it.
+    pub(super) fn put_off(&mut self, event: Event) {
+        self.late.push_front(event);
+    }
+
+    /// Keeps it behind what is late; gives it back when nothing is, and what is never told later.
+    pub(super) fn kept_behind(&mut self, event: Event) -> Option<Event> {
+        if self.late.is_empty() || matches!(event, Event::Started | Event::Published(_)) {
+            return Some(event);
+        }
+        self.late.push_back(event);
+        None
+    }
+
+    /// What is late, in its order.
+    pub(super) fn late(&self) -> impl Iterator<Item = &Event> {
+        self.late.iter()
+    }
+
+    /// Takes the first of what is late that the instance waits for still.
+    pub(super) fn next_late(&mut self) -> Option<Event> {
+        while let Some(event) = self.late.pop_front() {
+            if self.waits_for(&event) {
+                return Some(event);
+            }
+        }
+        None
+    }
+
     /// The instance is told of it now.
     pub(super) fn came(&mut self, event: &Event) {
         match event {
@@ -147,5 +182,54 @@ impl Outstanding {
         carried.timers = timers.map(|(number, it)| (*number, left(it.set, it.after))).collect();
         carried.topics = self.topics.iter().map(|(topic, _)| topic.clone()).collect();
         carried
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(number: u64) -> Event {
+        Event::Answered { number, outcome: Ok(vec![0]) }
+    }
+
+    fn numbers(outstanding: &Outstanding) -> Vec<u64> {
+        let number = |event: &Event| match event {
+            Event::TimedOut(number) | Event::Answered { number, .. } => Some(*number),
+            Event::Started | Event::Published(_) => None,
+        };
+        outstanding.late().filter_map(number).collect()
+    }
+
+    #[test]
+    fn what_is_late_is_told_in_its_order_and_goes_with_the_guest() {
+        let mut outstanding = Outstanding::default();
+        for number in 1..=3 {
+            outstanding.answered(number);
+        }
+        let first = outstanding.kept_behind(answered(1)).expect("nothing is late");
+        outstanding.put_off(first);
+        assert!(outstanding.kept_behind(answered(2)).is_none());
+        assert!(outstanding.kept_behind(Event::Started).is_some(), "it is never told later");
+        let first = outstanding.next_late().expect("it is late");
+        assert!(outstanding.kept_behind(answered(3)).is_none());
+        outstanding.put_off(first);
+        assert_eq!(numbers(&outstanding), [1, 2, 3]);
+        let carried = outstanding.carried(outstanding.late());
+        assert_eq!(carried.answers.len(), 3);
+        assert!(carried.answers.iter().all(|(_, outcome)| outcome.is_ok()), "{carried:?}");
+    }
+
+    #[test]
+    fn what_is_late_and_not_waited_for_any_more_is_passed_over() {
+        let mut outstanding = Outstanding::default();
+        outstanding.answered(2);
+        outstanding.put_off(answered(2));
+        outstanding.put_off(Event::TimedOut(1));
+        let next = outstanding.next_late();
+        assert!(matches!(next, Some(Event::Answered { number: 2, .. })), "{next:?}");
+        outstanding.put_off(answered(2));
+        outstanding.renew(false);
+        assert!(outstanding.next_late().is_none(), "another instance waits for nothing of it");
     }
 }

@@ -155,6 +155,11 @@ impl Travel {
         self.frozen.is_some()
     }
 
+    /// Whether the guest goes on elsewhere.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.is_some()
+    }
+
     /// Keeps a call while the guest is frozen, or says where it has gone; else gives it back.
     pub(super) fn keep_call(
         &mut self,

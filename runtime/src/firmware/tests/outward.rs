@@ -485,6 +485,15 @@ async fn a_timer_of_a_message_that_could_not_be_confirmed_runs_out_all_the_same(
 /// Saved with every message.
 const SAVED_AT_ONCE: &str = "durability = 'checkpointed'\n[checkpoint]\nevery = '1h'\nmessages = 1";
 
+/// Waits until something could not be told.
+async fn until_put_off(ears: &Ears) {
+    let end = Instant::now() + PATIENCE;
+    while ears.lines("put off").is_empty() {
+        assert!(Instant::now() < end, "nothing comes: {}", ears.heard());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test]
 async fn what_a_guest_waits_for_is_told_when_what_was_to_be_saved_before_is() {
     let nobody = format!("there is no {}", entity("other"));
@@ -500,11 +509,7 @@ async fn what_a_guest_waits_for_is_told_when_what_was_to_be_saved_before_is() {
         let ears = Ears::open();
         stage.shelf.set(Mood::Lost);
         stage.said("guest", "r1", "a word").await;
-        let end = Instant::now() + PATIENCE;
-        while ears.lines("put off").is_empty() {
-            assert!(Instant::now() < end, "nothing comes: {}", ears.heard());
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until_put_off(&ears).await;
         let refused = stage.try_call("guest", "r2", "another").await.expect_err("not saved yet");
         assert!(refused.is_retryable(), "{refused}");
         stage.shelf.set(Mood::Well);
@@ -512,4 +517,29 @@ async fn what_a_guest_waits_for_is_told_when_what_was_to_be_saved_before_is() {
         let status = stage.status("guest").await.expect("it runs");
         assert_eq!(status.restarts, 0, "the same instance");
     }
+}
+
+#[tokio::test]
+async fn what_could_not_be_told_is_told_before_what_came_behind_it() {
+    let stage = Stage::new().await;
+    // The second one runs out when all is well again, and before the first one is told.
+    let waits = "(drop (call $set_timer (i64.const 20))) (drop (call $set_timer (i64.const 250)))";
+    let body = format!("{waits} (drop (call $heard (local.get $ptr) (local.get $len)))");
+    let (bye, heard) = ("\"bye\")", "(call $heard (i32.const 512) (i32.const 1))");
+    let logs = "(i32.store8 (i32.const 405) (i32.wrap_i64 (i64.load (i32.const 512))))
+        (call $log (i32.const 2) (i32.const 400) (i32.const 6))";
+    let text = guest(&body)
+        .replace(bye, &format!("{bye} (data (i32.const 400) \"rang _\")"))
+        .replace(heard, &format!("{logs} {heard}"));
+    stage.deploy("guest", &packaged(SAVED_AT_ONCE, text)).await;
+    until_variable(&stage, "guest", "heard", b"heard").await;
+    let ears = Ears::open();
+    stage.shelf.set(Mood::Lost);
+    stage.said("guest", "r1", "a word").await;
+    until_put_off(&ears).await;
+    stage.shelf.set(Mood::Well);
+    until_variable(&stage, "guest", "heard", b"2").await;
+    let rang = ears.lines("rang ");
+    let order = rang.iter().map(|line| line.contains("rang 1"));
+    assert_eq!(order.collect::<Vec<_>>(), [true, false], "{rang:?}");
 }

@@ -119,3 +119,26 @@ async fn an_import_that_is_no_function_is_refused_whatever_the_manifest_says() {
     let error = compile(&engine, "missing-imports = 'trap'", wat).await.expect_err("is refused");
     assert!(error.to_string().ends_with(": env.base"), "{error}");
 }
+
+#[tokio::test]
+async fn only_so_many_functions_may_be_missing() {
+    let module = |count: usize| {
+        let imports = (0..count).map(|number| format!("(import \"env\" \"f{number}\" (func))"));
+        let imports = imports.collect::<String>();
+        format!(
+            r#"(module {imports} (memory (export "memory") 1)
+            (func (export "odeum_alloc") (param i32) (result i32) i32.const 8)
+            (func (export "odeum_handle") (param i32 i32) (result i32) i32.const 0))"#
+        )
+    };
+    let (engine, trap) = (Engine::new().expect("an engine"), "missing-imports = 'trap'");
+    compile(&engine, trap, module(4_096)).await.expect("they are stood in for");
+    let error = compile(&engine, trap, module(4_097)).await.expect_err("is refused");
+    assert_eq!(
+        error.to_string(),
+        "the module imports 4097 functions that Odeum does not offer, at most 4096 may be missing \
+         with `missing-imports = \"trap\"`"
+    );
+    let error = refused(module(4_097).as_bytes()).await;
+    assert!(error.contains("env.f0, env.f1, ") && !error.contains("missing-imports"), "{error}");
+}

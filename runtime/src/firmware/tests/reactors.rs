@@ -226,3 +226,30 @@ async fn a_function_that_there_is_not_ends_the_guest_that_calls_it_and_names_its
     let failure = typed.handle(b"paint", session(&[])).await.expect_err("traps").to_string();
     assert!(failure.contains("the import elsewhere.paint, which nothing here has"), "{failure}");
 }
+
+#[tokio::test]
+async fn a_function_that_there_is_not_is_named_in_short_however_long_its_name_is() {
+    let [module, name, caller] = ["x", "y", "z"].map(|letter| letter.repeat(50_000));
+    let text = TYPED
+        .replace("elsewhere", &module)
+        .replace(r#""paint" (func"#, &format!(r#""{name}" (func"#))
+        .replace(r#"(func (export "paint")"#, &format!(r#"(func ${caller} (export "paint")"#));
+    let typed = started(&text, TRAP).await.expect("starts");
+    let failure = typed.handle(b"paint", session(&[])).await.expect_err("traps").to_string();
+    assert!(failure.contains(".yyy") && failure.contains("which nothing here has"), "{failure}");
+    assert!(failure.len() < 3_000, "{} bytes", failure.len());
+}
+
+#[tokio::test]
+async fn a_place_for_a_text_is_neither_nowhere_nor_outside_of_the_memory() {
+    const AT: &str = "(i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8))";
+    for at in ["0", "-4", "65534"] {
+        let text = TYPED.replace(AT, &format!("(i32.const {at})"));
+        for message in [&br#"echo "abc""#[..], br#"second ["abc", "d"]"#] {
+            let typed = started(&text, TRAP).await.expect("starts");
+            let failure = typed.handle(message, session(&[])).await.expect_err("is ended");
+            let said = format!("`cabi_realloc` was asked for 3 bytes and gave {at}, which is not");
+            assert!(failure.to_string().contains(&said), "{failure}");
+        }
+    }
+}

@@ -6,7 +6,7 @@ use futures::future::join_all;
 use odeum_cluster::placement::planner::Wish;
 use odeum_proto::{EntityId, NodeId, moves::MoveReport, store::Command};
 
-use super::{NodeFacade, placement::why_unfit};
+use super::{NodeFacade, nodes::no_node, placement::why_unfit};
 use crate::api::{
     Problem,
     types::{MoveBegun, MoveBody, MoveSummary},
@@ -40,12 +40,12 @@ impl NodeFacade {
 
     /// Refuses a node that is none, or from which it would go at once.
     fn check_target(&self, entity: &EntityId, to: &NodeId) -> Result<(), Problem> {
-        let reason = self.store.view(|state| {
-            let may_not = |why: &str| Some(format!("{to} may not have {entity}: {why}"));
-            let Some(record) = state.nodes().get(to) else {
-                let all = "`odeum get nodes` shows all of them";
-                return Some(format!("no node is called {to}; {all}"));
+        let problem = self.store.view(|state| {
+            let may_not = |why: &str| {
+                let reason = format!("{to} may not have {entity}: {why}");
+                Some(Problem::Conflict { reason: reason.into() })
             };
+            let Some(record) = state.nodes().get(to) else { return Some(no_node(to)) };
             if state.leaving().contains(to) {
                 return may_not("it is leaving");
             }
@@ -56,10 +56,7 @@ impl NodeFacade {
             let wish = Wish::of(entity.clone(), &spec.policy);
             may_not(&why_unfit(wish.unfit(record)?, &wish))
         });
-        match reason {
-            Some(reason) => Err(Problem::Conflict { reason: reason.into() }),
-            None => Ok(()),
-        }
+        problem.map_or(Ok(()), Err)
     }
 
     /// Refuses to move an entity of a program's own kind: what is placed is its shard.

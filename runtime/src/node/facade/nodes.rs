@@ -93,13 +93,16 @@ impl NodeFacade {
     }
 }
 
+/// No node of the cluster has that name.
+pub(super) fn no_node(node: &NodeId) -> Problem {
+    let what = format!("node {node}; `odeum get nodes` shows all of them");
+    Problem::NotFound { what: what.into() }
+}
+
 fn left_problem(error: LeaveError) -> Problem {
     let reason = error.to_string().into();
     match error {
-        LeaveError::Unknown { node } => {
-            let what = format!("node {node}; `odeum get nodes` shows all of them");
-            Problem::NotFound { what: what.into() }
-        }
+        LeaveError::Unknown { node } => no_node(&node),
         LeaveError::Refused(refusal) => refusal.into(),
         LeaveError::StillHolds { .. } | LeaveError::NotEmpty { .. } => {
             Problem::Unavailable { reason }

@@ -9,7 +9,7 @@ use odeum_proto::{
 };
 use tokio::time::sleep;
 
-use super::NodeFacade;
+use super::{NodeFacade, nodes::no_node};
 use crate::api::{Problem, types::NodeRestart};
 
 /// How long a node may take to answer.
@@ -30,9 +30,7 @@ impl NodeFacade {
         let begin = Instant::now();
         self.fresh().await?;
         let record = self.store.view(|state| state.nodes().get(&node).cloned());
-        let Some(record) = record else {
-            return Err(Problem::NotFound { what: format!("node {node}").into() });
-        };
+        let Some(record) = record else { return Err(no_node(&node)) };
         self.others_have_a_majority(&node)?;
         let former = record.incarnation;
         if node == self.record.id {

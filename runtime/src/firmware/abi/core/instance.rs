@@ -9,7 +9,7 @@ use super::{
     ON_STOP, ON_TIMER, START,
 };
 use crate::firmware::{
-    abi::{call_start, wasi_p1::by_name::ByName},
+    abi::{call_start, memory::room, wasi_p1::by_name::ByName},
     effect::{Answer, Variables},
     error::GuestFailure,
     instance::Arrival,
@@ -226,12 +226,12 @@ async fn place<W: Send + 'static>(
         return Ok((0, 0));
     }
     let ptr = alloc.call_async(&mut *store, len).await?;
-    let memory = store.data().memory.filter(|_| ptr != 0);
-    let into = memory.and_then(|memory| {
-        let rest = memory.data_mut(store).get_mut(ptr.cast_unsigned() as usize..)?;
-        rest.get_mut(..len.cast_unsigned() as usize)
-    });
-    let Some(mut into) = into else { return Err(wasmtime::Error::new(BadAlloc { len, ptr })) };
+    let memory = store.data().memory;
+    let bytes: &mut [u8] = match memory {
+        Some(memory) => memory.data_mut(store),
+        None => &mut [],
+    };
+    let mut into = room(bytes, (ptr, len), ALLOC)?;
     for piece in pieces {
         let (here, rest) = into.split_at_mut(piece.len());
         here.copy_from_slice(piece);
@@ -247,13 +247,6 @@ impl<W: Send + 'static> fmt::Debug for CoreInstance<W> {
             .field("memory_bytes", &self.memory_bytes())
             .finish_non_exhaustive()
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("`odeum_alloc` was asked for {len} bytes and gave {ptr}, which is not such a place")]
-struct BadAlloc {
-    len: i32,
-    ptr: i32,
 }
 
 /// How an instance begins.

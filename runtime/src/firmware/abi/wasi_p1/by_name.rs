@@ -137,14 +137,20 @@ impl ByName {
     }
 
     fn names<W: Send + 'static>(&self, store: &mut Store<Guest<W>>) -> String {
-        let is_func = |export: wasmtime::Export<'_>| {
-            let name = export.name().to_owned();
-            export.into_func().filter(|_| !name.starts_with(normalise::PREFIX))?;
-            Some(name)
-        };
-        let names: Vec<String> = self.instance.exports(&mut *store).filter_map(is_func).collect();
-        let first: Vec<String> = names.iter().take(NAMES).cloned().collect();
-        match names.len().saturating_sub(NAMES) {
+        let (mut first, mut more) = (Vec::new(), 0_usize);
+        for export in self.instance.exports(&mut *store) {
+            let name = export.name();
+            if name.starts_with(normalise::PREFIX) || export.into_func().is_none() {
+                continue;
+            }
+            // There may be a million of them.
+            if first.len() < NAMES {
+                first.push(name.to_owned());
+            } else {
+                more += 1;
+            }
+        }
+        match more {
             0 => first.join(", "),
             more => format!("{} and {more} more", first.join(", ")),
         }

@@ -100,7 +100,8 @@ impl HostActor {
         let Stands::Ready(running) = &mut self.stands else { return Err(anew()) };
         let instance = running.instance().ok_or_else(anew)?;
         let of_it = frozen.events.iter().filter(|(of, _)| *of == life).map(|(_, event)| event);
-        let carried = self.outstanding.carried(of_it);
+        // What is late came before.
+        let carried = self.outstanding.carried(self.outstanding.late().chain(of_it));
         let pieces = instance.pack_rest(&mut leaving.memory, carried).await;
         let mut pieces = pieces.map_err(Cannot::because)?;
         let last = pieces.pop().unwrap_or_default();

@@ -5,7 +5,7 @@
 
 use wasmtime::{Instance, Memory, Store, TypedFunc};
 
-use crate::firmware::abi::core::Guest;
+use crate::firmware::abi::{core::Guest, memory::room};
 
 const REALLOC: &str = "cabi_realloc";
 
@@ -79,7 +79,7 @@ impl Room {
         }
         let len = i32::try_from(bytes.len())?;
         let at = self.realloc.call_async(&mut *store, (0, 0, align, len)).await?;
-        self.memory.write(&mut *store, at.cast_unsigned() as usize, bytes)?;
+        room(self.memory.data_mut(&mut *store), (at, len), REALLOC)?.copy_from_slice(bytes);
         Ok(at)
     }
 }
