@@ -17,7 +17,7 @@ fn session() -> SessionId {
     "s-1".parse().expect("valid")
 }
 
-fn key() -> Box<str> {
+fn key<T: From<&'static str>>() -> T {
     "k".into()
 }
 
@@ -198,7 +198,7 @@ fn value_faults() -> Vec<ValueFault> {
 }
 
 pub(super) fn refusals() -> Vec<SessionRefusal> {
-    let (session, key) = (session(), key());
+    let (session, key) = (session(), key::<Box<str>>());
     let request = "r-1".parse().expect("valid");
     let name = |part, fault| SessionRefusal::Name {
         session: session.clone(),

@@ -44,7 +44,7 @@ fn row() -> impl Strategy<Value = Row> {
                 let definition = Definition { history: 3, ..Definition::untyped(value.kind()) };
                 Row::Variable(VariableRow {
                     session: session(n),
-                    key: key(k),
+                    key: key(k).into(),
                     value,
                     version,
                     revision: Revision(version),

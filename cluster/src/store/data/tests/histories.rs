@@ -18,8 +18,8 @@ impl Random {
         session(self.pick(&["s", "s", "t", "f/s"]))
     }
 
-    fn key(&mut self) -> Box<str> {
-        self.pick(&["a", "a", "b"]).into()
+    fn key<T: From<&'static str>>(&mut self) -> T {
+        T::from(self.pick(&["a", "a", "b"]))
     }
 
     fn value(&mut self) -> Value {
@@ -80,7 +80,7 @@ impl Random {
     }
 
     fn write(&mut self) -> Write {
-        let key = String::from(self.key());
+        let key = String::from(self.key::<&str>());
         match self.maybe(|r| r.below(4)) {
             Some(_) => Write::Delete { key },
             None => Write::Set { key, value: vec![b'1'; self.below(3) as usize] },

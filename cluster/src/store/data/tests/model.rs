@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use odeum_proto::session::{Change, Ended, Quotas, What};
+use odeum_proto::session::{Change, Ended, Key, Quotas, What};
 
 use super::*;
 
@@ -29,7 +29,7 @@ pub(super) struct ModelSession {
     pub(super) ttl: Option<Duration>,
     pub(super) touched: u64,
     pub(super) metadata: Metadata,
-    pub(super) variables: BTreeMap<Box<str>, ModelVariable>,
+    pub(super) variables: BTreeMap<Key, ModelVariable>,
     pub(super) programs: BTreeMap<Box<str>, Arc<Program>>,
     pub(super) last_version: u64,
     answers: BTreeMap<RequestId, (u64, DataAction, Answer)>,
