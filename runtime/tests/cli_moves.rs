@@ -26,14 +26,7 @@ use tokio::process::Command;
 const HEAP: &[u8] = include_bytes!("support/heap.wat");
 
 /// A job that waits for 1,000 s.
-const JOB: &str = r#"(module
-  (import "wasi_snapshot_preview1" "poll_oneoff"
-    (func $poll (param i32 i32 i32 i32) (result i32)))
-  (memory (export "memory") 1)
-  (func (export "_start")
-    (i32.store (i32.const 16) (i32.const 1))
-    (i64.store (i32.const 24) (i64.const 1000000000000))
-    (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))))"#;
+const JOB: &[u8] = include_bytes!("support/job.wat");
 
 /// The phases of a move that ends well, in their order.
 const PHASES: [&str; 6] = ["preparing", "copying", "freezing", "sending", "switching", "moved"];
