@@ -16,7 +16,7 @@ use crate::package::manifest::Abi;
 const ANSWERS: usize = 256;
 
 /// Answers that are sent at once while the guest runs.
-const ANSWERS_AT_ONCE: usize = 4_096;
+const ANSWERS_AT_ONCE: usize = 1_024;
 
 /// What is copied of a guest.
 pub(super) struct Leaving {
