@@ -202,7 +202,7 @@ mod tests {
     fn stopped() -> Frozen {
         let path = Path::new("note/k".parse().expect("valid"));
         let mut window = Box::<Window>::default();
-        window.put("r".parse().expect("valid"), Bytes::from_static(b"reply"), Instant::now());
+        window.put(&"r".parse().expect("valid"), b"reply", Instant::now());
         Frozen { path, shard: 0, state: Bytes::from_static(b"state"), window: Some(window) }
     }
 

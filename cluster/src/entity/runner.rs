@@ -9,7 +9,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use odeum_actors::{Actor, ActorError, Context, Pace};
 use odeum_proto::{EntityId, RequestId, call::CallError, codec, limits};
 use tokio::time::Instant;
@@ -206,7 +205,7 @@ impl<E: Entity> Runner<E> {
                     // A reply that cannot be encoded cannot be sent either, which tells the asker.
                     let bytes = codec::encode(&answer).unwrap_or_default();
                     let window = self.window.get_or_insert_default();
-                    window.put(key, Bytes::from(bytes), Instant::now());
+                    window.put(&key, &bytes, Instant::now());
                 }
                 reply.send(Ok(answer));
                 Ok(())
@@ -224,7 +223,7 @@ impl<E: Entity> Runner<E> {
     fn remembered(&self, key: &RequestId) -> Option<Result<ReplyOf<E>, CallError>> {
         Some(match self.window.as_ref()?.get(key)? {
             Remembered::TooLarge => Err(CallError::ReplyForgotten { request: key.clone() }),
-            Remembered::Reply(bytes) => codec::decode(bytes).map_err(|error| CallError::Refused {
+            Remembered::Reply(bytes) => codec::decode(&bytes).map_err(|error| CallError::Refused {
                 entity: EntityId::clone(&self.slot.id),
                 reason: error.to_string().into(),
             }),

@@ -1,6 +1,5 @@
 //! A message of a caller: from its checks to its answer.
 
-use bytes::Bytes;
 use odeum_actors::{ActorError, Context, Reply};
 use odeum_cluster::entity::window::Remembered;
 use odeum_proto::call::{CallError, CallRequest};
@@ -47,7 +46,7 @@ impl HostActor {
         let parts = &self.parts;
         if let Some(remembered) = self.recent.get(&call.request) {
             let answered = match remembered {
-                Remembered::Reply(body) => Ok(parts.reply(body.to_vec(), true)),
+                Remembered::Reply(body) => Ok(parts.reply(body, true)),
                 Remembered::TooLarge => Err(CallError::ReplyForgotten { request: call.request }),
             };
             self.answer_when_confirmed(ctx, answered, reply).await;
@@ -69,7 +68,7 @@ impl HostActor {
             outcome = Box::pin(parts.confirm(outcome)).await;
         }
         if let (Ok(reply), false) = (&outcome.answered, is_in_store) {
-            self.recent.put(request, Bytes::copy_from_slice(&reply.body), Instant::now());
+            self.recent.put(&request, &reply.body, Instant::now());
         }
         let parts = &self.parts;
         let Outcome { answered, next, deeds, unconfirmed } = outcome;
