@@ -117,10 +117,8 @@ impl Window {
         if self.entries.capacity() / 4 > self.entries.len().max(limits::DEDUPLICATION_WINDOW) {
             self.entries.shrink_to_fit();
             self.bytes.shrink_to_fit();
-            let (entries, forgotten) = (&self.entries, self.forgotten());
-            let hash_of =
-                |number: &u64| entries.get(place(*number, forgotten)).map_or(0, |it| it.hash);
-            self.numbers.shrink_to_fit(hash_of);
+            let forgotten = self.forgotten();
+            self.numbers.shrink_to_fit(hashes(&self.entries, forgotten));
         }
     }
 
@@ -128,9 +126,7 @@ impl Window {
         let (hash, number, forgotten) = (entry.hash, self.given, self.forgotten());
         self.entries.push_back(entry);
         self.given += 1;
-        let entries = &self.entries;
-        let hash_of = |number: &u64| entries.get(place(*number, forgotten)).map_or(0, |it| it.hash);
-        self.numbers.insert_unique(hash, number, hash_of);
+        self.numbers.insert_unique(hash, number, hashes(&self.entries, forgotten));
     }
 
     fn hash(&self, key: &RequestId) -> u64 {
@@ -176,6 +172,11 @@ impl Window {
     fn forgotten(&self) -> u64 {
         self.given - self.entries.len() as u64
     }
+}
+
+/// The hashes of entries by their numbers.
+fn hashes(entries: &VecDeque<Entry>, forgotten: u64) -> impl Fn(&u64) -> u64 + '_ {
+    move |number| entries.get(place(*number, forgotten)).map_or(0, |entry| entry.hash)
 }
 
 /// Where what has a number is, when so many before the first are gone.
