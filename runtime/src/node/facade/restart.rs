@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use odeum_cluster::transport::{Class, Service};
 use odeum_proto::{
-    Incarnation, NodeId,
+    GroupId, Incarnation, NodeId,
     restart::{Question, Standing},
 };
 use tokio::time::sleep;
@@ -31,6 +31,10 @@ impl NodeFacade {
         self.fresh().await?;
         let record = self.store.view(|state| state.nodes().get(&node).cloned());
         let Some(record) = record else { return Err(no_node(&node)) };
+        // A moment, mostly: a change of voters is two entries of the log.
+        while self.changing().is_some() && begin.elapsed() < patience {
+            sleep(LOOK_EVERY).await;
+        }
         self.others_have_a_majority(&node)?;
         let former = record.incarnation;
         if node == self.record.id {
@@ -69,18 +73,21 @@ impl NodeFacade {
             })
     }
 
+    /// A group in which one set of voters is taking the place of another.
+    fn changing(&self) -> Option<GroupId> {
+        self.store.statuses().into_iter().find(|status| status.changing).map(|it| it.group)
+    }
+
     /// Refuses what would leave a group without a majority for as long as `node` is away, where
     /// that need not be.
     fn others_have_a_majority(&self, node: &NodeId) -> Result<(), Problem> {
+        if let Some(group) = self.changing() {
+            let reason = format!("which nodes have a vote in {group} is just changing: try again");
+            return Err(Problem::Conflict { reason: reason.into() });
+        }
         let live = self.membership.now();
         let is_there = |other: &NodeId| *other == self.record.id || live.is_live(other);
         for status in self.store.statuses() {
-            if status.changing {
-                let group = status.group;
-                let reason =
-                    format!("which nodes have a vote in {group} is just changing: try again");
-                return Err(Problem::Conflict { reason: reason.into() });
-            }
             let voters: Vec<_> = status.members.iter().filter(|member| member.voter).collect();
             let others = voters.iter().filter(|it| it.node != *node && is_there(&it.node)).count();
             if voters.len() >= SEVERAL && others <= voters.len() / 2 {
